@@ -1,0 +1,82 @@
+-- The dial ledger: one row per dial, written before the carrier hears of it.
+-- rank < 9 is "open": the attempt holds a slot and a line. The unique indexes below are the proof behind the gate.
+
+CREATE TABLE attempt (
+    attempt_id           uuid PRIMARY KEY,
+    job_id               uuid,
+    run_id               uuid,
+    business_id          uuid NOT NULL,
+    direction            text NOT NULL DEFAULT 'outbound' CHECK (direction IN ('outbound', 'inbound')),
+    n                    smallint NOT NULL DEFAULT 1,
+    external_id          text,
+    variables            jsonb NOT NULL DEFAULT '{}',
+    message              jsonb,
+    carrier              text NOT NULL CHECK (carrier IN ('twilio', 'telnyx')),
+    account              text NOT NULL,
+    carrier_call_id      text,
+    from_number          text NOT NULL,
+    to_number            text NOT NULL,
+    slot                 integer NOT NULL CHECK (slot >= 1),
+    line                 integer NOT NULL CHECK (line >= 1),
+    state                text NOT NULL DEFAULT 'intent'
+        CHECK (state IN ('intent', 'unknown', 'placed', 'initiated', 'ringing', 'answered', 'ended', 'refused', 'not_sent', 'not_placed')),
+    rank                 smallint NOT NULL GENERATED ALWAYS AS (CASE state
+        WHEN 'intent' THEN 0 WHEN 'unknown' THEN 1 WHEN 'placed' THEN 2 WHEN 'initiated' THEN 3
+        WHEN 'ringing' THEN 4 WHEN 'answered' THEN 5 ELSE 9 END) STORED,
+    disposition          text CHECK (disposition IN ('answered', 'machine', 'voicemail_left', 'fax', 'busy', 'no_answer', 'failed',
+        'cancelled', 'abandoned', 'refused', 'not_placed')),
+    reason               text,
+    needs_person         boolean NOT NULL DEFAULT false,
+    needs_person_since   timestamptz,
+    answered_by          text,
+    carrier_status       text,
+    carrier_code         integer,
+    sip_code             integer,
+    ring_timeout_secs    integer NOT NULL,
+    call_time_limit_secs integer NOT NULL,
+    owner                text,
+    dial_by              timestamptz,
+    hangup_wanted        boolean NOT NULL DEFAULT false,
+    hangup_asked_at      timestamptz,
+    queue_cancelled_at   timestamptz,
+    intent_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at              timestamptz,
+    placed_at            timestamptz,
+    initiated_at         timestamptz,
+    ringing_at           timestamptz,
+    answered_at          timestamptz,
+    ended_at             timestamptz,
+    heard_at             timestamptz NOT NULL DEFAULT clock_timestamp(),
+    duration_secs        integer,
+    price                numeric,
+    currency             text,
+    recording_url        text,
+    next_look_at         timestamptz,
+    empty_looks          smallint NOT NULL DEFAULT 0,
+    first_empty_at       timestamptz,
+    late_events          integer NOT NULL DEFAULT 0,
+    events               jsonb NOT NULL DEFAULT '[]',
+    CONSTRAINT closed_is_timed CHECK ((state IN ('ended', 'refused', 'not_sent', 'not_placed')) = (ended_at IS NOT NULL)),
+    CONSTRAINT call_id_means_placed CHECK (carrier_call_id IS NULL OR state NOT IN ('intent', 'unknown', 'refused', 'not_sent', 'not_placed'))
+) WITH (fillfactor = 60);
+COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
+COMMENT ON COLUMN attempt.owner IS 'The worker process that may send it; null: a single call that no worker has taken yet.';
+COMMENT ON COLUMN attempt.message IS 'What a single call says, rendered; a run''s message is read from the run.';
+COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
+COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
+
+CREATE UNIQUE INDEX attempt_open_slot ON attempt (business_id, slot) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_open_line ON attempt (line) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_open_job ON attempt (job_id) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, from_number, to_number) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_call ON attempt (carrier, account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
+CREATE INDEX attempt_job ON attempt (job_id, n);
+CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;
+CREATE INDEX attempt_look ON attempt (next_look_at) WHERE rank < 9 AND next_look_at IS NOT NULL;
+
+CREATE TRIGGER attempt_final BEFORE UPDATE ON attempt FOR EACH ROW
+    WHEN (OLD.ended_at IS NOT NULL
+          AND (NEW.state, NEW.disposition, NEW.ended_at, NEW.carrier_call_id, NEW.slot, NEW.line)
+              IS DISTINCT FROM (OLD.state, OLD.disposition, OLD.ended_at, OLD.carrier_call_id, OLD.slot, OLD.line))
+    EXECUTE FUNCTION forbid_change_of_final();

@@ -1,0 +1,342 @@
+-- The steps of the dial protocol that must be one round trip and one transaction.
+-- They are plpgsql, not one statement with CTEs: each statement inside takes a fresh snapshot, so what is counted after a
+-- lock was waited for is newer than the lock.
+
+-- Key of the advisory lock over installation.max_lines: claims share it, a change of max_lines takes it alone.
+CREATE FUNCTION lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 7239001 $$;
+-- Key of the advisory lock that claims take alone while more lines are open than a lowered max_lines allows.
+CREATE FUNCTION lowered_lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 7239002 $$;
+
+CREATE FUNCTION attempt_rank(p_state text) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT (CASE p_state WHEN 'intent' THEN 0 WHEN 'unknown' THEN 1 WHEN 'placed' THEN 2 WHEN 'initiated' THEN 3
+        WHEN 'ringing' THEN 4 WHEN 'answered' THEN 5 ELSE 9 END)::smallint
+$$;
+
+CREATE FUNCTION transition(p_seq integer, p_source text, p_from text, p_to text) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
+    SELECT jsonb_build_array(jsonb_build_object('seq', p_seq, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+        'source', p_source, 'from', p_from, 'to', p_to))
+$$;
+
+-- How many attempts may be inserted now: the business is locked by the caller. Never negative.
+CREATE FUNCTION room_for_calls(p_business uuid, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    v_max_lines integer;
+    v_room      integer;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(lines_lock());
+    SELECT max_lines INTO v_max_lines FROM installation;
+    SELECT p_limit - count(*) INTO v_room FROM attempt WHERE business_id = p_business AND rank < 9;
+    -- Unique lines below max_lines are proof enough, unless max_lines was lowered while higher lines are open.
+    IF EXISTS (SELECT 1 FROM attempt WHERE rank < 9 AND line > v_max_lines) THEN
+        PERFORM pg_advisory_xact_lock(lowered_lines_lock());
+        SELECT least(v_room, v_max_lines - count(*)) INTO v_room FROM attempt WHERE rank < 9;
+    END IF;
+    RETURN greatest(v_room, 0);
+END $$;
+
+-- Claims due jobs of one business for the given holders: locks the business, counts, checks run, suppression and account,
+-- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
+CREATE FUNCTION claim_jobs(p_business uuid, p_owner text, p_attempts uuid[], p_slots integer[], p_lines integer[],
+    p_intent_grace_ms integer, p_refused_retry_ms integer)
+RETURNS TABLE (attempt_id uuid, job_id uuid, run_id uuid, carrier text, account text, from_number text, to_number text,
+               ring_timeout_secs integer, call_time_limit_secs integer)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    b           business;
+    acct        carrier_account;
+    v_room      integer;
+    v_holders   uuid[];
+    v_slots     integer[];
+    v_lines     integer[];
+    v_taken     integer;
+BEGIN
+    SELECT * INTO b FROM business WHERE business_id = p_business FOR NO KEY UPDATE;
+    IF NOT FOUND OR b.state <> 'active' THEN
+        RETURN;
+    END IF;
+    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = ANY (b.carriers)
+        ORDER BY array_position(b.carriers, carrier) LIMIT 1;
+    IF NOT FOUND OR acct.hold_until > clock_timestamp() THEN
+        RETURN;
+    END IF;
+    v_room := room_for_calls(p_business, b.max_concurrent_calls);
+    IF acct.health = 'refused' THEN
+        v_room := least(v_room, 1);
+    END IF;
+    SELECT array_agg(h), array_agg(s), array_agg(l) INTO v_holders, v_slots, v_lines FROM (
+        SELECT h, s, l FROM unnest(p_attempts, p_slots, p_lines) AS held(h, s, l)
+        WHERE s BETWEEN 1 AND b.max_concurrent_calls AND l BETWEEN 1 AND (SELECT max_lines FROM installation)
+        ORDER BY s LIMIT v_room) usable;
+    v_room := coalesce(cardinality(v_holders), 0);
+    IF v_room = 0 THEN
+        RETURN;
+    END IF;
+
+    RETURN QUERY
+    WITH pick AS (
+        SELECT j.job_id, j.run_id, j.to_number, j.dials, j.priority, r.ring_timeout_secs, r.call_time_limit_secs,
+               CASE WHEN cardinality(r.caller_ids) > 0 THEN r.caller_ids ELSE acct.caller_ids END AS callers
+        FROM run r CROSS JOIN LATERAL (
+            SELECT * FROM job WHERE run_id = r.run_id AND state = 'queued'
+                AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
+                                AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
+                AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.rank < 9)
+            ORDER BY priority DESC, job_id LIMIT v_room FOR NO KEY UPDATE SKIP LOCKED) j
+        WHERE r.business_id = p_business AND r.state = 'running'
+        ORDER BY j.priority DESC, j.job_id LIMIT v_room
+    ), numbered AS (
+        SELECT *, row_number() OVER (ORDER BY priority DESC, job_id) AS i FROM pick
+    ), inserted AS (
+        INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
+                             ring_timeout_secs, call_time_limit_secs, owner, next_look_at, events)
+        SELECT v_holders[i], job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
+               callers[1 + (dials + abs(hashtext(to_number))) % cardinality(callers)], to_number, v_slots[i], v_lines[i],
+               ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0), transition(1, 'claim', NULL, 'intent')
+        FROM numbered
+        ON CONFLICT DO NOTHING
+        RETURNING a.attempt_id, a.job_id, a.run_id, a.from_number, a.to_number, a.ring_timeout_secs, a.call_time_limit_secs
+    ), moved AS (
+        UPDATE job SET state = 'dialing', dials = dials + 1, attempt_count = attempt_count + 1, next_at = NULL
+        FROM inserted WHERE job.job_id = inserted.job_id
+    )
+    SELECT i.attempt_id, i.job_id, i.run_id, acct.carrier, acct.reference, i.from_number, i.to_number,
+           i.ring_timeout_secs, i.call_time_limit_secs
+    FROM inserted i;
+    GET DIAGNOSTICS v_taken = ROW_COUNT;
+
+    IF v_taken > 0 AND acct.health = 'refused' THEN
+        UPDATE carrier_account SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
+            WHERE business_id = p_business AND carrier = acct.carrier;
+    END IF;
+    IF v_taken < v_room THEN
+        -- The list is nearly done: end what only suppression keeps back, so that the run can end.
+        UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
+        FROM run r, suppression s
+        WHERE r.business_id = p_business AND r.state = 'running' AND job.run_id = r.run_id AND job.state = 'queued'
+            AND s.business_id = p_business AND s.number = job.to_number
+            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp());
+    END IF;
+END $$;
+
+-- Ends a run whose jobs are all final. A run row locked by someone else is left to the sweep: waiting here could deadlock
+-- with a cancel, which locks the run before its attempts.
+CREATE FUNCTION end_run_if_done(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state = 'queued')
+       OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
+        RETURN false;
+    END IF;
+    PERFORM 1 FROM run WHERE run_id = p_run AND state IN ('running', 'paused', 'cancelling') FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE run SET state = CASE state WHEN 'cancelling' THEN 'cancelled' ELSE 'completed' END, ended_at = clock_timestamp(),
+        pause_reason = NULL, paused_by = NULL, paused_at = NULL
+    WHERE run_id = p_run
+        AND NOT EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state = 'queued')
+        AND NOT EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing'));
+    RETURN FOUND;
+END $$;
+
+-- Gives the job of a closed attempt its next state. p_action: 'final' with state, disposition and reason, or 'requeue' (uncharged).
+CREATE FUNCTION settle_job(p_job uuid, p_action text, p_state text, p_disposition text, p_reason text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_action = 'requeue' THEN
+        UPDATE job SET
+            state = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN 'cancelled' ELSE 'queued' END,
+            disposition = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN 'cancelled' END,
+            reason = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN 'cancelled' END,
+            finished_at = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN clock_timestamp() END,
+            attempt_count = job.attempt_count - 1
+        FROM run r WHERE job.job_id = p_job AND r.run_id = job.run_id AND job.state = 'dialing';
+    ELSE
+        UPDATE job SET state = p_state, disposition = p_disposition, reason = p_reason, finished_at = clock_timestamp()
+        WHERE job_id = p_job AND state = 'dialing';
+    END IF;
+END $$;
+
+-- What apply_event and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
+-- call) | other_call (the attempt has another call id) | no_attempt.
+CREATE TYPE attempt_change AS (
+    verdict text, closed boolean, run_ended boolean, business_id uuid, run_id uuid, job_id uuid, state text,
+    carrier text, account text, carrier_call_id text, hangup_wanted boolean, to_number text
+);
+
+-- Applies what the carrier said about a call, whoever asked. The rank only grows and the first final state wins; a call id
+-- may be learned here. p_state: unknown, placed, initiated, ringing, answered or ended (then with p_disposition).
+CREATE FUNCTION apply_event(p_business uuid, p_attempt uuid, p_source text, p_call_id text, p_state text, p_disposition text,
+    p_duration_secs integer, p_answered_by text, p_carrier_status text, p_carrier_code integer, p_sip_code integer,
+    p_price numeric, p_currency text, p_sent_ms_ago integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
+DECLARE
+    a       attempt;
+    v_now   timestamptz := clock_timestamp();
+    v_rank  smallint := attempt_rank(p_state);
+    v       attempt_change;
+BEGIN
+    IF p_state <> 'ended' THEN
+        -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        v.verdict := 'no_attempt';
+        RETURN v;
+    END IF;
+    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
+             coalesce(a.carrier_call_id, p_call_id), a.hangup_wanted, a.to_number);
+    IF a.rank = 9 AND a.state <> 'ended' THEN
+        IF p_call_id IS NOT NULL THEN
+            v.verdict := 'late';
+            UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
+                THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
+            WHERE attempt_id = p_attempt;
+        END IF;
+        RETURN v;
+    END IF;
+    IF p_call_id IS NOT NULL AND (a.carrier_call_id <> p_call_id OR (a.rank = 9 AND a.carrier_call_id IS NULL)) THEN
+        v.verdict := 'other_call';
+        v.carrier_call_id := p_call_id;
+        UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = p_attempt;
+        RETURN v;
+    END IF;
+    IF a.rank = 9 OR v_rank <= a.rank THEN
+        -- Nothing moves, but a time or a fact that was missed is filled in, once.
+        UPDATE attempt SET
+            heard_at = v_now,
+            sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
+            placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
+            answered_by = coalesce(answered_by, p_answered_by),
+            price = coalesce(price, p_price), currency = coalesce(currency, p_currency)
+        WHERE attempt_id = p_attempt AND (rank < 9
+            OR (p_sent_ms_ago IS NOT NULL AND sent_at IS NULL) OR (p_state = 'placed' AND placed_at IS NULL)
+            OR (p_answered_by IS NOT NULL AND answered_by IS NULL) OR (p_price IS NOT NULL AND price IS NULL));
+        RETURN v;
+    END IF;
+
+    UPDATE attempt SET
+        state = p_state,
+        carrier_call_id = coalesce(carrier_call_id, p_call_id),
+        disposition = p_disposition,
+        heard_at = v_now,
+        sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
+        placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
+        initiated_at = coalesce(initiated_at, CASE WHEN p_state = 'initiated' THEN v_now END),
+        ringing_at = coalesce(ringing_at, CASE WHEN p_state = 'ringing' THEN v_now END),
+        answered_at = coalesce(answered_at, CASE WHEN p_state = 'answered' THEN v_now
+            WHEN p_disposition IN ('answered', 'machine', 'fax') THEN v_now - make_interval(secs => coalesce(p_duration_secs, 0)) END),
+        ended_at = CASE WHEN p_state = 'ended' THEN v_now END,
+        duration_secs = coalesce(p_duration_secs, duration_secs),
+        answered_by = coalesce(p_answered_by, answered_by),
+        carrier_status = coalesce(p_carrier_status, carrier_status),
+        carrier_code = coalesce(p_carrier_code, carrier_code),
+        sip_code = coalesce(p_sip_code, sip_code),
+        price = coalesce(p_price, price), currency = coalesce(p_currency, currency),
+        needs_person = false, needs_person_since = NULL,
+        -- An attempt in doubt is looked for at once; one with a call id is found through its account's live list.
+        next_look_at = CASE WHEN p_state = 'unknown' THEN v_now END,
+        events = events || transition(jsonb_array_length(events) + 1, p_source, a.state, p_state)
+    WHERE attempt_id = p_attempt;
+    v.verdict := 'applied';
+    v.state := p_state;
+    IF p_state <> 'ended' THEN
+        RETURN v;
+    END IF;
+
+    v.closed := true;
+    IF a.job_id IS NULL THEN
+        RETURN v;
+    END IF;
+    IF p_disposition = 'cancelled' AND a.queue_cancelled_at IS NOT NULL AND NOT a.hangup_wanted THEN
+        PERFORM settle_job(a.job_id, 'requeue', NULL, NULL, NULL);
+    ELSIF p_disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN
+        PERFORM settle_job(a.job_id, 'final', 'completed', p_disposition, NULL);
+    ELSIF a.hangup_wanted OR p_disposition = 'cancelled' THEN
+        PERFORM settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
+    ELSE
+        PERFORM settle_job(a.job_id, 'final', 'unreached', p_disposition, 'attempts_used');
+    END IF;
+    v.run_ended := end_run_if_done(a.run_id);
+    RETURN v;
+END $$;
+
+-- Closes an attempt that never became a call: p_state refused, not_sent or not_placed, only from intent or unknown and only
+-- while no call id is known. p_action as in settle_job. A single call keeps p_reason itself.
+CREATE FUNCTION close_attempt(p_attempt uuid, p_source text, p_state text, p_action text, p_disposition text, p_reason text,
+    p_carrier_status text, p_carrier_code integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
+DECLARE
+    a attempt;
+    v attempt_change;
+    v_not_placed integer;
+BEGIN
+    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        v.verdict := 'no_attempt';
+        RETURN v;
+    END IF;
+    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account, a.carrier_call_id,
+             a.hangup_wanted, a.to_number);
+    IF a.rank > 1 OR a.carrier_call_id IS NOT NULL THEN
+        RETURN v;
+    END IF;
+    UPDATE attempt SET state = p_state, ended_at = clock_timestamp(), heard_at = clock_timestamp(), disposition = p_disposition,
+        reason = p_reason, carrier_status = p_carrier_status, carrier_code = p_carrier_code, next_look_at = NULL,
+        needs_person = false, needs_person_since = NULL,
+        events = events || transition(jsonb_array_length(events) + 1, p_source, a.state, p_state)
+    WHERE attempt_id = p_attempt;
+    v.verdict := 'applied';
+    v.closed := true;
+    v.state := p_state;
+    IF a.job_id IS NULL THEN
+        RETURN v;
+    END IF;
+    IF p_state = 'not_placed' AND p_action = 'requeue' THEN
+        UPDATE job SET not_placed_count = not_placed_count + 1 WHERE job_id = a.job_id RETURNING not_placed_count INTO v_not_placed;
+    END IF;
+    IF v_not_placed > 2 THEN
+        PERFORM settle_job(a.job_id, 'final', 'failed', 'not_placed', 'not_placed');
+    ELSIF p_action = 'requeue' AND a.hangup_wanted THEN
+        PERFORM settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
+    ELSE
+        PERFORM settle_job(a.job_id, p_action, 'failed', p_disposition, p_reason);
+    END IF;
+    v.run_ended := end_run_if_done(a.run_id);
+    RETURN v;
+END $$;
+
+-- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. True if inserted.
+CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_line integer, p_carrier text, p_from text, p_to text,
+    p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
+    p_max_wait_secs integer) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    b    business;
+    acct carrier_account;
+BEGIN
+    SELECT * INTO b FROM business WHERE business_id = p_business FOR NO KEY UPDATE;
+    IF NOT FOUND OR b.state <> 'active' THEN
+        RETURN 'business';
+    END IF;
+    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = p_carrier;
+    IF NOT FOUND THEN
+        RETURN 'account';
+    END IF;
+    IF acct.health = 'refused' OR acct.hold_until > clock_timestamp() THEN
+        RETURN 'held';
+    END IF;
+    IF EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_to
+               AND (expires_at IS NULL OR expires_at > clock_timestamp())) THEN
+        RETURN 'suppressed';
+    END IF;
+    IF room_for_calls(p_business, b.max_concurrent_calls) < 1 OR p_slot > b.max_concurrent_calls
+       OR p_line > (SELECT max_lines FROM installation) THEN
+        RETURN 'full';
+    END IF;
+    INSERT INTO attempt (attempt_id, business_id, external_id, variables, message, carrier, account, from_number, to_number, slot, line,
+                         ring_timeout_secs, call_time_limit_secs, dial_by, events)
+    VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, coalesce(p_from, acct.caller_ids[1]),
+            p_to, p_slot, p_line, p_ring_timeout_secs, p_call_time_limit_secs,
+            clock_timestamp() + make_interval(secs => p_max_wait_secs), transition(1, 'claim', NULL, 'intent'))
+    ON CONFLICT DO NOTHING;
+    RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
+END $$;

@@ -1,0 +1,320 @@
+//! Every setting, read once: flag, variable, default and meaning in one place.
+//!
+//! Invariant: a contradiction is refused before a port opens, with exit code 64; a wrong role with 78.
+//! Not here: what a business may set for itself (rows in Postgres), and the sandbox carrier's own flags.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+/// Exit code of a command line or setting that does not fit (sysexits.h EX_USAGE).
+pub const EXIT_USAGE: u8 = 64;
+/// Exit code of a program started in another program's role (sysexits.h EX_CONFIG).
+pub const EXIT_ROLE: u8 = 78;
+
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// REST, webhooks, status. Never dials.
+    Api,
+    /// The only one that dials.
+    Worker,
+    /// Media sessions.
+    Calls,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// A class of work that a worker takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WorkClass {
+    /// Look at a business and dial.
+    Calls,
+    /// Sweep, reconcile, hang up, prune.
+    Maintenance,
+}
+
+/// A callback event that can be asked for besides `initiated` and `completed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusEvent {
+    /// The carrier took the call out of its queue.
+    Initiated,
+    /// The destination rings.
+    Ringing,
+    /// Somebody or something answered.
+    Answered,
+    /// The call is over.
+    Completed,
+}
+
+/// The settings of the programs.
+#[derive(Debug, Clone, Parser)]
+#[command(version, about = "An outbound dialer: lists in, every number called once, the outcome out.")]
+pub struct Settings {
+    /// The role of this process; a program refuses to start in another's.
+    #[arg(long, env = "SERVICE_ROLE", ignore_case = true)]
+    pub service_role: Option<Role>,
+    /// Postgres 14 or later.
+    #[arg(long, env = "DATABASE_URL", default_value = "postgres://rollcall@127.0.0.1:5432/rollcall", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// Redis 6.0 or later, or Valkey; one primary, no cluster.
+    #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379/0", hide_env_values = true)]
+    pub redis_url: SecretString,
+    /// Put before every Redis key, so that several installations can share one Redis.
+    #[arg(long, env = "REDIS_PREFIX", default_value = "")]
+    pub redis_prefix: String,
+    /// Most connections to Postgres that one process opens.
+    #[arg(long, env = "DATABASE_POOL", default_value = "16", value_parser = clap::value_parser!(u32).range(2..=500))]
+    pub database_pool: u32,
+    /// Where REST, pages and webhooks listen.
+    #[arg(long, env = "API_ADDR", default_value = "127.0.0.1:8080")]
+    pub api_addr: SocketAddr,
+    /// Where health, status and metrics listen; by default port 9090 for the api, 9091 for the worker, on loopback.
+    #[arg(long, env = "ADMIN_ADDR")]
+    pub admin_addr: Option<SocketAddr>,
+    /// What carriers call back: scheme, host and port as they see them. Signatures are checked over it.
+    #[arg(long, env = "PUBLIC_BASE_URL", default_value = "http://127.0.0.1:8080", value_parser = base_url)]
+    pub public_base_url: Url,
+    /// The key that manages businesses: at least 16 characters.
+    #[arg(long, env = "ROLLCALL_OPERATOR_KEY", hide_env_values = true, value_parser = operator_key)]
+    pub rollcall_operator_key: Option<SecretString>,
+    /// Seals carrier credentials and callback tokens: 32 bytes in base64.
+    #[arg(long, env = "ROLLCALL_SEALING_KEY", hide_env_values = true)]
+    pub rollcall_sealing_key: Option<SecretString>,
+    /// Twilio's REST API, for accounts that name no other.
+    #[arg(long, env = "TWILIO_API_BASE_URL", default_value = "https://api.twilio.com", value_parser = base_url)]
+    pub twilio_api_base_url: Url,
+    /// Calls at once over all businesses. Zero or less falls back to 50.
+    #[arg(long, env = "MAX_CONCURRENT_CALLS", default_value = "50", allow_hyphen_values = true)]
+    pub max_concurrent_calls: i64,
+    /// Calls at once of a business that was created without a number of its own.
+    #[arg(long, env = "BUSINESS_MAX_CONCURRENT_CALLS", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub business_max_concurrent_calls: u32,
+    /// Which callbacks the carrier is asked for; `completed` is always among them.
+    #[arg(long, env = "STATUS_EVENTS", value_delimiter = ',', default_value = "initiated,completed")]
+    pub status_events: Vec<StatusEvent>,
+    /// Businesses that one worker looks at at once.
+    #[arg(long, env = "WORKER_CONCURRENCY", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub worker_concurrency: u16,
+    /// What this worker takes on.
+    #[arg(long, env = "WORKER_QUEUES", value_delimiter = ',', default_value = "calls,maintenance")]
+    pub worker_queues: Vec<WorkClass>,
+    /// Seconds between heartbeats; a worker is dead after two missed ones.
+    #[arg(long, env = "WORKER_HEARTBEAT_INTERVAL", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub worker_heartbeat_interval: u64,
+    /// Seconds that a number rings, where a run says nothing.
+    #[arg(long, env = "RING_TIMEOUT_SECS", default_value = "30", value_parser = clap::value_parser!(i32).range(5..=600))]
+    pub ring_timeout_secs: i32,
+    /// Seconds that a call may last, where a run says nothing.
+    #[arg(long, env = "CALL_TIME_LIMIT_SECS", default_value = "600", value_parser = clap::value_parser!(i32).range(1..=14_400))]
+    pub call_time_limit_secs: i32,
+    /// Seconds that a call may wait in the carrier's queue before it is cancelled there and queued again here.
+    #[arg(long, env = "CARRIER_QUEUE_LIMIT_SECS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub carrier_queue_limit_secs: u64,
+    /// Seconds between SIGTERM and the end, at most.
+    #[arg(long, env = "DRAIN_TIMEOUT_SECS", default_value = "25", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub drain_timeout_secs: u64,
+    /// ERROR, WARN, INFO, DEBUG or TRACE: DEBUG and TRACE open Rollcall's own targets only.
+    #[arg(long, env = "LOG_LEVEL", default_value = "INFO", ignore_case = true)]
+    pub log_level: LogLevel,
+    /// How log lines are written.
+    #[arg(long, env = "LOG_FORMAT", default_value = "text", ignore_case = true)]
+    pub log_format: LogFormat,
+    /// The times of the dial protocol.
+    #[command(flatten)]
+    pub times: Times,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the five names are their own meaning")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The times of the dial protocol, in milliseconds. The defaults are floors: less is refused outside of test builds, because
+/// each of them keeps a promise (at most one POST per attempt, no slot freed by guess).
+#[derive(Debug, Clone, Args)]
+pub struct Times {
+    /// A claim older than this is not sent.
+    #[arg(long, env = "CLAIM_MAX_AGE_MS", default_value = "5000")]
+    pub claim_max_age_ms: u64,
+    /// The whole of a POST to the carrier, from the first byte of the connection to the last of the answer.
+    #[arg(long, env = "POST_TIMEOUT_MS", default_value = "10000")]
+    pub post_timeout_ms: u64,
+    /// An intent younger than this is closed by its owner only.
+    #[arg(long, env = "INTENT_GRACE_MS", default_value = "60000")]
+    pub intent_grace_ms: u64,
+    /// After so long the first look that finds nothing counts.
+    #[arg(long, env = "FIRST_EMPTY_LOOK_MS", default_value = "20000")]
+    pub first_empty_look_ms: u64,
+    /// After so long the second look that finds nothing counts.
+    #[arg(long, env = "SECOND_EMPTY_LOOK_MS", default_value = "80000")]
+    pub second_empty_look_ms: u64,
+    /// Between two looks that count.
+    #[arg(long, env = "EMPTY_LOOKS_APART_MS", default_value = "60000")]
+    pub empty_looks_apart_ms: u64,
+    /// After so long two empty looks are enough, though the account made no newer call.
+    #[arg(long, env = "LOOK_GIVE_UP_MS", default_value = "600000")]
+    pub look_give_up_ms: u64,
+    /// Between two readings of an account's live list.
+    #[arg(long, env = "LIVE_LOOK_MS", default_value = "10000")]
+    pub live_look_ms: u64,
+    /// The same while more than a tenth of the ends are learned by asking.
+    #[arg(long, env = "LIVE_LOOK_FAST_MS", default_value = "2000")]
+    pub live_look_fast_ms: u64,
+    /// A call that is listed nowhere is fetched after so long a silence.
+    #[arg(long, env = "SILENT_AFTER_MS", default_value = "5000")]
+    pub silent_after_ms: u64,
+    /// Between two tries of an account whose credentials were refused.
+    #[arg(long, env = "REFUSED_RETRY_MS", default_value = "60000")]
+    pub refused_retry_ms: u64,
+    /// An answer later than intent + ring limit + this hears a hang-up.
+    #[arg(long, env = "ANSWER_FENCE_MS", default_value = "60000")]
+    pub answer_fence_ms: u64,
+    /// In doubt for so long beyond the call's own limit, an attempt is freed as expired and never redialed.
+    #[arg(long, env = "EXPIRE_AFTER_MS", default_value = "86400000")]
+    pub expire_after_ms: u64,
+}
+
+impl Times {
+    fn named(&self) -> [(&'static str, u64, u64); 13] {
+        [
+            ("CLAIM_MAX_AGE_MS", self.claim_max_age_ms, 5_000),
+            ("POST_TIMEOUT_MS", self.post_timeout_ms, 10_000),
+            ("INTENT_GRACE_MS", self.intent_grace_ms, 60_000),
+            ("FIRST_EMPTY_LOOK_MS", self.first_empty_look_ms, 20_000),
+            ("SECOND_EMPTY_LOOK_MS", self.second_empty_look_ms, 80_000),
+            ("EMPTY_LOOKS_APART_MS", self.empty_looks_apart_ms, 60_000),
+            ("LOOK_GIVE_UP_MS", self.look_give_up_ms, 600_000),
+            ("LIVE_LOOK_MS", self.live_look_ms, 10_000),
+            ("LIVE_LOOK_FAST_MS", self.live_look_fast_ms, 2_000),
+            ("SILENT_AFTER_MS", self.silent_after_ms, 5_000),
+            ("REFUSED_RETRY_MS", self.refused_retry_ms, 60_000),
+            ("ANSWER_FENCE_MS", self.answer_fence_ms, 60_000),
+            ("EXPIRE_AFTER_MS", self.expire_after_ms, 86_400_000),
+        ]
+    }
+
+    /// The settings that fight, each in one sentence; empty where all is well.
+    fn contradictions(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, value, floor) in self.named() {
+            // Claim age and POST time are ceilings of what a late process may do; the rest are floors of what others wait.
+            let ceiling = matches!(name, "CLAIM_MAX_AGE_MS" | "POST_TIMEOUT_MS");
+            let off = if ceiling { value > floor || value == 0 } else { value < floor };
+            if off && !cfg!(feature = "killpoints") {
+                let bound = if ceiling { "at most" } else { "at least" };
+                found.push(format!("{name} is {value}; it must be {bound} {floor} ms."));
+            }
+        }
+        let sent_at_latest = self.claim_max_age_ms + self.post_timeout_ms;
+        if sent_at_latest >= self.intent_grace_ms {
+            found.push(format!(
+                "CLAIM_MAX_AGE_MS + POST_TIMEOUT_MS = {sent_at_latest} ms reaches INTENT_GRACE_MS = {} ms: a call could still \
+                 be placed after its attempt was looked for.",
+                self.intent_grace_ms
+            ));
+        }
+        found
+    }
+
+    /// `ms` milliseconds as a duration.
+    #[must_use]
+    pub fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+}
+
+impl Settings {
+    /// Why this process may not start as `own`: the sentence and the exit code. The api may leave the role unset.
+    ///
+    /// # Errors
+    /// With the sentence to print and the exit code, where the role is another one, or settings contradict each other.
+    pub fn judge(&self, own: Role) -> Result<(), (String, u8)> {
+        let name = |role: Role| role.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        match self.service_role {
+            Some(role) if role != own => {
+                let text = format!("SERVICE_ROLE is {}, but this program is the {}; it does not start.", name(role), name(own));
+                return Err((text, EXIT_ROLE));
+            }
+            None if own != Role::Api => {
+                let text = format!("SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE={}.", name(own));
+                return Err((text, EXIT_ROLE));
+            }
+            _ => {}
+        }
+        let mut wrong = self.times.contradictions();
+        if self.rollcall_sealing_key.is_none() {
+            wrong.push("ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`.".into());
+        }
+        if self.max_concurrent_calls > 10_000 {
+            wrong.push(format!("MAX_CONCURRENT_CALLS is {}; it must be at most 10000.", self.max_concurrent_calls));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err((wrong.join("\n"), EXIT_USAGE)) }
+    }
+
+    /// Calls at once over all businesses: the setting, or 50 with a warning where it is zero or less.
+    #[must_use]
+    pub fn max_lines(&self) -> i32 {
+        if self.max_concurrent_calls < 1 {
+            tracing::warn!(setting = self.max_concurrent_calls, "MAX_CONCURRENT_CALLS must be positive; 50 is used");
+            return 50;
+        }
+        i32::try_from(self.max_concurrent_calls).unwrap_or(i32::MAX)
+    }
+
+    /// Where health, status and metrics of this role listen.
+    #[must_use]
+    pub fn admin_addr(&self, role: Role) -> SocketAddr {
+        let port = match role {
+            Role::Api => 9090,
+            Role::Worker => 9091,
+            Role::Calls => 9092,
+        };
+        self.admin_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+fn base_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|e| format!("not a URL: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("http:// or https:// and a host are needed".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
+        return Err("a base URL has no query, fragment or user".into());
+    }
+    Ok(url)
+}
+
+fn operator_key(text: &str) -> Result<SecretString, String> {
+    if text.len() < 16 {
+        return Err("the operator key needs at least 16 characters".into());
+    }
+    Ok(SecretString::from(text))
+}
+
+/// The base URL without its trailing slash, so that a path can be put behind it.
+#[must_use]
+pub fn without_slash(url: &Url) -> &str {
+    url.as_str().trim_end_matches('/')
+}
+
+/// The text of a secret setting; only where it is handed to the store or client that needs it.
+#[must_use]
+pub fn exposed(secret: &SecretString) -> &str {
+    secret.expose_secret()
+}

@@ -1,0 +1,162 @@
+//! Opens Postgres and Redis, and names every Redis key.
+//!
+//! Invariant: a store that is down at the start is waited for, with a line that says so; nothing is skipped.
+//! Not here: what is in the stores (each fact owns its tables and keys).
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::config::{Settings, exposed};
+
+/// The schema, in the program itself.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// Longest time that a Redis command may take. Longer than the stalls of a busy primary, shorter than a person's patience.
+const REDIS_LIMIT: Duration = Duration::from_secs(5);
+
+/// Both stores, cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    /// The record of everything.
+    pub pg: PgPool,
+    /// The gate, the bells, the heartbeats: may be emptied at any time.
+    pub redis: ConnectionManager,
+    /// The names of the Redis keys.
+    pub keys: Keys,
+    client: Client,
+}
+
+/// The names of the Redis keys, all under one prefix.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    /// Keys under `prefix`, which may be empty.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// `name` under the prefix.
+    #[must_use]
+    pub fn key(&self, name: impl std::fmt::Display) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The prefix itself.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+impl Stores {
+    /// Opens both stores. Waits for a store that is down: a try every 250 ms to 5 s, each failure logged.
+    ///
+    /// # Errors
+    /// Where an address cannot be read; never because a store is down.
+    pub async fn open(settings: &Settings, application: &str) -> anyhow::Result<Self> {
+        let options = PgConnectOptions::from_str(exposed(&settings.database_url))?
+            .application_name(application)
+            .options([
+                ("lock_timeout", "500"),
+                ("statement_timeout", "2000"),
+                ("idle_in_transaction_session_timeout", "2000"),
+                ("timezone", "UTC"),
+            ]);
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.database_pool)
+            .acquire_timeout(Duration::from_secs(2))
+            .idle_timeout(Duration::from_secs(60));
+        let pg = wait_for("Postgres", || {
+            let (pool, options) = (pool.clone(), options.clone());
+            async move { Ok(pool.connect_with(options).await?) }
+        })
+        .await;
+        let client = Client::open(exposed(&settings.redis_url))?;
+        let redis = wait_for("Redis", || {
+            let client = client.clone();
+            async move { Ok(manage(&client).await?) }
+        })
+        .await;
+        Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
+    }
+
+    /// Applies the migrations that are missing. Two processes may do it at once: one waits for the other.
+    ///
+    /// # Errors
+    /// Where a migration fails, or the database is newer than this program.
+    pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+        let options = PgConnectOptions::from_str(exposed(&settings.database_url))?;
+        let pool = wait_for("Postgres", || {
+            let options = options.clone();
+            async move { Ok(PgPoolOptions::new().max_connections(1).connect_with(options).await?) }
+        })
+        .await;
+        MIGRATOR.run(&pool).await?;
+        pool.close().await;
+        Ok(())
+    }
+
+    /// A Redis connection of its own, for a queue worker or a blocking read.
+    ///
+    /// # Errors
+    /// Where Redis cannot be reached now.
+    pub async fn own_redis(&self) -> redis::RedisResult<ConnectionManager> {
+        manage(&self.client).await
+    }
+
+    /// A Redis connection that waits without a limit, for blocking commands only.
+    ///
+    /// # Errors
+    /// Where Redis cannot be reached now.
+    pub async fn blocking_redis(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
+        let config = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(REDIS_LIMIT)).set_response_timeout(None);
+        self.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// True where both stores answer within a second each.
+    pub async fn answer(&self) -> bool {
+        let second = Duration::from_secs(1);
+        let pg = tokio::time::timeout(second, sqlx::query_scalar!("SELECT 1").fetch_one(&self.pg));
+        let mut redis = self.redis.clone();
+        let ping = tokio::time::timeout(second, async move { redis::cmd("PING").query_async::<String>(&mut redis).await });
+        let (pg, ping) = tokio::join!(pg, ping);
+        matches!(pg, Ok(Ok(_))) && matches!(ping, Ok(Ok(_)))
+    }
+}
+
+async fn manage(client: &Client) -> redis::RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(REDIS_LIMIT))
+        .set_response_timeout(Some(REDIS_LIMIT))
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_secs(1));
+    ConnectionManager::new_with_config(client.clone(), config).await
+}
+
+async fn wait_for<T, F>(name: &str, mut open: impl FnMut() -> F) -> T
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let mut pause = Duration::from_millis(250);
+    loop {
+        match open().await {
+            Ok(store) => return store,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), again_in_ms = pause.as_millis(), "[STARTUP] {name} is not there yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
