@@ -4,6 +4,17 @@
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod killpoints;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
+
+// facts
+pub mod attempts;
+pub mod businesses;
+pub mod carriers;
+pub mod jobs;
+pub mod slots;
+
+// flows
+pub mod context;

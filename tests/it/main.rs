@@ -1,1 +1,4 @@
-fn main(){}
+//! Promises across modules, one file each.
+
+mod scripted_carrier;
+mod twilio_client;
