@@ -7,3 +7,9 @@ pub mod ids;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
+
+// facts: one store each
+pub mod businesses;
+
+// flows
+pub mod context;
