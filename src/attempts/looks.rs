@@ -327,7 +327,8 @@ pub async fn on_the_line(pg: &PgPool, known: &[AttemptId]) -> sqlx::Result<Vec<O
     let known: Vec<_> = known.iter().map(|a| a.0).collect();
     sqlx::query_as!(
         OnTheLine,
-        r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", slot, line, true AS "open!"
+        r#"SELECT attempt_id AS "attempt!: AttemptId", business_id AS "business!: BusinessId", slot AS "slot!", line AS "line!",
+               true AS "open!"
            FROM attempt WHERE rank < 9
            UNION ALL
            SELECT attempt_id, business_id, slot, line, false FROM attempt WHERE attempt_id = ANY($1) AND rank = 9"#,

@@ -4,4 +4,6 @@
 //! the business row; a secret leaves this module only as [`secrecy::SecretString`].
 //! Not here: who may ask (`api::auth`), and what is done with an account (`carriers`, `dialing`).
 
+pub mod health;
+pub mod profile;
 pub mod vault;

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! Promises across modules, one file each.
+//! The promises, each in the file named after it, against real stores.
 
 mod scripted_carrier;
 mod twilio_client;
-=======
-fn main() {}
->>>>>>> 8c7b655
