@@ -3,3 +3,6 @@
 // ground
 pub mod error;
 pub mod ids;
+
+// facts
+pub mod leads;
