@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// A country or territory with a telephone numbering plan, by its ISO 3166-1 code, e.g. `US`.
 /// Also the two codes that libphonenumber adds: `AC` (Ascension) and `XK` (Kosovo).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "US")]
 pub struct Country(Region);
 
 /// The text is not the code of a country with a numbering plan.

@@ -125,8 +125,7 @@ fn spoken(value: &Value) -> Option<minijinja::Value> {
     match value {
         Value::Null => None,
         Value::String(text) => Some(text.as_str().into()),
-        Value::Bool(flag) => Some((*flag).into()),
-        // Numbers are said as they were written; a lead holds no lists or objects.
+        // Numbers and booleans are said as JSON writes them; a lead holds no lists or objects.
         other => Some(other.to_string().into()),
     }
 }

@@ -135,7 +135,7 @@ pub enum NumberError {
     #[error("This is an emergency number. They are never called; remove the row.")]
     Emergency,
     /// Valid, but in a country that this business does not call.
-    #[error("This number is in {}, which is not among the allowed countries. Allow the country or remove the row.", .0.map_or_else(|| "no single country".to_owned(), |c| c.to_string()))]
+    #[error("This number is in {}. Change what is allowed or remove the row.", place(*.0))]
     CountryNotAllowed(Option<Country>),
 }
 
@@ -270,9 +270,9 @@ impl NumberRules {
 
     /// The name of a number too short for a public one: an emergency number or a short code.
     fn short(&self, text: &str) -> Option<NumberError> {
-        let digits: String = text.chars().filter_map(|c| ascii_digit(c).or(c.is_alphabetic().then_some('x'))).collect();
-        let only_digits = !digits.is_empty() && !digits.contains('x');
-        if !only_digits {
+        let text = text.strip_prefix("tel:").unwrap_or(text);
+        let digits: String = text.chars().filter_map(ascii_digit).collect();
+        if digits.is_empty() || text.contains(char::is_alphabetic) {
             return None;
         }
         if is_emergency(&digits, self.default_region) {
@@ -280,6 +280,13 @@ impl NumberRules {
         }
         (digits.len() <= SHORT_CODE_DIGITS && !text.starts_with(['+', '＋'])).then_some(NumberError::ShortCode)
     }
+}
+
+fn place(country: Option<Country>) -> String {
+    country.map_or_else(
+        || "no single country, and only some countries are allowed".to_owned(),
+        |country| format!("{country}, which is not among the allowed countries"),
+    )
 }
 
 const TOO_SHORT: &str = "This is too short for a telephone number. Write all digits with the area code.";

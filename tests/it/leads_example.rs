@@ -26,7 +26,7 @@ fn is_fictional(e164: &str) -> bool {
     if let Some(national) = e164.strip_prefix("+1") {
         return national.len() == 10 && national[3..].starts_with("55501");
     }
-    let cities = ["113496", "114496", "115496", "116496", "117496", "118496", "121496", "131496", "141496", "151496"];
+    let cities = ["113496", "114496", "116496", "117496", "118496", "121496", "131496", "141496", "151496"];
     e164.strip_prefix("+44").is_some_and(|national| {
         let rest = ["207946", "161496", "191498"].iter().chain(&cities).find_map(|c| national.strip_prefix(c));
         rest.is_some_and(|rest| rest.len() == 4 && rest.starts_with('0'))
