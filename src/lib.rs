@@ -14,7 +14,16 @@ pub mod attempts;
 pub mod businesses;
 pub mod carriers;
 pub mod jobs;
+pub mod leads;
+pub mod runs;
 pub mod slots;
 
-// flows
+// one of each fact
 pub mod context;
+
+// flows
+pub mod dialing;
+
+// doors
+pub mod webhooks;
+pub mod worker;
