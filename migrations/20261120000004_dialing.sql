@@ -362,3 +362,29 @@ BEGIN
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
 END $$;
+
+-- What an answered call is to hear, behind the fence: an attempt that is closed, cancelled, or answered later than anybody
+-- can have wanted it hears nothing. Applies the answer as an event in the same round trip.
+CREATE FUNCTION answer_call(p_business uuid, p_attempt uuid, p_call_id text, p_answered_by text, p_fence_ms integer)
+RETURNS TABLE (verdict text, speak boolean, message jsonb, variables jsonb) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    a attempt;
+    v attempt_change;
+BEGIN
+    v := apply_event(p_business, p_attempt, 'webhook', p_call_id, 'answered', NULL, NULL, p_answered_by, 'in-progress',
+                     NULL, NULL, NULL, NULL, NULL);
+    IF v.verdict NOT IN ('applied', 'stale') THEN
+        RETURN QUERY SELECT v.verdict, false, NULL::jsonb, NULL::jsonb;
+        RETURN;
+    END IF;
+    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt;
+    IF a.rank < 9 AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms / 1000.0) THEN
+        UPDATE attempt SET hangup_wanted = true WHERE attempt_id = p_attempt;
+        a.hangup_wanted := true;
+    END IF;
+    RETURN QUERY
+    SELECT v.verdict, a.rank < 9 AND NOT a.hangup_wanted AND coalesce(r.state NOT IN ('cancelling', 'cancelled'), true),
+           coalesce(a.message, r.message), coalesce(j.variables, a.variables)
+    FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
+END $$;

@@ -213,3 +213,41 @@ impl Row {
         })
     }
 }
+
+/// What an answered call may hear.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// `{text, language, voice}` with its variables not filled in; nothing where there is no message.
+    pub message: Option<serde_json::Value>,
+    /// The callee's variables.
+    pub variables: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Applies an answer and says what the call may hear; `None` where it must hear nothing: its attempt is closed, cancelled,
+/// unknown, another call's, or was answered more than `fence_ms` after its ringing should have ended.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn answer(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    call_id: &str,
+    answered_by: Option<&str>,
+    fence_ms: i32,
+) -> sqlx::Result<Option<Answer>> {
+    let row = sqlx::query!(
+        r#"SELECT speak AS "speak!", message, variables FROM answer_call($1, $2, $3, $4, $5)"#,
+        business.0,
+        attempt.0,
+        call_id,
+        answered_by,
+        fence_ms,
+    )
+    .fetch_one(pg)
+    .await?;
+    let variables = match row.variables {
+        Some(serde_json::Value::Object(variables)) => variables,
+        _ => serde_json::Map::new(),
+    };
+    Ok(row.speak.then_some(Answer { message: row.message, variables }))
+}

@@ -355,3 +355,13 @@ pub async fn expired(pg: &PgPool, most: i64, expire_after_ms: i64) -> sqlx::Resu
     .await?;
     Ok(rows.into_iter().map(|row| (row.attempt, row.carrier_call_id, row.unowned)).collect())
 }
+
+/// Whose attempt it is.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn business_of(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<BusinessId>> {
+    sqlx::query_scalar!(r#"SELECT business_id AS "business: BusinessId" FROM attempt WHERE attempt_id = $1"#, attempt.0)
+        .fetch_optional(pg)
+        .await
+}

@@ -1,0 +1,6 @@
+//! Runs.
+//!
+//! Invariant: x
+//! Not here: x
+pub mod refusal;
+pub mod ending;
