@@ -3,3 +3,6 @@
 // ground
 pub mod error;
 pub mod ids;
+
+// aside: the pretend carrier, which knows nothing of the rest
+pub mod sim;
