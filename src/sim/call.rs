@@ -107,6 +107,8 @@ pub(crate) struct Call {
     pub(crate) sequence: u32,
     /// A callback that waits for the next one, so that they arrive in the wrong order.
     pub(crate) overtaken: Option<Announcement>,
+    /// Its end callback has been sent, or lost, for the first time.
+    pub(crate) end_told: bool,
     /// Every step takes 0 ms.
     pub(crate) hurried: bool,
     /// Wakes the call's life when somebody else moved the call.

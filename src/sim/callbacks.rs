@@ -46,10 +46,10 @@ impl Shared {
                 match fault.as_ref().map(|rule| rule.kind) {
                     Some(CallbackFault::Lost) => {
                         world.tally.callback(whose, Delivery::Lost);
-                        if status.is_final() {
-                            world.tally.end_told(whose, Stamp::now().at);
-                        }
                         call.callbacks.push(fresh.lost());
+                        if status.is_final() {
+                            world.end_told(id);
+                        }
                     }
                     Some(CallbackFault::Reordered) if !status.is_final() => call.overtaken = Some(fresh),
                     _ => queue.push((fresh, dispatch(fault, &mut world.random))),
@@ -83,10 +83,7 @@ impl Shared {
     async fn deliver(self: &Arc<Self>, id: CallId, announcement: &Announcement) -> CallbackReport {
         let started = Stamp::now();
         if announcement.status.is_final() {
-            let mut world = self.world();
-            let world = &mut *world;
-            let call = &world.calls[id.0];
-            world.tally.end_told(Whose { account: &call.account, from: &call.dial.from }, started.at);
+            self.world().end_told(id);
         }
         let receipt = self.post.send(&announcement.parcel).await;
         let (answer, error) = match receipt.outcome {

@@ -154,7 +154,7 @@ async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) ->
     let status = if reached { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
     let world = shared.world();
     let counts = json!({
-        "reached": reached, "requests": world.log.len(), "created": world.tally.created(),
+        "reached": reached, "requests": world.tally.requests(), "created": world.tally.created(),
         "ended": world.tally.ended(), "live": world.tally.live(), "callbacks_under_way": world.in_flight,
     });
     Ok((status, Json(counts)).into_response())

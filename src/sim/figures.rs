@@ -147,6 +147,10 @@ impl Tally {
         self.cpu_at_start_ms = cpu_ms();
     }
 
+    pub(crate) fn requests(&self) -> u64 {
+        self.total.scope.requests
+    }
+
     pub(crate) fn created(&self) -> u64 {
         self.total.scope.created
     }

@@ -33,14 +33,16 @@ struct Plan {
 /// Lives one call from the queue to its end.
 pub(crate) async fn live(shared: Arc<Shared>, id: CallId) {
     let plan = plan(&shared, id);
-    if wait(&shared, id, Some(plan.turn)).await == Turn::Moved {
+    if wait(&shared, id, Status::Queued, Some(plan.turn)).await == Turn::Moved {
         return;
     }
     if plan.outcome == Outcome::StaysQueued {
-        wait(&shared, id, None).await;
+        wait(&shared, id, Status::Queued, None).await;
         return;
     }
-    if !shared.advance(id, Status::Initiated, None) || passed(&shared, id, plan.dial).await == Turn::Moved {
+    if !shared.advance(id, Status::Initiated, None)
+        || passed(&shared, id, Status::Initiated, plan.dial).await == Turn::Moved
+    {
         return;
     }
     if ring(&shared, id, plan).await == Status::InProgress {
@@ -59,7 +61,7 @@ async fn ring(shared: &Arc<Shared>, id: CallId, plan: Plan) -> Status {
         Outcome::Held => plan.ring_limit,
         _ => plan.ring.min(plan.ring_limit),
     };
-    if shared.status(id) == Status::Ringing && passed(shared, id, patience).await == Turn::Elapsed {
+    if passed(shared, id, Status::Ringing, patience).await == Turn::Elapsed {
         let nobody = matches!(plan.outcome, Outcome::NoAnswer | Outcome::Held) || plan.ring >= plan.ring_limit;
         shared.advance(id, if nobody { Status::NoAnswer } else { Status::InProgress }, None);
     }
@@ -90,18 +92,14 @@ fn plan(shared: &Shared, id: CallId) -> Plan {
     }
 }
 
-/// Waits for a time unless the call is moved first.
-pub(crate) async fn passed(shared: &Shared, id: CallId, time: Duration) -> Turn {
-    if time.is_zero() { Turn::Elapsed } else { wait(shared, id, Some(Instant::now() + time)).await }
+/// Waits for a time, unless the call is not, or does not stay, in a state.
+pub(crate) async fn passed(shared: &Shared, id: CallId, state: Status, time: Duration) -> Turn {
+    wait(shared, id, state, Some(Instant::now() + time)).await
 }
 
-/// Waits until a moment, or for ever, unless the call is moved first.
-pub(crate) async fn wait(shared: &Shared, id: CallId, until: Option<Instant>) -> Turn {
-    let (nudge, state) = {
-        let world = shared.world();
-        let call = world.call(id);
-        (Arc::clone(&call.nudge), call.status())
-    };
+/// Waits until a moment, or for ever, unless the call is not, or does not stay, in a state.
+pub(crate) async fn wait(shared: &Shared, id: CallId, state: Status, until: Option<Instant>) -> Turn {
+    let nudge = Arc::clone(&shared.world().call(id).nudge);
     let elapsed = async {
         match until {
             Some(until) => sleep_until(until).await,
@@ -109,12 +107,15 @@ pub(crate) async fn wait(shared: &Shared, id: CallId, until: Option<Instant>) ->
         }
     };
     tokio::pin!(elapsed);
-    loop {
+    // A nudge may be an old one, of a move that this call's life made itself: the state decides.
+    while shared.status(id) == state {
+        if until.is_some_and(|until| until <= Instant::now()) {
+            return Turn::Elapsed;
+        }
         tokio::select! {
-            biased;
-            // A nudge may be an old one, of a move that this call's life made itself.
-            () = nudge.notified() => if shared.status(id) != state { return Turn::Moved },
-            () = &mut elapsed => return Turn::Elapsed,
+            () = nudge.notified() => {}
+            () = &mut elapsed => {}
         }
     }
+    Turn::Moved
 }

@@ -246,7 +246,7 @@ impl Drop for Sim {
 impl Until {
     fn is_met(&self, world: &World) -> bool {
         match self {
-            Self::Requests(count) => world.log.len() as u64 >= *count,
+            Self::Requests(count) => world.tally.requests() >= *count,
             Self::Created(count) => world.tally.created() >= *count,
             Self::Ended(count) => world.tally.ended() >= *count,
             Self::Idle => world.tally.live() == 0 && world.in_flight == 0,

@@ -14,7 +14,7 @@ use super::{
     config::Config,
     faults::Faults,
     figures::{Tally, Whose},
-    outcome::outcome_of,
+    outcome::{Outcome, outcome_of},
     twilio::{Dial, Refusal},
 };
 
@@ -115,9 +115,16 @@ impl World {
         true
     }
 
-    /// Accepts a call into the account's queue, or says why not (10004, 22005).
+    /// Accepts a call into the account's queue, or says why not (21214, 21216, 10004, 22005).
     pub(crate) fn admit(&mut self, account: &str, dial: Dial, config: &Config) -> Result<CallId, Refusal> {
         let now = Stamp::now();
+        let earlier = self.accounts.get(account).and_then(|home| home.by_to.get(&dial.to)).map_or(0, Vec::len);
+        let outcome = outcome_of(&dial.to, earlier, &config.shares, config.seed);
+        match outcome {
+            Outcome::Refused => return Err(Refusal::parameter(21214, "'To' phone number cannot be reached")),
+            Outcome::Blocked => return Err(Refusal::parameter(21216, "Account not allowed to call the number")),
+            _ => {}
+        }
         if config.concurrency.is_some_and(|most| self.tally.live_of(account) >= most) {
             return Err(Refusal::concurrency());
         }
@@ -131,9 +138,7 @@ impl World {
         if config.cps > 0.0 {
             home.next_turn = Some(turn + Duration::from_secs_f64(1.0 / config.cps));
         }
-        let same_number = home.by_to.entry(dial.to.clone()).or_default();
-        let outcome = outcome_of(&dial.to, same_number.len(), &config.shares, config.seed);
-        same_number.push(id);
+        home.by_to.entry(dial.to.clone()).or_default().push(id);
         home.calls.push(id);
         home.open.push(id);
         let token = dial.token();
@@ -153,6 +158,7 @@ impl World {
             callbacks: Vec::new(),
             sequence: 0,
             overtaken: None,
+            end_told: false,
             hurried: false,
             nudge: std::sync::Arc::default(),
             dial,
@@ -176,6 +182,15 @@ impl World {
         }
         call.nudge.notify_one();
         true
+    }
+
+    /// The end callback of a call goes out now (or is lost now). Only the first one frees a place:
+    /// doubles and forgeries change no figure.
+    pub(crate) fn end_told(&mut self, id: CallId) {
+        let call = &mut self.calls[id.0];
+        if call.status().is_final() && !std::mem::replace(&mut call.end_told, true) {
+            self.tally.end_told(Whose { account: &call.account, from: &call.dial.from }, Instant::now());
+        }
     }
 
     /// Calls of an account that a list may show, newest first. `live` narrows them to those that

@@ -101,7 +101,7 @@ async fn act(shared: &Arc<Shared>, id: CallId, verbs: Vec<Verb>) {
             Verb::Hangup => return,
             Verb::Say(words) => speak(shared, id, words).await,
             Verb::Play(url) => speak(shared, id, format!("[play {url}]")).await,
-            Verb::Pause(seconds) => passed(shared, id, Duration::from_secs(seconds)).await,
+            Verb::Pause(seconds) => passed(shared, id, Status::InProgress, Duration::from_secs(seconds)).await,
             Verb::Other(name) => {
                 shared.note(id, format!("the sandbox does not act out <{name}>"));
                 Turn::Elapsed
@@ -121,5 +121,9 @@ async fn speak(shared: &Arc<Shared>, id: CallId, words: String) -> Turn {
         call.heard.push(words);
         (if call.hurried { Duration::ZERO } else { length }, call.outcome == Outcome::NeverEnds)
     };
-    if stays { wait(shared, id, None).await } else { passed(shared, id, length).await }
+    if stays {
+        wait(shared, id, Status::InProgress, None).await
+    } else {
+        passed(shared, id, Status::InProgress, length).await
+    }
 }

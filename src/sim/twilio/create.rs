@@ -82,6 +82,7 @@ async fn decide(shared: &Arc<Shared>, account: String, body: &[u8]) -> Reply {
         ignored: unknown_parameters(&form),
     };
     let (delay, fault) = receive(shared, &entry);
+    shared.touch();
     // The call exists from the middle of the wait on: a client may die before and after that.
     pause(delay / 2).await;
     if let Some(rule) = &fault

@@ -62,11 +62,10 @@ pub(crate) fn read(document: &str) -> Result<Vec<Verb>, Unusable> {
                 }
             },
             Event::End(_) => {
-                if path.len() == 2 {
-                    match verbs.last_mut() {
-                        Some(Verb::Say(words) | Verb::Play(words)) => *words = text.trim().to_owned(),
-                        _ => {}
-                    }
+                if path.len() == 2
+                    && let Some(Verb::Say(words) | Verb::Play(words)) = verbs.last_mut()
+                {
+                    text.trim().clone_into(words);
                 }
                 path.pop();
             }
