@@ -27,3 +27,6 @@ pub mod dialing;
 // doors
 pub mod webhooks;
 pub mod worker;
+
+// aside: the pretend carrier, which knows nothing of the rest
+pub mod sim;

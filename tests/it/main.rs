@@ -5,5 +5,8 @@ mod leads_check;
 mod leads_csv;
 mod leads_example;
 mod leads_message;
+mod sandbox_carrier;
+mod sandbox_carrier_desk;
+mod sandbox_carrier_faults;
 mod scripted_carrier;
 mod twilio_client;
