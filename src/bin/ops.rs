@@ -1,1 +1,2 @@
+//! A program of Rollcall.
 fn main() {}

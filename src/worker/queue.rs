@@ -56,10 +56,15 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
     let worker = WorkerBuilder::new(format!("{}-{}", owner.name, uuid::Uuid::now_v7()))
         .backend(storage)
         .concurrency(handlers)
-        .catch_panic()
         .build(move |task: Value| {
             let (ctx, owner) = (look_ctx.clone(), look_owner.clone());
-            async move { look(&ctx, &owner, &task).await }
+            // A tracked task of its own: a panic ends one look, the end of the queue worker ends none, a drain awaits it.
+            async move {
+                let sends = owner.sends.clone();
+                if let Err(error) = sends.spawn(async move { look(&ctx, &owner, &task).await }).await {
+                    tracing::error!(%error, "a look panicked; the sweep rings again");
+                }
+            }
         });
     // The library's own drain can hang and drops nothing of ours: sends are tracked apart, and a bell may be lost.
     tokio::select! {

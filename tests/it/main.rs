@@ -1,6 +1,10 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod house;
+
+mod a_run_dials_every_number_once;
+mod doubt_is_resolved_by_asking;
 mod leads_check;
 mod leads_csv;
 mod leads_example;
@@ -8,5 +12,10 @@ mod leads_message;
 mod sandbox_carrier;
 mod sandbox_carrier_desk;
 mod sandbox_carrier_faults;
+mod sandbox_carrier_figures;
+mod sandbox_carrier_lists;
+mod sandbox_carrier_signature;
 mod scripted_carrier;
+mod the_gate_heals;
+mod the_limit_holds;
 mod twilio_client;
