@@ -1,5 +1,8 @@
 //! `rollcall-carrier`: the sandbox carrier on a port of its own.
-use std::net::{SocketAddr, TcpListener};
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::Parser;
@@ -18,11 +21,22 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
     // Callback URLs may be https; the provider is for those.
     rustls::crypto::ring::default_provider().install_default().ok();
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rollcall-carrier: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+async fn serve(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(args.addr).with_context(|| format!("cannot listen on {}", args.addr))?;

@@ -1,5 +1,8 @@
 //! One call as the carrier knows it: what was asked, what became of it, and when.
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -83,6 +86,21 @@ impl Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct CallId(pub(crate) usize);
 
+/// How long the steps of a call take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tempo {
+    /// As the flags say.
+    Natural,
+    /// 0 ms each.
+    Hurried,
+}
+
+impl Tempo {
+    pub(crate) fn of(self, length: Duration) -> Duration {
+        if self == Self::Hurried { Duration::ZERO } else { length }
+    }
+}
+
 /// One call.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -109,8 +127,7 @@ pub(crate) struct Call {
     pub(crate) overtaken: Option<Announcement>,
     /// Its end callback has been sent, or lost, for the first time.
     pub(crate) end_told: bool,
-    /// Every step takes 0 ms.
-    pub(crate) hurried: bool,
+    pub(crate) tempo: Tempo,
     /// Wakes the call's life when somebody else moved the call.
     pub(crate) nudge: Arc<Notify>,
 }

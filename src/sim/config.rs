@@ -26,19 +26,19 @@ pub struct Config {
     #[arg(long, default_value_t = Config::default().seed)]
     pub seed: u64,
     /// From the start of dialing until the far end rings.
-    #[arg(long, default_value_t = Config::default().dial_ms)]
+    #[arg(long, value_name = "MS", default_value_t = Config::default().dial_ms)]
     pub dial_ms: Millis,
     /// From ringing until somebody answers, or the ringing stops.
-    #[arg(long, default_value_t = Config::default().ring_ms)]
+    #[arg(long, value_name = "MS", default_value_t = Config::default().ring_ms)]
     pub ring_ms: Millis,
     /// How long one `<Say>` lasts.
-    #[arg(long, default_value_t = Config::default().talk_ms)]
+    #[arg(long, value_name = "MS", default_value_t = Config::default().talk_ms)]
     pub talk_ms: Millis,
     /// How long the answer to a create takes; the call is accepted half way.
-    #[arg(long, default_value_t = Config::default().accept_delay_ms)]
+    #[arg(long, value_name = "MS", default_value_t = Config::default().accept_delay_ms)]
     pub accept_delay_ms: Millis,
     /// How far lists and events lag behind.
-    #[arg(long, default_value_t = Config::default().list_lag_ms)]
+    #[arg(long, value_name = "MS", default_value_t = Config::default().list_lag_ms)]
     pub list_lag_ms: u64,
     /// Faults by share.
     #[command(flatten)]
@@ -50,46 +50,46 @@ pub struct Config {
 #[command(next_help_heading = "Faults, as shares of all creates or callbacks")]
 pub struct FaultShares {
     /// 429/20429, not accepted.
-    #[arg(long = "fault-429", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-429", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub http_429: f64,
     /// 500, not accepted.
-    #[arg(long = "fault-500-before", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-500-before", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub http_500_before: f64,
     /// Accepted, then 500.
-    #[arg(long = "fault-500-after", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-500-after", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub http_500_after: f64,
     /// Accepted, never answered.
-    #[arg(long = "fault-timeout", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-timeout", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub timeout: f64,
     /// Accepted, then the connection is reset.
-    #[arg(long = "fault-reset", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-reset", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub reset: f64,
     /// Accepted, then 201 with a body that is not JSON.
-    #[arg(long = "fault-garbage", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-garbage", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub garbage: f64,
     /// Accepted, answered after `--slow-ms`.
-    #[arg(long = "fault-slow", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-slow", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub slow: f64,
     /// The call ends, and says so, before the create is answered.
-    #[arg(long = "fault-final-first", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-final-first", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub final_first: f64,
     /// Callback never sent.
-    #[arg(long = "fault-callback-lost", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-callback-lost", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub callback_lost: f64,
     /// Callback sent twice.
-    #[arg(long = "fault-callback-doubled", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-callback-doubled", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub callback_doubled: f64,
     /// Callback sent after the one that follows it.
-    #[arg(long = "fault-callback-reordered", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-callback-reordered", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub callback_reordered: f64,
     /// Callback sent `--callback-delay-ms` late.
-    #[arg(long = "fault-callback-delayed", default_value_t = 0.0, value_parser = share)]
+    #[arg(long = "fault-callback-delayed", default_value_t = 0.0, value_name = "SHARE", value_parser = share)]
     pub callback_delayed: f64,
     /// For `--fault-slow`.
-    #[arg(long, default_value_t = Millis::default_slow())]
+    #[arg(long, value_name = "MS", default_value_t = Millis::default_slow())]
     pub slow_ms: Millis,
     /// For `--fault-callback-delayed`.
-    #[arg(long, default_value_t = Millis::default_callback_delay())]
+    #[arg(long, value_name = "MS", default_value_t = Millis::default_callback_delay())]
     pub callback_delay_ms: Millis,
 }
 

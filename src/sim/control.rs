@@ -155,7 +155,7 @@ async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) ->
     let world = shared.world();
     let counts = json!({
         "reached": reached, "requests": world.tally.requests(), "created": world.tally.created(),
-        "ended": world.tally.ended(), "live": world.tally.live(), "callbacks_under_way": world.in_flight,
+        "ended": world.tally.ended(), "live": world.tally.live(), "under_way": world.in_flight,
     });
     Ok((status, Json(counts)).into_response())
 }

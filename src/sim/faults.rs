@@ -12,8 +12,12 @@ pub struct Faults {
     pub create: Vec<Rule<CreateFault>>,
     /// Rules for status callbacks.
     pub callback: Vec<Rule<CallbackFault>>,
-    /// Rules for lists, fetches and events.
-    pub read: Vec<Rule<ReadFault>>,
+    /// Rules for `GET …/Calls.json`.
+    pub list: Vec<Rule<ApiFault>>,
+    /// Rules for `GET` of one call and of its events.
+    pub fetch: Vec<Rule<ApiFault>>,
+    /// Rules for hanging up.
+    pub update: Vec<Rule<ApiFault>>,
     /// Overrides `--list-lag-ms`, in ms.
     pub list_lag_ms: Option<u64>,
 }
@@ -103,10 +107,10 @@ pub enum CallbackFault {
     Delayed,
 }
 
-/// What can go wrong with a list, a fetch or events.
+/// What can go wrong with a list, a fetch or a hang-up. The rules take no filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ReadFault {
+pub enum ApiFault {
     /// 503/20503.
     Unavailable,
     /// 401/20003.
@@ -189,7 +193,13 @@ impl Faults {
         for rule in &self.callback {
             when(rule.share, rule.next)?;
         }
-        self.read.iter().try_for_each(|rule| when(rule.share, rule.next))
+        for rule in self.list.iter().chain(&self.fetch).chain(&self.update) {
+            when(rule.share, rule.next)?;
+            if rule.to.is_some() || rule.from.is_some() || rule.status.is_some() {
+                return Err("a rule for list, fetch or update takes no `to`, `from` or `status`".to_owned());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -85,8 +85,8 @@ fn plan(shared: &Shared, id: CallId) -> Plan {
     Plan {
         outcome: call.outcome,
         turn: call.turn.into(),
-        dial: if call.hurried { Duration::ZERO } else { dial },
-        ring: if call.hurried { Duration::ZERO } else { ring },
+        dial: call.tempo.of(dial),
+        ring: call.tempo.of(ring),
         ring_limit: call.dial.ring_limit,
         time_limit: call.dial.time_limit,
     }

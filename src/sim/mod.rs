@@ -32,13 +32,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use call::{CallReport, CallbackReport, Status};
 pub use config::{Account, Config, FaultShares, Millis};
-pub use faults::{CallbackFault, CreateFault, Faults, ReadFault, Rule};
+pub use faults::{ApiFault, CallbackFault, CreateFault, Faults, Rule};
 pub use figures::{Figures, Quantiles, Scope};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
 pub use twilio::{Forged, sign, signed_url};
 pub use world::LogEntry;
 
-use call::CallId;
+use call::{CallId, Tempo};
 use twilio::{Dial, Post, Refusal};
 use world::World;
 
@@ -62,7 +62,7 @@ pub enum Until {
     Created(u64),
     /// So many calls have ended.
     Ended(u64),
-    /// No call is open and no callback is under way.
+    /// No call is open, no create is being decided, and no callback is under way.
     Idle,
     /// A call, by its SID, came to this state or a later one.
     Reached(String, Status),
@@ -276,13 +276,8 @@ impl Shared {
     }
 
     /// Accepts a call and lets it live.
-    fn accept(self: &Arc<Self>, account: &str, dial: Dial, hurried: bool) -> Result<CallId, Refusal> {
-        let id = {
-            let mut world = self.world();
-            let id = world.admit(account, dial, &self.config)?;
-            world.call_mut(id).hurried = hurried;
-            id
-        };
+    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo) -> Result<CallId, Refusal> {
+        let id = self.world().admit(account, dial, tempo, &self.config)?;
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();
         Ok(id)

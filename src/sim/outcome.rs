@@ -64,22 +64,22 @@ Magic numbers (the last seven digits of To decide, in any area code; no other nu
 #[derive(Debug, Clone, PartialEq, clap::Args)]
 pub struct Shares {
     /// Share of calls that a person answers.
-    #[arg(long, default_value_t = Shares::default().answered, value_parser = share)]
+    #[arg(long, default_value_t = Shares::default().answered, value_name = "SHARE", value_parser = share)]
     pub answered: f64,
     /// Share of busy calls.
-    #[arg(long, default_value_t = Shares::default().busy, value_parser = share)]
+    #[arg(long, default_value_t = Shares::default().busy, value_name = "SHARE", value_parser = share)]
     pub busy: f64,
     /// Share of calls that nobody answers.
-    #[arg(long, default_value_t = Shares::default().no_answer, value_parser = share)]
+    #[arg(long, default_value_t = Shares::default().no_answer, value_name = "SHARE", value_parser = share)]
     pub no_answer: f64,
     /// Share of calls that fail (SIP 404).
-    #[arg(long, default_value_t = Shares::default().failed, value_parser = share)]
+    #[arg(long, default_value_t = Shares::default().failed, value_name = "SHARE", value_parser = share)]
     pub failed: f64,
     /// Share of calls that a machine answers.
-    #[arg(long, default_value_t = Shares::default().machine, value_parser = share)]
+    #[arg(long, default_value_t = Shares::default().machine, value_name = "SHARE", value_parser = share)]
     pub machine: f64,
     /// Share of calls that ring until driven by hand.
-    #[arg(long, default_value_t = Shares::default().held, value_parser = share)]
+    #[arg(long, default_value_t = Shares::default().held, value_name = "SHARE", value_parser = share)]
     pub held: f64,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    call::{Call, CallId, Status},
+    call::{Call, CallId, Status, Tempo},
     clock::Stamp,
     config::Config,
     faults::Faults,
@@ -51,7 +51,7 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     pub(crate) faults: Faults,
     pub(crate) random: StdRng,
-    /// Callbacks that are on their way.
+    /// Creates that are being decided and callbacks that are on their way.
     pub(crate) in_flight: u64,
     accounts: HashMap<String, Account>,
     by_sid: HashMap<String, CallId>,
@@ -116,7 +116,13 @@ impl World {
     }
 
     /// Accepts a call into the account's queue, or says why not (21214, 21216, 10004, 22005).
-    pub(crate) fn admit(&mut self, account: &str, dial: Dial, config: &Config) -> Result<CallId, Refusal> {
+    pub(crate) fn admit(
+        &mut self,
+        account: &str,
+        dial: Dial,
+        tempo: Tempo,
+        config: &Config,
+    ) -> Result<CallId, Refusal> {
         let now = Stamp::now();
         let earlier = self.accounts.get(account).and_then(|home| home.by_to.get(&dial.to)).map_or(0, Vec::len);
         let outcome = outcome_of(&dial.to, earlier, &config.shares, config.seed);
@@ -159,7 +165,7 @@ impl World {
             sequence: 0,
             overtaken: None,
             end_told: false,
-            hurried: false,
+            tempo,
             nudge: std::sync::Arc::default(),
             dial,
         };

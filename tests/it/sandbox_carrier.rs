@@ -173,6 +173,7 @@ async fn detection_says_who_answered() {
     desk.idle().await;
     assert_eq!(desk.received("/answer/t1")[0].form["AnsweredBy"], "machine_start");
     desk.heard(11).await;
+    assert!(!desk.received("/answer/t2")[0].form.contains_key("AnsweredBy"), "known only later");
     assert_eq!(desk.received("/amd/t2")[0].form["AnsweredBy"], "machine_end_beep");
 }
 

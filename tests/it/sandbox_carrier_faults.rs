@@ -4,7 +4,7 @@
 use std::{error::Error, io, time::Duration};
 
 use rollcall::sim::{
-    CallbackFault, Config, CreateFault, FaultShares, Faults, Forged, Millis, ReadFault, Rule, Status, Undrivable, Until,
+    ApiFault, CallbackFault, Config, CreateFault, FaultShares, Faults, Forged, Millis, Rule, Status, Undrivable, Until,
 };
 
 use crate::sandbox_carrier_desk::{Desk, PATIENCE, TO, next_create};
@@ -173,13 +173,18 @@ async fn a_server_that_is_not_there_gets_one_retry() {
 }
 
 #[tokio::test]
-async fn reading_can_be_down_while_calling_works() {
-    let down = Faults { read: vec![Rule::share(ReadFault::Unavailable, 1.0)], ..Faults::default() };
-    let desk = desk_with(down).await;
-    let sid = desk.call("+12125550190", "t1").await;
-    for path in ["Calls.json", &format!("Calls/{sid}.json"), &format!("Calls/{sid}/Events.json")] {
-        assert_eq!(desk.get(path).await.0, 503, "{path}");
-    }
+async fn listing_fetching_and_hanging_up_can_be_down_while_calling_works() {
+    let desk = Desk::quick().await;
+    let sid = desk.call("+12125550194", "t1").await;
+    let (fetch, events) = (format!("Calls/{sid}.json"), format!("Calls/{sid}/Events.json"));
+    let down = || vec![Rule::share(ApiFault::Unavailable, 1.0)];
+    desk.sim.set_faults(Faults { list: down(), ..Faults::default() }).unwrap();
+    assert_eq!((desk.get("Calls.json").await.0, desk.get(&fetch).await.0), (503, 200));
+    desk.sim.set_faults(Faults { fetch: down(), update: down(), ..Faults::default() }).unwrap();
+    assert_eq!((desk.get("Calls.json").await.0, desk.get(&fetch).await.0, desk.get(&events).await.0), (200, 503, 503));
+    assert_eq!(desk.post(&fetch, &[("Status", "completed")]).await.0, 503);
+    desk.call("+12125550191", "t2").await;
+    assert!(!desk.sim.calls()[0].status.is_final());
 }
 
 #[tokio::test]
@@ -200,6 +205,7 @@ async fn faults_are_set_read_and_ended_over_http_and_nonsense_is_refused() {
         serde_json::json!({ "create": [{ "kind": "refuse", "share": 1 }] }),
         serde_json::json!({ "create": [{ "kind": "slow", "next": 1, "ms": "9..1" }] }),
         serde_json::json!({ "creates": [] }),
+        serde_json::json!({ "list": [{ "kind": "unavailable", "share": 1, "to": "+1" }] }),
     ] {
         let answer = desk.client.put(&url).json(&nonsense).send().await.unwrap();
         assert_eq!(answer.status(), 400, "{nonsense}");

@@ -119,7 +119,7 @@ async fn speak(shared: &Arc<Shared>, id: CallId, words: String) -> Turn {
         let length = shared.config.talk_ms.draw(&mut world.random);
         let call = world.call_mut(id);
         call.heard.push(words);
-        (if call.hurried { Duration::ZERO } else { length }, call.outcome == Outcome::NeverEnds)
+        (call.tempo.of(length), call.outcome == Outcome::NeverEnds)
     };
     if stays {
         wait(shared, id, Status::InProgress, None).await

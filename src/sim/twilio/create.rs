@@ -17,7 +17,7 @@ use super::{
 };
 use crate::sim::{
     Shared,
-    call::CallId,
+    call::{CallId, Tempo},
     clock::Stamp,
     config::Millis,
     faults::{CreateFault, Rule, Subject, draw},
@@ -49,7 +49,13 @@ pub(crate) async fn create(
     }
     // A task of its own: a client that goes away does not undo what it asked for.
     let here = Arc::clone(&shared);
-    let work = shared.tasks.spawn(async move { decide(&here, account, &body).await });
+    let work = shared.tasks.spawn(async move {
+        here.world().in_flight += 1;
+        let reply = decide(&here, account, &body).await;
+        here.world().in_flight -= 1;
+        here.touch();
+        reply
+    });
     match work.await {
         Ok(Reply::Answer(response)) => response,
         Ok(Reply::Silence) => {
@@ -92,7 +98,7 @@ async fn decide(shared: &Arc<Shared>, account: String, body: &[u8]) -> Reply {
     }
     let accepted = Dial::read(form).and_then(|dial| {
         let hurried = fault.as_ref().is_some_and(|rule| rule.kind == CreateFault::FinalCallbackFirst);
-        shared.accept(&entry.account, dial, hurried)
+        shared.accept(&entry.account, dial, if hurried { Tempo::Hurried } else { Tempo::Natural })
     });
     let id = match accepted {
         Ok(id) => id,

@@ -22,7 +22,7 @@ use super::{
 use crate::sim::{
     Shared,
     call::{Call, CallId, Status},
-    faults::{ReadFault, Subject, draw},
+    faults::{ApiFault, Faults, Rule, Subject, draw},
     world::Live,
 };
 
@@ -35,7 +35,7 @@ pub(crate) async fn list(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
-    open(&shared, &account, &headers, Subject::default())?;
+    open(&shared, &account, &headers, |faults| &mut faults.list)?;
     let query: Vec<(String, String)> =
         form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
     let filter = Filter::read(&query)?;
@@ -69,7 +69,7 @@ pub(crate) async fn fetch(
     Path((account, file)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
-    open(&shared, &account, &headers, Subject::default())?;
+    open(&shared, &account, &headers, |faults| &mut faults.fetch)?;
     let id = find(&shared, &account, &file)?;
     let row = rows::at(shared.world().call(id), Instant::now());
     Ok(Json(row))
@@ -81,7 +81,7 @@ pub(crate) async fn events(
     Path((account, sid)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, Refusal> {
-    open(&shared, &account, &headers, Subject::default())?;
+    open(&shared, &account, &headers, |faults| &mut faults.fetch)?;
     let id = find(&shared, &account, &sid)?;
     let world = shared.world();
     let moment = shared.seen_at(&world.faults);
@@ -99,7 +99,7 @@ pub(crate) async fn update(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    authenticate(&shared, &account, &headers)?;
+    open(&shared, &account, &headers, |faults| &mut faults.update)?;
     let id = find(&shared, &account, &file)?;
     let form: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
     let status = form.iter().find(|(name, _)| name == "Status").map(|(_, value)| value.as_str());
@@ -120,16 +120,20 @@ pub(crate) async fn update(
     Ok(Json(row).into_response())
 }
 
-/// Credentials first, then the faults of reading.
-fn open(shared: &Shared, account: &str, headers: &HeaderMap, subject: Subject<'_>) -> Result<(), Refusal> {
+/// Which rules a request falls under.
+type Rules = fn(&mut Faults) -> &mut Vec<Rule<ApiFault>>;
+
+/// Credentials first, then the faults.
+fn open(shared: &Shared, account: &str, headers: &HeaderMap, rules: Rules) -> Result<(), Refusal> {
     authenticate(shared, account, headers)?;
     let mut world = shared.world();
     let world = &mut *world;
-    match draw(&mut world.faults.read, subject, &mut world.random).map(|rule| (rule.kind, rule.retry_after_secs)) {
+    let struck = draw(rules(&mut world.faults), Subject::default(), &mut world.random);
+    match struck.map(|rule| (rule.kind, rule.retry_after_secs)) {
         None => Ok(()),
-        Some((ReadFault::Unavailable, _)) => Err(Refusal::unavailable()),
-        Some((ReadFault::Unauthorized, _)) => Err(Refusal::credentials()),
-        Some((ReadFault::Http429, seconds)) => Err(Refusal::too_many_requests(seconds)),
+        Some((ApiFault::Unavailable, _)) => Err(Refusal::unavailable()),
+        Some((ApiFault::Unauthorized, _)) => Err(Refusal::credentials()),
+        Some((ApiFault::Http429, seconds)) => Err(Refusal::too_many_requests(seconds)),
     }
 }
 
@@ -192,7 +196,7 @@ fn snake_case(name: &str) -> String {
 
 impl Shared {
     /// The moment that lists show.
-    fn seen_at(&self, faults: &crate::sim::faults::Faults) -> Instant {
+    fn seen_at(&self, faults: &Faults) -> Instant {
         let lag = Duration::from_millis(faults.list_lag_ms.unwrap_or(self.config.list_lag_ms));
         let now = Instant::now();
         now.checked_sub(lag).unwrap_or(now)

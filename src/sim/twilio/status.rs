@@ -86,8 +86,10 @@ fn compose(call: &Call, hook: Hook, status: Status, sequence: u32, auth_token: S
 /// The request for TwiML, when the call was answered.
 pub(crate) fn twiml_request(call: &Call, hook: Hook, auth_token: String) -> Parcel {
     let mut form = fields(call, Status::InProgress);
-    if matches!(call.dial.detection, Detection::Blocking(_)) {
-        form.push(("MachineDetectionDuration", DETECTION_MS.to_owned()));
+    match call.dial.detection {
+        Detection::Blocking(_) => form.push(("MachineDetectionDuration", DETECTION_MS.to_owned())),
+        // A detection beside the call has no result yet when the words are asked for.
+        _ => form.retain(|(name, _)| *name != "AnsweredBy"),
     }
     Parcel::new(hook, form, auth_token)
 }

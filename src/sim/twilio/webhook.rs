@@ -235,3 +235,33 @@ fn reason(error: &reqwest::Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_fragment_has_the_documented_defaults() {
+        let defaults = Overrides::of("https://a.example/x");
+        assert_eq!((defaults.connect_ms, defaults.retries), (5000, 1));
+        assert_eq!((defaults.read, defaults.total), (CEILING, CEILING));
+        assert_eq!(defaults.on, [Trouble::Connect]);
+    }
+
+    #[test]
+    fn overrides_are_read_moved_into_their_range_and_else_left_alone() {
+        let set = Overrides::of("https://a.example/x?rc=0#rc=9&rp=rt,5xx,tea&ct=1&rt=2500&tt=99999&sni=y&e=dublin");
+        assert_eq!((set.connect_ms, set.retries), (100, 5));
+        assert_eq!((set.read, set.total), (Duration::from_millis(2500), CEILING));
+        assert_eq!(set.on, [Trouble::Read, Trouble::ServerError]);
+        assert_eq!(Overrides::of("https://a.example/#rc=x&ct=-1"), Overrides::of("https://a.example/"));
+    }
+
+    #[test]
+    fn a_get_carries_its_form_in_the_query_that_is_signed() {
+        let hook = Hook { url: "http://a.example:81/x?y=1#rc=1".to_owned(), method: Method::Get };
+        let (url, body, signature) = Parcel::new(hook, vec![("To", "+1 2".to_owned())], "t".to_owned()).wrap().unwrap();
+        assert_eq!((url.as_str(), &*body), ("http://a.example:81/x?y=1&To=%2B1+2", ""));
+        assert_eq!(signature, sign::<&str, &str>("t", url.as_str(), &[]));
+    }
+}
