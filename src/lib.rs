@@ -13,3 +13,6 @@ pub mod businesses;
 
 // flows
 pub mod context;
+
+// doors
+pub mod api;
