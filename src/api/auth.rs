@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams},
-    http::{Method, header, request::Parts},
+    http::{header, request::Parts},
 };
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -95,9 +95,9 @@ impl FromRequestParts<Context> for Operator {
         match Caller::from_request_parts(parts, ctx).await? {
             Caller::Key(_) => Err(ApiError::new(Slug::Forbidden, "Only the operator key may do this.")),
             Caller::Operator => {
-                if parts.method != Method::GET {
+                if !parts.method.is_safe() {
                     let path = RawPathParams::from_request_parts(parts, ctx).await.ok();
-                    let named = path.iter().flatten().find(|(name, _)| *name == "business_id");
+                    let named = path.iter().flatten().find(|(name, _)| *name == "id");
                     let business = named.and_then(|(_, id)| id.parse::<Uuid>().ok());
                     write_down(parts, ctx, business).await?;
                 }
