@@ -3,15 +3,20 @@
 //! Invariant: every route under `/v1` names who may use it in its first extractor.
 //! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
 
+pub mod accounts;
 pub mod auth;
 pub mod body;
+pub mod businesses;
+pub mod check;
 pub mod frame;
 pub mod idempotency;
+pub mod keys;
 pub mod me;
 pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod suppressions;
 pub mod time;
 
 use axum::{Router, middleware};
@@ -40,5 +45,10 @@ pub fn router(ctx: Context) -> Router {
 
 /// The routes that are built, each with its part of the document.
 fn routes() -> OpenApiRouter<Context> {
-    OpenApiRouter::with_openapi(openapi::base()).merge(me::routes())
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(businesses::routes())
+        .merge(keys::routes())
+        .merge(accounts::routes())
+        .merge(me::routes())
+        .merge(suppressions::routes())
 }
