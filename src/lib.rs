@@ -16,3 +16,6 @@ pub mod context;
 
 // doors
 pub mod api;
+
+// house
+pub mod server;

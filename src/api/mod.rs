@@ -4,6 +4,7 @@
 //! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
 
 pub mod accounts;
+pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod businesses;
@@ -16,6 +17,7 @@ pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod status;
 pub mod suppressions;
 pub mod time;
 
