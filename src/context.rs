@@ -12,6 +12,7 @@ use url::Url;
 use crate::{
     attempts::token::Tokens,
     businesses::{
+        keys::KnownKeys,
         profile::{Profile, Profiles},
         vault::Vault,
     },
@@ -42,6 +43,8 @@ pub struct Context {
     pub carriers: Client,
     /// Businesses as they dial.
     pub profiles: Arc<Profiles>,
+    /// The API keys that this process has seen lately.
+    pub known_keys: Arc<KnownKeys>,
     /// Cancelled when the process stops; streams without an end watch it.
     pub stopping: CancellationToken,
 }
@@ -61,6 +64,7 @@ impl Context {
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),
+            known_keys: Arc::default(),
             stopping: CancellationToken::new(),
             settings: Arc::new(settings),
             stores,

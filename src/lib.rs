@@ -9,7 +9,7 @@ pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
 
-// facts
+// facts: one store each
 pub mod attempts;
 pub mod businesses;
 pub mod carriers;
@@ -21,12 +21,16 @@ pub mod slots;
 // one of each fact
 pub mod context;
 
-// flows
+// flows: the only place where two facts meet
 pub mod dialing;
 
-// doors
+// doors: they do not know each other
+pub mod api;
 pub mod webhooks;
 pub mod worker;
+
+// house
+pub mod server;
 
 // aside: the pretend carrier, which knows nothing of the rest
 pub mod sim;

@@ -11,9 +11,10 @@ use rollcall::{
     config::Settings,
     context::Context,
     ids::{BusinessId, Carrier, JobId, RunId},
+    server,
     sim::{self, Sim},
     stores::MIGRATOR,
-    webhooks, worker,
+    worker,
 };
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection};
@@ -132,11 +133,8 @@ impl House {
         let lines = ctx.settings.max_lines();
         sqlx::query!("INSERT INTO installation (max_lines) VALUES ($1)", lines).execute(&ctx.stores.pg).await.unwrap();
         let stop = CancellationToken::new();
-        let router = webhooks::router().with_state(ctx.clone());
-        let stopped = stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            axum::serve(listener, router).with_graceful_shutdown(stopped).await.unwrap();
-        });
+        let (router, stopped) = (server::doors(ctx.clone()), stop.clone());
+        let server = tokio::spawn(async move { server::serve(listener, router, stopped).await.unwrap() });
         let mut house = Self { ctx, sim, addr, args, database, stop, workers: Vec::new(), server };
         for _ in 0..options.workers {
             house.start_worker();

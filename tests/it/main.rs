@@ -4,6 +4,12 @@
 mod house;
 
 mod a_run_dials_every_number_once;
+mod api_auth;
+mod api_businesses;
+mod api_frame;
+mod api_harness;
+mod api_idempotency;
+mod api_suppressions;
 mod doubt_is_resolved_by_asking;
 mod leads_check;
 mod leads_csv;
