@@ -2,6 +2,7 @@
 
 // ground
 pub mod config;
+pub mod country;
 pub mod error;
 pub mod ids;
 pub mod killpoints;

@@ -86,7 +86,11 @@ impl Profiles {
     }
 }
 
-async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Profile>> {
+/// The profile of a business as it is now.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Profile>> {
     let rows = sqlx::query!(
         r#"SELECT b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
                a.carrier AS "carrier?: Carrier", a.reference AS "reference?", a.calls_per_second AS "calls_per_second?",

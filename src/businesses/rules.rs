@@ -2,9 +2,11 @@
 //!
 //! Not here: where a value came from (the door adds its pointer), and numbers as people spell them (`leads`).
 
-use std::{net::IpAddr, str::FromStr};
+use std::net::IpAddr;
 
 use url::{Host, Url};
+
+use crate::country::Country;
 
 /// Most calls at once of one business, as the schema has it.
 pub const MAX_LIMIT: i64 = 10_000;
@@ -54,9 +56,7 @@ pub fn limit(calls: i64) -> Result<i32, Fault> {
 /// # Errors
 /// Where there is none of that name.
 pub fn region(code: &str) -> Result<(), Fault> {
-    let known =
-        phonenumber::country::Id::from_str(code).is_ok_and(|_| phonenumber::metadata::DATABASE.by_id(code).is_some());
-    if known {
+    if code.parse::<Country>().is_ok() {
         Ok(())
     } else {
         Err(("invalid_region", "must be a country by its two capital letters, such as US".into()))
@@ -85,7 +85,7 @@ pub fn countries(codes: &[String]) -> Result<(), (Option<usize>, Fault)> {
 /// # Errors
 /// Where there is none of that name.
 pub fn time_zone(text: &str) -> Result<(), Fault> {
-    match chrono_tz::Tz::from_str(text) {
+    match text.parse::<chrono_tz::Tz>() {
         Ok(_) => Ok(()),
         Err(_) => Err(("invalid_time_zone", "must be an IANA time zone, such as America/New_York".into())),
     }

@@ -3,7 +3,7 @@
 //! None of them is a valid E.164 number, so each would be rejected in any case: the table only picks the word,
 //! and a number missing from it is still rejected, as a short code.
 
-use super::country::Country;
+use crate::country::Country;
 
 /// One line per country: its code, then its numbers. `#` begins a comment, which names the source.
 const BY_COUNTRY: &str = include_str!("emergency_numbers.txt");

@@ -3,7 +3,6 @@
 //! Invariant: a lead's number is a valid E.164 number that may be dialed; each row ends as one lead or one rejection.
 //! Not here: duplicates and suppression (they need the run's rows), SQL, HTTP, and when a lead may be called.
 
-mod country;
 pub mod csv;
 mod emergency;
 mod header;
@@ -13,7 +12,7 @@ pub mod number;
 mod record;
 pub mod row;
 
-pub use country::{Country, UnknownCountry};
+pub use crate::country::Country;
 pub use csv::{CsvLeads, FileError};
 pub use json::read_json;
 pub use message::Template;

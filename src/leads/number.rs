@@ -7,7 +7,8 @@ use rlibphonenumber::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{country::Country, emergency::is_emergency};
+use super::emergency::is_emergency;
+use crate::country::Country;
 
 /// The longest text that is read as a number (bytes): what libphonenumber reads at most (`MAX_INPUT_STRING_LENGTH`).
 pub const TEXT_MAX: usize = 250;

@@ -1,7 +1,7 @@
 //! Businesses, keys and accounts, in the shapes that outside tools rely on.
 
 use reqwest::Method;
-use rollcall::{businesses::store, businesses::vault::OpenError, ids::Carrier, stores::MIGRATOR};
+use rollcall::{businesses::profile, businesses::vault::OpenError, ids::Carrier, stores::MIGRATOR};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -34,8 +34,8 @@ async fn a_business_has_the_shape_and_the_defaults_of_the_public_surface(_: PgPo
     );
     let path = format!("/v1/businesses/{}", id.as_str().unwrap());
     assert_eq!(app.ask(Method::GET, &path, OPERATOR, Value::Null).await.body, made.body);
-    let profile = store::profile(&app.ctx.stores.pg, id.as_str().unwrap().parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!((profile.limit, profile.accounts.len()), (3, 0));
+    let profile = profile::read(&app.ctx.stores.pg, id.as_str().unwrap().parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((profile.slots, profile.accounts.len()), (3, 0));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -112,7 +112,7 @@ async fn an_account_never_shows_its_secret(_: PgPoolOptions, pg: PgConnectOption
                "api_base_url": null, "secrets": {"auth_token": {"set": true, "updated_at": null}}, "health": "unchecked"})
     );
     assert_eq!(app.ask(Method::GET, &path, OPERATOR, Value::Null).await.body, put.body);
-    let profile = store::profile(&app.ctx.stores.pg, business).await.unwrap().unwrap();
+    let profile = profile::read(&app.ctx.stores.pg, business).await.unwrap().unwrap();
     let account = &profile.accounts[0];
     let opened = app.ctx.vault.open(business, Carrier::Twilio, &account.secret, &account.sealing_key).unwrap();
     assert_eq!(opened.expose_secret(), "a-secret-token");
@@ -134,7 +134,7 @@ async fn a_secret_moved_to_another_business_does_not_open(_: PgPoolOptions, pg: 
     .execute(&app.ctx.stores.pg)
     .await
     .unwrap();
-    let profile = store::profile(&app.ctx.stores.pg, ours).await.unwrap().unwrap();
+    let profile = profile::read(&app.ctx.stores.pg, ours).await.unwrap().unwrap();
     let account = &profile.accounts[0];
     let opened = app.ctx.vault.open(ours, Carrier::Twilio, &account.secret, &account.sealing_key);
     assert_eq!(opened.unwrap_err(), OpenError::Damaged);
@@ -166,7 +166,8 @@ async fn changed_credentials_are_unchecked_again_and_other_changes_keep_health_a
     refuse().await;
     let moved = change(json!({"api_base_url": "http://127.0.0.1:9099/"})).await.body;
     assert_eq!((&moved["health"], &moved["api_base_url"]), (&json!("unchecked"), &json!("http://127.0.0.1:9099")));
-    assert_eq!(store::profile(&app.ctx.stores.pg, business).await.unwrap().unwrap().accounts[0].hold_until, None);
+    let held = sqlx::query_scalar!(r#"SELECT hold_until IS NOT NULL AS "held!" FROM carrier_account WHERE business_id = $1"#, business.0);
+    assert!(!held.fetch_one(&app.ctx.stores.pg).await.unwrap());
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -1,6 +1,6 @@
 //! I1, I3, I6, I8: what the carrier did not clearly answer is asked for; nothing is dialed again before it has said so.
 
-use rollcall::sim::{self, CallbackFault, CreateFault, Faults, ReadFault, Rule};
+use rollcall::sim::{self, ApiFault, CallbackFault, CreateFault, Faults, Rule};
 
 use crate::house::{House, Options, numbers};
 
@@ -75,7 +75,8 @@ async fn while_the_carrier_cannot_be_asked_the_slot_stays_held_and_nothing_is_di
         .sim
         .set_faults(Faults {
             create: vec![Rule::next(CreateFault::Http500BeforeAccept, 1)],
-            read: vec![Rule::share(ReadFault::Unavailable, 1.0)],
+            list: vec![Rule::share(ApiFault::Unavailable, 1.0)],
+            fetch: vec![Rule::share(ApiFault::Unavailable, 1.0)],
             ..Faults::default()
         })
         .unwrap();

@@ -19,13 +19,13 @@ pub struct UnknownCountry;
 
 impl Country {
     /// The country of a region, unless the region is the whole world ("001") or has no numbers.
-    pub(super) fn of(region: Region) -> Option<Self> {
+    pub(crate) fn of(region: Region) -> Option<Self> {
         let has_numbers = PHONE_NUMBER_UTIL.get_country_code_for_region(region).is_some();
         (has_numbers && region != Region::World).then_some(Self(region))
     }
 
     /// The region as the numbering rules know it.
-    pub(super) fn region(self) -> Region {
+    pub(crate) fn region(self) -> Region {
         self.0
     }
 }
