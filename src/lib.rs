@@ -1,9 +1,19 @@
 //! Rollcall: an outbound dialer. The list of modules from the ground up; no code.
 
 // ground
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ids;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
+
+// facts
+pub mod attempts;
+pub mod jobs;
+pub mod leads;
+pub mod runs;
+
+// flows
+pub mod dialing;
