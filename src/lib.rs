@@ -9,11 +9,13 @@ pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
 
-// facts
+// facts: one store each
 pub mod attempts;
+pub mod businesses;
 pub mod jobs;
 pub mod leads;
 pub mod runs;
 
 // flows
+pub mod context;
 pub mod dialing;
