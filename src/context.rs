@@ -8,7 +8,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
-use crate::{businesses::vault::Vault, config::Settings, ids::BusinessId, stores::Stores};
+use crate::{
+    businesses::{keys::KnownKeys, vault::Vault},
+    config::Settings,
+    ids::BusinessId,
+    stores::Stores,
+};
 
 /// One of everything, cheap to clone.
 #[derive(Clone)]
@@ -19,6 +24,8 @@ pub struct Context {
     pub stores: Stores,
     /// What seals secrets and derives keys.
     pub vault: Arc<Vault>,
+    /// The API keys that this process has seen lately.
+    pub known_keys: Arc<KnownKeys>,
     /// Cancelled when the process stops; streams without an end watch it.
     pub stopping: CancellationToken,
 }
@@ -32,7 +39,13 @@ impl Context {
         let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
         let vault = Arc::new(Vault::from_setting(key)?);
         let stores = Stores::open(&settings, application_name).await?;
-        Ok(Self { settings: Arc::new(settings), stores, vault, stopping: CancellationToken::new() })
+        Ok(Self {
+            settings: Arc::new(settings),
+            stores,
+            vault,
+            known_keys: Arc::default(),
+            stopping: CancellationToken::new(),
+        })
     }
 
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).

@@ -19,3 +19,6 @@ pub mod runs;
 // flows
 pub mod context;
 pub mod dialing;
+
+// doors
+pub mod api;

@@ -4,4 +4,8 @@
 //! the business row; a secret leaves this module only as [`secrecy::SecretString`].
 //! Not here: who may ask (`api::auth`), and what is done with an account (`carriers`, `dialing`).
 
+pub mod answers;
+pub mod audit;
+pub mod keys;
+pub mod store;
 pub mod vault;
