@@ -3,16 +3,25 @@
 //! Invariant: every route under `/v1` names who may use it in its first extractor.
 //! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
 
+pub mod attempts;
 pub mod auth;
 pub mod body;
+pub mod calls;
+pub mod download;
+pub mod events;
 pub mod frame;
 pub mod idempotency;
+pub mod jobs;
+pub mod leads;
 pub mod me;
 pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod results;
+pub mod runs;
 pub mod time;
+pub mod why;
 
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -40,5 +49,14 @@ pub fn router(ctx: Context) -> Router {
 
 /// The routes that are built, each with its part of the document.
 fn routes() -> OpenApiRouter<Context> {
-    OpenApiRouter::with_openapi(openapi::base()).merge(me::routes())
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(me::routes())
+        .merge(runs::routes())
+        .merge(leads::routes())
+        .merge(jobs::routes())
+        .merge(attempts::routes())
+        .merge(results::routes())
+        .merge(events::routes())
+        .merge(why::routes())
+        .merge(calls::routes())
 }
