@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    api::pointer::{at_fault, nul_in, of_key},
+    api::pointer::{at_fault, nul_in},
     error::{ApiError, FieldError, Slug},
 };
 
@@ -207,10 +207,4 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(media) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
     let essence = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
-}
-
-/// 422 for one field of the body, given by its name.
-#[must_use]
-pub fn wrong(field: &str, code: &'static str, detail: impl Into<String>) -> FieldError {
-    FieldError::new(of_key(field), code, detail)
 }

@@ -3,15 +3,19 @@
 //! Invariant: every route under `/v1` names who may use it in its first extractor.
 //! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
 
+pub mod accounts;
 pub mod attempts;
 pub mod auth;
 pub mod body;
+pub mod businesses;
 pub mod calls;
+pub mod check;
 pub mod download;
 pub mod events;
 pub mod frame;
 pub mod idempotency;
 pub mod jobs;
+pub mod keys;
 pub mod leads;
 pub mod me;
 pub mod not_available;
@@ -20,6 +24,7 @@ pub mod page;
 pub mod pointer;
 pub mod results;
 pub mod runs;
+pub mod suppressions;
 pub mod time;
 pub mod why;
 
@@ -59,4 +64,8 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(events::routes())
         .merge(why::routes())
         .merge(calls::routes())
+        .merge(businesses::routes())
+        .merge(keys::routes())
+        .merge(accounts::routes())
+        .merge(suppressions::routes())
 }

@@ -4,8 +4,11 @@
 //! the business row; a secret leaves this module only as [`secrecy::SecretString`].
 //! Not here: who may ask (`api::auth`), and what is done with an account (`carriers`, `dialing`).
 
+pub mod accounts;
 pub mod answers;
 pub mod audit;
 pub mod keys;
+pub mod rules;
 pub mod store;
+pub mod suppressions;
 pub mod vault;
