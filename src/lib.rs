@@ -22,3 +22,6 @@ pub mod dialing;
 
 // doors
 pub mod api;
+
+// house
+pub mod server;

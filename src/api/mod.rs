@@ -4,6 +4,7 @@
 //! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
 
 pub mod accounts;
+pub mod admin;
 pub mod attempts;
 pub mod auth;
 pub mod body;
@@ -24,6 +25,7 @@ pub mod page;
 pub mod pointer;
 pub mod results;
 pub mod runs;
+pub mod status;
 pub mod suppressions;
 pub mod time;
 pub mod why;

@@ -1,7 +1,19 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod api_auth;
+mod api_businesses;
+mod api_frame;
+mod api_harness;
+mod api_idempotency;
+mod api_suppressions;
 mod leads_check;
 mod leads_csv;
 mod leads_example;
 mod leads_message;
+mod runs_bad_input;
+mod runs_harness;
+mod runs_import;
+mod runs_moves;
+mod runs_outcomes;
+mod runs_progress;
