@@ -5,21 +5,30 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod attempts;
 pub mod auth;
 pub mod body;
 pub mod businesses;
+pub mod calls;
 pub mod check;
+pub mod download;
+pub mod events;
 pub mod frame;
 pub mod idempotency;
+pub mod jobs;
 pub mod keys;
+pub mod leads;
 pub mod me;
 pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod results;
+pub mod runs;
 pub mod status;
 pub mod suppressions;
 pub mod time;
+pub mod why;
 
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -48,9 +57,17 @@ pub fn router(ctx: Context) -> Router {
 /// The routes that are built, each with its part of the document.
 fn routes() -> OpenApiRouter<Context> {
     OpenApiRouter::with_openapi(openapi::base())
+        .merge(me::routes())
+        .merge(runs::routes())
+        .merge(leads::routes())
+        .merge(jobs::routes())
+        .merge(attempts::routes())
+        .merge(results::routes())
+        .merge(events::routes())
+        .merge(why::routes())
+        .merge(calls::routes())
         .merge(businesses::routes())
         .merge(keys::routes())
         .merge(accounts::routes())
-        .merge(me::routes())
         .merge(suppressions::routes())
 }

@@ -25,7 +25,6 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/runs/{id}/archive", "Archiving a run"),
     ("POST", "/v1/runs/{id}/preview", "Previewing a run"),
     ("POST", "/v1/runs/{id}/test", "A test call of a run"),
-    ("GET", "/v1/runs/{id}/imports/{import_id}", "Looking at one upload"),
     ("GET", "/v1/runs/{id}/decisions.csv", "The list of decisions"),
     ("GET", "/v1/calls/{id}/transcript", "The transcript of a call"),
     ("GET", "/v1/calls/{id}/recording", "The recording of a call"),

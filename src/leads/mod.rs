@@ -1,7 +1,7 @@
 //! Lists in: what people write about whom to call, read into leads.
 //!
 //! Invariant: a lead's number is a valid E.164 number that may be dialed; each row ends as one lead or one rejection.
-//! Not here: duplicates and suppression (they need the run's rows), SQL, HTTP, and when a lead may be called.
+//! Not here: who may add leads and when (`dialing::import`), HTTP, and when a lead may be called.
 
 pub mod csv;
 mod emergency;
@@ -11,6 +11,7 @@ pub mod message;
 pub mod number;
 mod record;
 pub mod row;
+pub mod store;
 
 pub use crate::country::Country;
 pub use csv::{CsvLeads, FileError};
