@@ -1,6 +1,9 @@
 //! The sandbox carrier's figures: what the product is judged by.
 use clap::{Args, Command, FromArgMatches};
-use rollcall::sim::{CallReport, Config, Figures, LogEntry, MAGIC, MAGIC_HELP, Outcome, Shares, Status, Until};
+use rollcall::sim::{
+    CallReport, CallbackFault, Config, Faults, Figures, Forged, LogEntry, MAGIC, MAGIC_HELP, Outcome, Rule, Shares,
+    Status, Until,
+};
 
 use crate::sandbox_carrier_desk::{ACCOUNT, Desk, FROM, PATIENCE, TO};
 
@@ -53,6 +56,24 @@ async fn every_end_callback_is_paired_with_the_create_that_takes_its_place() {
     assert_eq!(figures.accounts[ACCOUNT].turnaround_ms.count, 3, "the same account");
     let quantiles = figures.total.turnaround_ms;
     assert!(quantiles.p50 <= quantiles.p95 && quantiles.p95 <= quantiles.p99 && quantiles.p99 <= quantiles.max * 1.01);
+}
+
+#[tokio::test]
+async fn a_doubled_lost_or_forged_end_callback_frees_one_place_and_no_more() {
+    let desk = Desk::quick().await;
+    let doubled = Rule { times: Some(4), ..Rule::next(CallbackFault::Doubled, 1) };
+    let rules = [doubled, Rule::next(CallbackFault::Lost, 1)].map(|rule| Rule { status: Some("busy".into()), ..rule });
+    desk.sim.set_faults(Faults { callback: rules.to_vec(), ..Faults::default() }).unwrap();
+    desk.call("+12125550191", "a").await;
+    desk.idle().await;
+    let sid = desk.call("+12125550191", "b").await;
+    desk.idle().await;
+    desk.sim.callback(&sid, Forged { status: Status::Busy, sequence: None }).await.unwrap();
+    for token in ["c", "d", "e"] {
+        desk.call("+12125550196", token).await;
+    }
+    let total = desk.sim.figures().total;
+    assert_eq!((total.turnaround_ms.count, total.callbacks_lost), (2, 1), "b took the place of a, and c that of b");
 }
 
 #[tokio::test]
