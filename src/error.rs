@@ -199,8 +199,11 @@ impl From<anyhow::Error> for ApiError {
                 })
         });
         let mut error = if lost_store {
-            Self::new(Slug::Unavailable, "A store cannot be reached now; nothing was changed that was not answered. Try again.")
-                .retry_after(1)
+            Self::new(
+                Slug::Unavailable,
+                "A store cannot be reached now; nothing was changed that was not answered. Try again.",
+            )
+            .retry_after(1)
         } else {
             Self::new(Slug::Internal, "This is a fault of ours; it is in the log.")
         };

@@ -7,3 +7,6 @@ pub mod ids;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
+
+// doors
+pub mod ops;

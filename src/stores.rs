@@ -64,9 +64,8 @@ impl Stores {
     /// # Errors
     /// Where an address cannot be read; never because a store is down.
     pub async fn open(settings: &Settings, application: &str) -> anyhow::Result<Self> {
-        let options = PgConnectOptions::from_str(exposed(&settings.database_url))?
-            .application_name(application)
-            .options([
+        let options =
+            PgConnectOptions::from_str(exposed(&settings.database_url))?.application_name(application).options([
                 ("lock_timeout", "500"),
                 ("statement_timeout", "2000"),
                 ("idle_in_transaction_session_timeout", "2000"),
@@ -119,7 +118,8 @@ impl Stores {
     /// # Errors
     /// Where Redis cannot be reached now.
     pub async fn blocking_redis(&self) -> redis::RedisResult<redis::aio::MultiplexedConnection> {
-        let config = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(REDIS_LIMIT)).set_response_timeout(None);
+        let config =
+            redis::AsyncConnectionConfig::new().set_connection_timeout(Some(REDIS_LIMIT)).set_response_timeout(None);
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
@@ -128,7 +128,8 @@ impl Stores {
         let second = Duration::from_secs(1);
         let pg = tokio::time::timeout(second, sqlx::query_scalar!("SELECT 1").fetch_one(&self.pg));
         let mut redis = self.redis.clone();
-        let ping = tokio::time::timeout(second, async move { redis::cmd("PING").query_async::<String>(&mut redis).await });
+        let ping =
+            tokio::time::timeout(second, async move { redis::cmd("PING").query_async::<String>(&mut redis).await });
         let (pg, ping) = tokio::join!(pg, ping);
         matches!(pg, Ok(Ok(_))) && matches!(ping, Ok(Ok(_)))
     }
@@ -153,7 +154,11 @@ where
         match open().await {
             Ok(store) => return store,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), again_in_ms = pause.as_millis(), "[STARTUP] {name} is not there yet");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    again_in_ms = pause.as_millis(),
+                    "[STARTUP] {name} is not there yet"
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }

@@ -1,1 +1,3 @@
-fn main(){}
+//! Whole promises on real stores and real processes: one file per promise.
+
+mod leaves_nothing;
