@@ -12,15 +12,15 @@ use std::{
 
 use anyhow::Context;
 use nix::unistd::{User, geteuid};
-use sqlx::{Connection, PgConnection, Postgres, migrate::MigrateDatabase};
+use sqlx::{
+    Connection, PgConnection, Postgres,
+    migrate::{MigrateDatabase, Migrator},
+};
 
-use crate::{
-    ops::{
-        binaries::Binaries,
-        children::{Children, Stop},
-        environment::clean_command,
-    },
-    stores::MIGRATOR,
+use crate::ops::{
+    binaries::Binaries,
+    children::{Children, Stop},
+    environment::clean_command,
 };
 
 const POSTGRES: &str = "postgres";
@@ -90,13 +90,13 @@ impl PrivateStores {
         format!("redis://{}/0", self.redis)
     }
 
-    /// Applies the schema to the private database.
+    /// Applies these migrations to the private database.
     ///
     /// # Errors
     /// Where a migration fails.
-    pub async fn migrate(&self) -> anyhow::Result<()> {
+    pub async fn migrate(&self, migrator: &Migrator) -> anyhow::Result<()> {
         let mut connection = PgConnection::connect(&self.database_url()).await?;
-        MIGRATOR.run(&mut connection).await?;
+        migrator.run(&mut connection).await?;
         Ok(connection.close().await?)
     }
 
@@ -230,6 +230,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
+    use crate::stores::MIGRATOR;
 
     #[test]
     fn free_addresses_are_all_different_and_loopback() {
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!(folder.permissions().mode() & 0o777, 0o700);
         assert!(!geteuid().is_root() || folder.uid() != 0, "root's stores belong to another user");
 
-        stores.migrate().await.unwrap();
+        stores.migrate(&MIGRATOR).await.unwrap();
         stores.restart_postgres().await.unwrap();
         let mut connection = PgConnection::connect(&stores.database_url()).await.unwrap();
         let applied = sqlx::raw_sql("SELECT 1 FROM _sqlx_migrations").execute(&mut connection).await.unwrap();

@@ -1,9 +1,10 @@
 //! Runs one command with private stores beside it: the tests, or a check of the queries.
 
-use std::{ffi::OsString, os::unix::process::ExitStatusExt, process::ExitStatus};
+use std::{ffi::OsString, os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus};
 
 use anyhow::Context;
 use clap::Args;
+use sqlx::migrate::Migrator;
 use tokio::{process::Command, signal::unix};
 
 use crate::ops::private::{Durability, PrivateStores};
@@ -11,9 +12,9 @@ use crate::ops::private::{Durability, PrivateStores};
 /// What to run.
 #[derive(Debug, Args)]
 pub(super) struct WithStores {
-    /// Apply the migrations first.
-    #[arg(long)]
-    migrate: bool,
+    /// Apply the migrations of this folder first: those of the source, which may be newer than this program.
+    #[arg(long, value_name = "FOLDER")]
+    migrations: Option<PathBuf>,
     /// The command and its arguments, after `--`. It sees `DATABASE_URL` and `REDIS_URL` of the private stores.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -32,8 +33,8 @@ pub(super) async fn with_stores(order: &WithStores) -> anyhow::Result<u8> {
 }
 
 async fn run(order: &WithStores, stores: &PrivateStores) -> anyhow::Result<ExitStatus> {
-    if order.migrate {
-        stores.migrate().await?;
+    if let Some(folder) = &order.migrations {
+        stores.migrate(&Migrator::new(folder.as_path()).await?).await?;
     }
     let (program, arguments) = order.command.split_first().context("no command was given")?;
     // It stays in our process group: Ctrl-C reaches both, and we wait for it to end in its own way.
@@ -65,7 +66,7 @@ mod tests {
 
     async fn code_of(script: &str) -> u8 {
         let command = ["/bin/sh", "-c", script].map(OsString::from).into();
-        with_stores(&WithStores { migrate: false, command }).await.unwrap()
+        with_stores(&WithStores { migrations: None, command }).await.unwrap()
     }
 
     #[tokio::test]

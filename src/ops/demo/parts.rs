@@ -12,11 +12,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rand::Rng;
 use url::{Host, Url};
 
-use crate::ops::{
-    children::Stop,
-    environment::clean_command,
-    health::http_client,
-    private::{Durability, PrivateStores, free_addresses},
+use crate::{
+    ops::{
+        children::Stop,
+        environment::clean_command,
+        health::http_client,
+        private::{Durability, PrivateStores, free_addresses},
+    },
+    stores::MIGRATOR,
 };
 
 const API: &str = "api";
@@ -74,7 +77,7 @@ impl Parts {
         let own = std::env::current_exe().context("this program's own place is unknown")?;
         let programs = own.parent().context("this program stands in no folder")?.to_owned();
         let stores = PrivateStores::start(Durability::Flushed).await?;
-        stores.migrate().await?;
+        stores.migrate(&MIGRATOR).await?;
         let [api, api_admin, worker_admin, carrier] = free_addresses()?;
         let addresses = Addresses { api, api_admin, worker_admin, carrier };
         let (operator_key, sealing_key) = (random_text(), random_text());
