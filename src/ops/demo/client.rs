@@ -123,8 +123,9 @@ impl Client {
         let key = json!({"name": "demo", "role": "manager"});
         let key: Key = client.ask(Method::POST, &format!("{path}/keys"), key).await?;
         client.key = key.key;
-        for number in SUPPRESSED.lines().skip(1).filter_map(|line| line.split(',').next()) {
-            let _: Value = client.ask(Method::PUT, &format!("/v1/suppressions/{number}"), json!({})).await?;
+        for (number, source) in SUPPRESSED.lines().skip(1).filter_map(|line| line.split_once(',')) {
+            let terms = json!({"source": source});
+            let _: Value = client.ask(Method::PUT, &format!("/v1/suppressions/{number}"), terms).await?;
         }
         Ok(client)
     }
