@@ -13,7 +13,9 @@ else
     echo "cargo-nextest is absent: cargo test is used (slower; tests of one file share a process)."
     runner="test"
 fi
-# The runner sees the stores of this command only, and none of the settings that were exported.
+# The tests set what they need: none of the settings that are exported here reaches them.
+# shellcheck disable=SC2046 # names
+unset $(sed -n -E 's/^#([A-Z_]+)=.*/\1/p' .env.example)
 # A copy, because building the tests writes the program itself again.
 mkdir -p target/tools
 cp "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
