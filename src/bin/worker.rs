@@ -2,12 +2,15 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::Parser;
 use rollcall::{
+    api,
     config::{EXIT_USAGE, Role, Settings},
     context::Context,
-    shutdown, telemetry, worker,
+    server, shutdown, telemetry, worker,
 };
+use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -35,11 +38,16 @@ async fn main() -> ExitCode {
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let stopping = shutdown::on_signal()?;
     shutdown::end_hard_after(&stopping, Duration::from_secs(settings.drain_timeout_secs));
+    let admin_addr = settings.admin_addr(Role::Worker);
+    let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
     let ctx = tokio::select! {
-        ctx = Context::open(settings, "rollcall-worker") => ctx?,
+        ctx = Context::open(settings, "rollcall-worker") => Context { stopping: stopping.clone(), ..ctx? },
         () = stopping.cancelled() => return Ok(()),
     };
     let name = format!("{}-{}-{}", worker::beat::host(), std::process::id(), uuid::Uuid::now_v7().simple());
-    tracing::info!(worker.name = name, "[STARTUP] the worker takes bells");
-    worker::run(ctx, &name, stopping).await
+    tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
+    let status = api::admin::router(ctx.clone(), telemetry::start_metrics()?);
+    let (served, worked) = tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
+    served?;
+    worked
 }

@@ -15,6 +15,7 @@ mod leads_check;
 mod leads_csv;
 mod leads_example;
 mod leads_message;
+mod leaves_nothing;
 mod runs_bad_input;
 mod runs_harness;
 mod runs_import;

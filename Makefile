@@ -1,0 +1,25 @@
+# The two commands of a fresh machine are `make demo` and `make test`. Each prepares what it needs itself.
+.PHONY: demo test check conformance prepare
+
+# Offline: the checked queries are read from .sqlx, so that no database is needed to build.
+export SQLX_OFFLINE := true
+
+# KEEP=1 leaves it running until Ctrl-C; KILL=1 kills the worker in the middle.
+demo:
+	@scripts/packages.sh
+	@cargo build --locked --bins
+	@exec "$${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" demo
+
+test:
+	@scripts/test.sh
+
+check:
+	@scripts/check.sh
+
+# Tests against other people's tools, fetched by pip and npm. A missing tool is SKIPPED; with REQUIRE_ALL=1 it fails.
+conformance:
+	@tests/conformance/run.sh
+
+# After a change of a query or of the schema: writes .sqlx again.
+prepare:
+	@scripts/prepare.sh
