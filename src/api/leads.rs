@@ -75,7 +75,8 @@ async fn spool(body: HttpBody) -> Result<tokio::fs::File, ApiError> {
     let mut file = tokio::fs::File::from_std(file.map_err(anyhow::Error::from)?);
     let (mut stream, mut bytes) = (body.into_data_stream(), 0);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::new(Slug::Validation, "The upload broke off before its end; send it again."))?;
+        let chunk = chunk
+            .map_err(|_| ApiError::new(Slug::Validation, "The upload broke off before its end; send it again."))?;
         bytes += chunk.len();
         if bytes > LARGEST_CSV {
             return Err(body::too_large(LARGEST_CSV));
