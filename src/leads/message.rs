@@ -12,7 +12,8 @@ use std::{
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::{Map, Value};
 
-/// The most characters of a template, and of what it says (Twilio, `<Say>`: 4096 per verb).
+/// The most characters of a template, and of what it says. A carrier's voice may take less in one go (Twilio, warning
+/// 13521: 3000 to 5000 by voice); who writes the carrier's markup splits a longer message.
 pub const MESSAGE_MAX: usize = 4_000;
 /// The template's name in its own environment.
 const NAME: &str = "message";
