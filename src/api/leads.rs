@@ -39,7 +39,7 @@ pub fn routes() -> OpenApiRouter<Context> {
 }
 
 /// Add leads to a run: a JSON array, or a CSV file with a column `to` or `phone`.
-#[utoipa::path(post, path = "/v1/runs/{id}/leads", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(post, path = "/v1/runs/{id}/leads", tag = "runs", operation_id = "add_leads", params(("id" = RunId, Path)),
     request_body(content((Vec<Value> = "application/json"), (String = "text/csv"))), responses((status = 200, body = Imported)))]
 async fn add(
     manager: Manager,
@@ -125,7 +125,7 @@ struct Which {
 }
 
 /// Every row that did not become a job, as CSV, each with its reason.
-#[utoipa::path(get, path = "/v1/runs/{id}/rejected.csv", tag = "runs", params(("id" = RunId, Path), Which),
+#[utoipa::path(get, path = "/v1/runs/{id}/rejected.csv", tag = "runs", operation_id = "rejected_rows", params(("id" = RunId, Path), Which),
     responses((status = 200, body = String, content_type = "text/csv")))]
 async fn rejected(
     viewer: Viewer,

@@ -12,6 +12,7 @@ mod leads_csv;
 mod leads_example;
 mod leads_message;
 mod runs_bad_input;
+mod runs_document;
 mod runs_harness;
 mod runs_import;
 mod runs_moves;
