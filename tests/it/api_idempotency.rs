@@ -87,14 +87,20 @@ async fn a_key_that_no_header_should_be_is_refused(_: PgPoolOptions, pg: PgConne
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_request_whose_process_died_is_taken_over_after_a_minute(_: PgPoolOptions, pg: PgConnectOptions) {
+async fn a_request_whose_process_died_is_taken_over_after_a_minute_and_still_has_one_effect(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
     let app = App::start(pg).await;
-    create(&app, "k", "one").await;
+    let first = create(&app, "k", "one").await;
+    // As the row is after a death between the commit of the effect and the storing of the answer.
+    let id: uuid::Uuid = first.body["id"].as_str().unwrap().parse().unwrap();
     let age = async |secs: f64| {
         sqlx::query!(
-            "UPDATE idempotency SET status = NULL, body = NULL, answered_at = NULL,
+            "UPDATE idempotency SET status = NULL, body = $2, answered_at = NULL,
                  started_at = clock_timestamp() - make_interval(secs => $1)",
-            secs
+            secs,
+            id.as_bytes().as_slice()
         )
         .execute(&app.ctx.stores.pg)
         .await
@@ -105,8 +111,10 @@ async fn a_request_whose_process_died_is_taken_over_after_a_minute(_: PgPoolOpti
     assert_eq!((early.status.as_u16(), early.slug()), (409, "idempotency-in-progress"));
     assert_eq!(create(&app, "k", "two").await.slug(), "idempotency-mismatch");
     age(61.0).await;
-    assert_eq!(create(&app, "k", "one").await.header("idempotency-replayed"), "");
+    let taken_over = create(&app, "k", "one").await;
+    assert_eq!((taken_over.header("idempotency-replayed"), &taken_over.body), ("", &first.body));
     assert_eq!(create(&app, "k", "one").await.header("idempotency-replayed"), "true");
+    assert_eq!(businesses(&app).await, 1);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
