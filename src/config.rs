@@ -64,12 +64,7 @@ pub struct Settings {
     #[arg(long, env = "SERVICE_ROLE", ignore_case = true)]
     pub service_role: Option<Role>,
     /// Postgres 14 or later.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        default_value = "postgres://rollcall@127.0.0.1:5432/rollcall",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "DATABASE_URL", default_value = "postgres://rollcall@127.0.0.1:5432/rollcall", hide_env_values = true)]
     pub database_url: SecretString,
     /// Redis 6.0 or later, or Valkey; one primary, no cluster.
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379/0", hide_env_values = true)]
@@ -253,11 +248,7 @@ impl Settings {
         let name = |role: Role| role.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         match self.service_role {
             Some(role) if role != own => {
-                let text = format!(
-                    "SERVICE_ROLE is {}, but this program is the {}; it does not start.",
-                    name(role),
-                    name(own)
-                );
+                let text = format!("SERVICE_ROLE is {}, but this program is the {}; it does not start.", name(role), name(own));
                 return Err((text, EXIT_ROLE));
             }
             None if own != Role::Api => {
@@ -268,10 +259,7 @@ impl Settings {
         }
         let mut wrong = self.times.contradictions();
         if self.rollcall_sealing_key.is_none() {
-            wrong.push(
-                "ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`."
-                    .into(),
-            );
+            wrong.push("ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`.".into());
         }
         if self.max_concurrent_calls > 10_000 {
             wrong.push(format!("MAX_CONCURRENT_CALLS is {}; it must be at most 10000.", self.max_concurrent_calls));

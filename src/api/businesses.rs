@@ -9,6 +9,7 @@ use crate::{
         auth::Operator,
         body::{Body, Change, Ids, Query},
         check::Check,
+        idempotency::NewId,
         page::{List, PageQuery},
         time::Stamp,
     },
@@ -120,6 +121,7 @@ struct BusinessChange {
 async fn create(
     _: Operator,
     State(ctx): State<Context>,
+    NewId(id): NewId,
     Body(new): Body<NewBusiness>,
 ) -> Result<(StatusCode, Json<BusinessView>), ApiError> {
     let mut terms = Terms {
@@ -141,7 +143,8 @@ async fn create(
         carriers: new.carriers.map_or(Change::Keep, Change::To),
     };
     checked(given)?(&mut terms);
-    let id = store::create(&ctx.stores.pg, &terms).await?;
+    let id = BusinessId(id);
+    store::create(&ctx.stores.pg, id, &terms).await?;
     Ok((StatusCode::CREATED, Json(found(store::get(&ctx.stores.pg, id).await?)?)))
 }
 

@@ -5,6 +5,7 @@
 //! Not here: the rows (`businesses::answers`), and what the request does.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,6 +20,7 @@ use axum::{
 use futures::TryStreamExt;
 use sha2::{Digest, Sha256};
 use tracing::Instrument;
+use uuid::Uuid;
 
 use crate::{
     api::{
@@ -59,6 +61,19 @@ impl Print {
     }
 }
 
+/// The id of what a POST makes. A repeated request has the id of the first, even if that one's process died in between: a
+/// row that is there already under this id is this request's own effect, and is answered, not an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for NewId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().copied().unwrap_or_else(|| Self(Uuid::now_v7())))
+    }
+}
+
 /// The layer around every route: does nothing but for a POST with an `Idempotency-Key`.
 pub async fn layer(State(ctx): State<Context>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST || !request.headers().contains_key(KEY_HEADER) {
@@ -91,6 +106,7 @@ async fn once(ctx: &Context, request: Request, next: Next) -> Result<Response, A
         Begin::Answered(answer) => return replay(ctx, &scope, &key, answer, &print, body).await,
     };
     // A task of its own: the answer is stored even if the client is gone before it is there.
+    parts.extensions.insert(NewId(ours.reserved));
     let task = tokio::spawn(run(ctx.clone(), ours, print, Request::from_parts(parts, body), next).in_current_span());
     task.await.map_err(|error| anyhow::Error::from(error).context("the request's task").into())
 }
@@ -112,7 +128,11 @@ async fn run(ctx: Context, mut ours: Ours, print: Print, request: Request, next:
     let bytes = match axum::body::to_bytes(body, LARGEST_ANSWER).await {
         Ok(bytes) if parts.status.is_success() => bytes,
         Ok(bytes) => {
-            note(answers::forget(&ctx.stores.pg, &ours).await);
+            note(if parts.status.is_server_error() {
+                answers::give_up(&ctx.stores.pg, &ours).await
+            } else {
+                answers::forget(&ctx.stores.pg, &ours).await
+            });
             return Response::from_parts(parts, Body::from(bytes));
         }
         Err(error) => return ApiError::from(anyhow::Error::from(error).context("an answer too large")).into_response(),
@@ -198,7 +218,7 @@ fn whose(caller: &Caller, parts: &Parts) -> String {
         Caller::Operator => {
             let named = parts.headers.get(BUSINESS_HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
             // One spelling per id. What is no id is answered 404 by the route.
-            named.and_then(|id| id.parse::<uuid::Uuid>().ok()).map_or_else(|| "operator".into(), |id| id.to_string())
+            named.and_then(|id| id.parse::<Uuid>().ok()).map_or_else(|| "operator".into(), |id| id.to_string())
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use uuid::Uuid;
 
 /// Seconds without a sign of life after which a running request counts as dead, because its process died.
 pub const ABANDONED_SECS: i32 = 60;
@@ -31,6 +32,9 @@ pub struct Ours {
     scope: String,
     key: String,
     alive_at: DateTime<Utc>,
+    /// The id of what the request makes. A later request that takes over has the same, so that a request whose process
+    /// died between its commit and its answer does not happen twice.
+    pub reserved: Uuid,
 }
 
 impl Ours {
@@ -65,21 +69,28 @@ pub struct Answer {
 /// # Errors
 /// Where Postgres does.
 pub async fn begin(pg: &PgPool, scope: &str, key: &str, request_hash: &[u8]) -> sqlx::Result<Begin> {
+    let fresh = Uuid::now_v7();
     loop {
-        let taken = sqlx::query_scalar!(
-            "INSERT INTO idempotency AS i (scope, key, request_hash, started_at) VALUES ($1, $2, $3, clock_timestamp())
-             ON CONFLICT (scope, key) DO UPDATE SET request_hash = excluded.request_hash, started_at = clock_timestamp()
+        // Until there is an answer, the body is the id that is reserved for what the request makes.
+        let taken = sqlx::query!(
+            r#"INSERT INTO idempotency AS i (scope, key, request_hash, body, started_at)
+             VALUES ($1, $2, $3, $5, clock_timestamp())
+             ON CONFLICT (scope, key) DO UPDATE SET request_hash = excluded.request_hash, started_at = clock_timestamp(),
+                body = CASE WHEN i.request_hash = excluded.request_hash THEN i.body ELSE excluded.body END
                 WHERE i.answered_at IS NULL AND i.started_at < clock_timestamp() - make_interval(secs => $4)
-             RETURNING started_at",
+             RETURNING started_at, body AS "reserved!""#,
             scope,
             key,
             request_hash,
-            f64::from(ABANDONED_SECS)
+            f64::from(ABANDONED_SECS),
+            fresh.as_bytes().as_slice()
         )
         .fetch_optional(pg)
         .await?;
-        if let Some(alive_at) = taken {
-            return Ok(Begin::Ours(Ours { scope: scope.to_owned(), key: key.to_owned(), alive_at }));
+        if let Some(row) = taken {
+            let reserved = Uuid::from_slice(&row.reserved).unwrap_or(fresh);
+            let (scope, key) = (scope.to_owned(), key.to_owned());
+            return Ok(Begin::Ours(Ours { scope, key, alive_at: row.started_at, reserved }));
         }
         let row = sqlx::query!(
             "SELECT request_hash, status, content_type, body FROM idempotency WHERE scope = $1 AND key = $2",
@@ -150,6 +161,24 @@ pub async fn forget(pg: &PgPool, ours: &Ours) -> sqlx::Result<()> {
         ours.scope,
         ours.key,
         ours.alive_at
+    )
+    .execute(pg)
+    .await?;
+    Ok(())
+}
+
+/// Lets the next request take over at once: this one failed, and may have changed something or not.
+///
+/// # Errors
+/// Where Postgres does.
+pub async fn give_up(pg: &PgPool, ours: &Ours) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE idempotency SET started_at = started_at - make_interval(secs => $4)
+         WHERE scope = $1 AND key = $2 AND started_at = $3 AND answered_at IS NULL",
+        ours.scope,
+        ours.key,
+        ours.alive_at,
+        f64::from(ABANDONED_SECS)
     )
     .execute(pg)
     .await?;

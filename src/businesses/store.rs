@@ -98,15 +98,14 @@ pub async fn lock(db: impl PgExecutor<'_>, id: BusinessId) -> sqlx::Result<bool>
     Ok(row.fetch_optional(db).await?.is_some())
 }
 
-/// Adds a business with a new id.
+/// Adds a business, unless there is one with this id, which then is the one that the same request made before.
 ///
 /// # Errors
 /// Where Postgres does.
-pub async fn create(db: impl PgExecutor<'_>, terms: &Terms) -> sqlx::Result<BusinessId> {
-    let id = BusinessId::new();
+pub async fn create(db: impl PgExecutor<'_>, id: BusinessId, terms: &Terms) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO business (business_id, name, state, max_concurrent_calls, default_region, time_zone, allowed_countries, carriers)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (business_id) DO NOTHING",
         id.0,
         terms.name,
         terms.state as BusinessState,
@@ -118,7 +117,7 @@ pub async fn create(db: impl PgExecutor<'_>, terms: &Terms) -> sqlx::Result<Busi
     )
     .execute(db)
     .await?;
-    Ok(id)
+    Ok(())
 }
 
 /// Changes what may be set, under the business's lock, so that no claim is judged by half of it. None where there is no

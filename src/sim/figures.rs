@@ -267,8 +267,9 @@ impl Counts {
 
     fn sample(&mut self, us: u64) {
         if self.turnaround.is_none() {
-            // Three digits are always a legal precision, so that this cannot fail.
-            self.turnaround = Histogram::new(3).ok();
+            // 1 µs to 1 h at three digits are legal bounds, so that this cannot fail. Bounds, because a histogram without
+            // them clips what `saturating_record` is given.
+            self.turnaround = Histogram::new_with_bounds(1, 3_600_000_000, 3).ok();
         }
         if let Some(histogram) = &mut self.turnaround {
             histogram.saturating_record(us);
@@ -308,4 +309,19 @@ fn cpu_ms() -> f64 {
     getrusage(UsageWho::RUSAGE_SELF)
         .map(|usage| (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1000.0)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn a_wait_is_shown_as_long_as_it_was() {
+        let mut counts = Counts::default();
+        for ms in [5, 50, 5_000] {
+            counts.sample(ms * 1_000);
+        }
+        let shown = counts.read().turnaround_ms;
+        assert_eq!((shown.count, shown.p50.round(), (shown.max / 10.0).round()), (3, 50.0, 500.0));
+    }
 }

@@ -1,9 +1,16 @@
 //! I9: one `Idempotency-Key`, one effect, one answer.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use axum::{Router, body::Body, http::Request, routing::post};
 use reqwest::Method;
-use rollcall::{businesses::answers, stores::MIGRATOR};
+use rollcall::{api::idempotency, businesses::answers, stores::MIGRATOR};
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tower::ServiceExt;
 
 use crate::api_harness::{Answer, App, OPERATOR};
 
@@ -80,14 +87,20 @@ async fn a_key_that_no_header_should_be_is_refused(_: PgPoolOptions, pg: PgConne
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_request_whose_process_died_is_taken_over_after_a_minute(_: PgPoolOptions, pg: PgConnectOptions) {
+async fn a_request_whose_process_died_is_taken_over_after_a_minute_and_still_has_one_effect(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
     let app = App::start(pg).await;
-    create(&app, "k", "one").await;
+    let first = create(&app, "k", "one").await;
+    // As the row is after a death between the commit of the effect and the storing of the answer.
+    let id: uuid::Uuid = first.body["id"].as_str().unwrap().parse().unwrap();
     let age = async |secs: f64| {
         sqlx::query!(
-            "UPDATE idempotency SET status = NULL, body = NULL, answered_at = NULL,
+            "UPDATE idempotency SET status = NULL, body = $2, answered_at = NULL,
                  started_at = clock_timestamp() - make_interval(secs => $1)",
-            secs
+            secs,
+            id.as_bytes().as_slice()
         )
         .execute(&app.ctx.stores.pg)
         .await
@@ -98,8 +111,10 @@ async fn a_request_whose_process_died_is_taken_over_after_a_minute(_: PgPoolOpti
     assert_eq!((early.status.as_u16(), early.slug()), (409, "idempotency-in-progress"));
     assert_eq!(create(&app, "k", "two").await.slug(), "idempotency-mismatch");
     age(61.0).await;
-    assert_eq!(create(&app, "k", "one").await.header("idempotency-replayed"), "");
+    let taken_over = create(&app, "k", "one").await;
+    assert_eq!((taken_over.header("idempotency-replayed"), &taken_over.body), ("", &first.body));
     assert_eq!(create(&app, "k", "one").await.header("idempotency-replayed"), "true");
+    assert_eq!(businesses(&app).await, 1);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -154,4 +169,50 @@ async fn answers_are_kept_for_a_day_and_then_pruned(_: PgPoolOptions, pg: PgConn
     assert_eq!(answers::prune(pg).await.unwrap(), 1);
     assert_eq!(answers::prune(pg).await.unwrap(), 0);
     assert_eq!(create(&app, "young", "two").await.header("idempotency-replayed"), "true");
+}
+
+/// The layer around a route that takes uploads and counts them, and one that always fails.
+fn behind_the_layer(app: &App, taken: &Arc<AtomicUsize>) -> Router {
+    let taken = Arc::clone(taken);
+    let upload = move |body: axum::body::Bytes| async move {
+        taken.fetch_add(1, Ordering::SeqCst);
+        body.len().to_string()
+    };
+    let broken = || async { axum::http::StatusCode::INTERNAL_SERVER_ERROR };
+    Router::new()
+        .route("/v1/upload", post(upload))
+        .route("/v1/broken", post(broken))
+        .layer(axum::middleware::from_fn_with_state(app.ctx.clone(), idempotency::layer))
+        .with_state(app.ctx.clone())
+}
+
+async fn send(router: &Router, path: &str, kind: &str, body: &'static str) -> (u16, bool) {
+    let request = Request::post(path)
+        .header("authorization", format!("Bearer {OPERATOR}"))
+        .header("idempotency-key", "k")
+        .header("content-type", kind)
+        .body(Body::from(body));
+    let response = router.clone().oneshot(request.unwrap()).await.unwrap();
+    (response.status().as_u16(), response.headers().contains_key("idempotency-replayed"))
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_upload_sent_twice_is_taken_once_and_another_one_is_told_apart(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let router = behind_the_layer(&app, &taken);
+    assert_eq!(send(&router, "/v1/upload", "text/csv", "phone\n1\n").await, (200, false));
+    assert_eq!(send(&router, "/v1/upload", "text/csv; charset=utf-8", "phone\n1\n").await, (200, true));
+    // Of the same length, so that only its content tells it apart.
+    assert_eq!(send(&router, "/v1/upload", "text/csv", "phone\n2\n").await, (422, false));
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_fault_of_ours_does_not_freeze_the_key(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let router = behind_the_layer(&app, &Arc::default());
+    for _ in 0..2 {
+        assert_eq!(send(&router, "/v1/broken", "application/json", "{}").await, (500, false));
+    }
 }

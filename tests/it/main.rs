@@ -1,8 +1,6 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
-mod house;
-
 mod a_run_dials_every_number_once;
 mod api_auth;
 mod api_businesses;
@@ -11,6 +9,7 @@ mod api_harness;
 mod api_idempotency;
 mod api_suppressions;
 mod doubt_is_resolved_by_asking;
+mod house;
 mod leads_check;
 mod leads_csv;
 mod leads_example;
