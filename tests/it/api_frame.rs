@@ -1,9 +1,12 @@
 //! Bad input gets a clear problem; every answer has its headers.
 
+use axum::{Router, body::Body, http::Request, routing::get};
 use reqwest::Method;
-use rollcall::stores::MIGRATOR;
+use rollcall::{api::frame, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api_harness::{App, OPERATOR, answer};
 
@@ -118,4 +121,17 @@ async fn the_admin_listener_tells_the_figures_of_the_installation(_: PgPoolOptio
     );
     assert_eq!(status["lines"], json!({"open": 0, "limit": 50}));
     assert_eq!(status["workers"], json!([{"name": "w1", "in_flight": 3}]));
+}
+
+#[tokio::test]
+async fn a_panic_is_a_problem_and_what_it_said_stays_inside() {
+    async fn broken() -> &'static str {
+        panic!("the secret is 42")
+    }
+    let router = Router::new().route("/", get(broken)).layer(CatchPanicLayer::custom(frame::panicked));
+    let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 500);
+    let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    let body = String::from_utf8(body.to_vec()).unwrap();
+    assert!(body.contains("/problems/internal") && !body.contains("42"), "{body}");
 }
