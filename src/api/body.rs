@@ -9,7 +9,10 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use futures::StreamExt;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 
 use crate::{
@@ -178,6 +181,17 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let (pointer, code, detail) = match error.inner().classify() {
             serde_json::error::Category::Data => at_fault(error.path(), &text),
             _ if text.starts_with("recursion limit") => (String::new(), "too_deep", "is nested too deeply".into()),
+            // serde_json calls good JSON broken where a number is too large, or a word is wanted and none comes.
+            _ if serde_json::from_slice::<IgnoredAny>(bytes).is_ok() => {
+                let (pointer, ..) = at_fault(error.path(), &text);
+                if text.starts_with("number out of range") {
+                    (pointer, "out_of_range", "is a number too large to read".into())
+                } else if text.starts_with("expected value") {
+                    (pointer, "wrong_type", "must be one of the words that this field takes".into())
+                } else {
+                    (pointer, "invalid_json", format!("is not JSON: {text}"))
+                }
+            }
             _ => (String::new(), "invalid_json", format!("is not JSON: {text}")),
         };
         ApiError::validation(vec![FieldError::new(pointer, code, detail)])

@@ -103,13 +103,13 @@ mod tests {
             (r#"{"a/b~c":1}"#, "/a~1b~0c", "unknown_field"),
             (r#"{"limit":null}"#, "/limit", "wrong_type"),
             (r#"{"limit":-1}"#, "/limit", "invalid_value"),
-            (r#"{"limit":1e400}"#, "", "invalid_json"),
+            (r#"{"limit":1e400}"#, "/limit", "out_of_range"),
             (r#"{"leads":[{"to":"a\u0000"}]}"#, "/leads/0/to", "nul"),
             (r#"{"limit":1} x"#, "", "invalid_json"),
             (r#"{"limit":1"#, "", "invalid_json"),
             ("", "", "invalid_json"),
             ("\u{feff}{}", "", "invalid_json"),
-            (r#"{"zone":"\ud800"}"#, "", "invalid_json"),
+            (r#"{"zone":"\ud800"}"#, "/zone", "invalid_json"),
         ] {
             assert_eq!(fault(json), (pointer.to_owned(), code.to_owned()), "{json}");
         }

@@ -1,6 +1,6 @@
 //! The api on a free port over a database and a Redis prefix of its own.
 
-use std::sync::Once;
+use std::{sync::Once, time::Duration};
 
 use clap::Parser;
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
@@ -66,7 +66,9 @@ impl App {
             "--rollcall-sealing-key",
             "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
         ]);
-        let ctx = Context::open(settings, "test").await.unwrap();
+        // The api waits for a store that is down; a test says so.
+        let opened = tokio::time::timeout(Duration::from_secs(10), Context::open(settings, "test")).await;
+        let ctx = opened.expect("DATABASE_URL and REDIS_URL must name stores that are up").unwrap();
         store::set_max_lines(&ctx.stores.pg, 50).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());

@@ -55,8 +55,10 @@ async fn a_suppressed_number_leaves_the_queue_and_its_last_job_ends_the_run(_: P
     let pg = &app.ctx.stores.pg;
     let two = run(pg, business, &["+12025550101", "+12025550102"]).await;
     let theirs = run(pg, other, &["+12025550101"]).await;
-    let put =
-        |number: &str| app.ask(Method::PUT, &format!("/v1/suppressions/{number}"), &key, json!({"source": "call"}));
+    let put = async |number: &str| {
+        let body = json!({"source": "call"});
+        app.ask(Method::PUT, &format!("/v1/suppressions/{number}"), &key, body).await
+    };
     assert_eq!(put("+12025550101").await.status, 201);
     let skipped = ("skipped".to_owned(), Some("suppressed".to_owned()));
     assert_eq!(states(pg, two).await, ("running".into(), vec![skipped.clone(), ("queued".into(), None)]));

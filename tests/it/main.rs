@@ -1,11 +1,17 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+#[cfg(test)]
 mod api_auth;
+#[cfg(test)]
 mod api_businesses;
+#[cfg(test)]
 mod api_frame;
+#[cfg(test)]
 mod api_harness;
+#[cfg(test)]
 mod api_idempotency;
+#[cfg(test)]
 mod api_suppressions;
 mod leads_check;
 mod leads_csv;
