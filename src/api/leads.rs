@@ -2,13 +2,14 @@
 
 use axum::{
     Json,
-    body::Body as HttpBody,
+    body::{Body as HttpBody, Bytes},
     extract::{FromRequest, Request, State},
     response::Response,
 };
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::PgPool;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -136,18 +137,23 @@ async fn rejected(
     if !runs::store::exists(&ctx.stores.pg, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
+    Ok(download::file(&format!("rejected-{run}.csv"), rejected_parts(ctx.stores.pg, run, which.import)))
+}
+
+/// The header, then pages of rows until there are no more.
+fn rejected_parts(pg: PgPool, run: RunId, import: Option<ImportId>) -> impl Stream<Item = anyhow::Result<Bytes>> {
     let header = ["import_id", "line", "column", "code", "detail", "value"];
     let first = stream::once(async move { download::lines([header.to_vec()]) });
-    let parts = stream::try_unfold(Some(After::default()), move |after| {
-        let pg = ctx.stores.pg.clone();
+    let pages = stream::try_unfold(Some(After::default()), move |after| {
+        let pg = pg.clone();
         async move {
             let Some(after) = after else { return Ok(None) };
-            let rows = store::rejected(&pg, run, which.import, after, PART_ROWS).await?;
+            let rows = store::rejected(&pg, run, import, after, PART_ROWS).await?;
             let next = rows.last().map(|last| After { import: last.import.0, line: last.row.line.cast_signed() });
             anyhow::Ok(Some((download::lines(rows.iter().map(cells))?, next)))
         }
     });
-    Ok(download::file(&format!("rejected-{run}.csv"), first.chain(parts)))
+    first.chain(pages)
 }
 
 fn cells(kept: &Kept) -> Vec<String> {

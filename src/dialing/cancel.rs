@@ -36,6 +36,7 @@ pub async fn run(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Res
     }
     let (in_flight, in_flight_total) = attempts::store::in_flight(&mut *tx, business, run).await?;
     tx.commit().await?;
+    tracing::info!(business.id = %business, run.id = %run, in_flight = in_flight_total, by, "a run was cancelled");
     if done == CANCEL_BATCH {
         finish_one(pg, run).await?;
     }

@@ -85,6 +85,8 @@ pub async fn into_run<R: AsyncRead + Unpin>(
     }
     let (imported, state) = intake.finish(&mut tx).await?;
     tx.commit().await?;
+    let Imported { import_id, rows, accepted, .. } = &imported;
+    tracing::info!(business.id = %business, run.id = %run, import.id = %import_id, rows, accepted, "a list went in");
     Ok((imported, state))
 }
 

@@ -50,6 +50,7 @@ pub async fn start(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> R
     locked.act(&mut tx, Action::Start, by).await?;
     let run = shown(&mut tx, &locked).await?;
     tx.commit().await?;
+    tracing::info!(business.id = %business, run.id = %run.id, jobs = run.progress.total, by, "a run was started");
     Ok(run)
 }
 
@@ -64,6 +65,7 @@ pub async fn pause(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> R
     let (in_flight, in_flight_total) = attempts::store::in_flight(&mut *tx, business, run).await?;
     let run = shown(&mut tx, &locked).await?;
     tx.commit().await?;
+    tracing::info!(business.id = %business, run.id = %run.id, in_flight = in_flight_total, by, "a run was paused");
     Ok(Stopped { run, in_flight, in_flight_total })
 }
 
@@ -77,6 +79,7 @@ pub async fn resume(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> 
     locked.act(&mut tx, Action::Resume, by).await?;
     let run = shown(&mut tx, &locked).await?;
     tx.commit().await?;
+    tracing::info!(business.id = %business, run.id = %run.id, by, "a run was resumed");
     Ok(run)
 }
 
@@ -93,7 +96,9 @@ pub async fn delete(pg: &PgPool, business: BusinessId, run: RunId) -> Result<(),
     }
     jobs::store::delete(&mut tx, run).await?;
     locked.delete(&mut tx).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    tracing::info!(business.id = %business, run.id = %run, "a draft was deleted");
+    Ok(())
 }
 
 /// The run as this transaction leaves it.

@@ -102,7 +102,9 @@ async fn a_list_for_a_run_that_ended_meanwhile_is_not_stored(_: PgPoolOptions, p
     let cancel = async {
         // Once somebody waits for the other transaction, the upload is in the middle of its own.
         loop {
-            let waiting = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM pg_locks WHERE NOT granted"#);
+            let waiting = sqlx::query_scalar!(
+                r#"SELECT count(*) AS "n!" FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"#
+            );
             if waiting.fetch_one(desk.pg()).await.unwrap() > 0 {
                 break;
             }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
-    api_harness::Answer,
+    api_harness::{Answer, answer},
     runs_harness::{Desk, event, number},
 };
 
@@ -183,6 +183,16 @@ async fn one_idempotency_key_makes_one_run(_: PgPoolOptions, pg: PgConnectOption
     assert_eq!((first.status.as_u16(), &first.body), (201, &second.body));
     assert_eq!(desk.get("/v1/runs").await.body["data"].as_array().unwrap().len(), 1);
     assert_eq!(ask(json!({"name": "Twice"})).await.slug(), "idempotency-mismatch");
+
+    let path = format!("{}/v1/runs/{}/leads", desk.app.base, first.body["id"].as_str().unwrap());
+    let upload = |file: &'static str| {
+        let request = desk.app.http.post(&path).bearer_auth(&desk.key).header("Idempotency-Key", "list");
+        answer(request.header("content-type", "text/csv").body(file))
+    };
+    let first = upload("to\n+12025550177\n").await;
+    assert_eq!((first.status.as_u16(), &first.body["accepted"]), (200, &json!(1)));
+    assert_eq!(upload("to\n+12025550177\n").await.body, first.body, "the stored answer, not a second upload");
+    assert_eq!(upload("to\n+12025550178\n").await.slug(), "idempotency-mismatch");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
