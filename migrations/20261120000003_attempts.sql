@@ -73,7 +73,23 @@ CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number) WHER
 CREATE UNIQUE INDEX attempt_call ON attempt (carrier, account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;
+CREATE INDEX attempt_unowned ON attempt (business_id) WHERE state = 'intent' AND owner IS NULL;
 CREATE INDEX attempt_look ON attempt (next_look_at) WHERE rank < 9 AND next_look_at IS NOT NULL;
+
+-- Calls that no open attempt answers for: second calls, and calls of attempts that were closed without one. A worker hangs
+-- them up; whoever learns of one only writes it down.
+CREATE TABLE stray_call (
+    business_id uuid NOT NULL,
+    carrier     text NOT NULL,
+    account     text NOT NULL,
+    call_id     text NOT NULL,
+    attempt_id  uuid NOT NULL,
+    seen_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    asked_at    timestamptz,
+    ended_at    timestamptz,
+    PRIMARY KEY (carrier, account, call_id)
+);
+CREATE INDEX stray_call_open ON stray_call (seen_at) WHERE ended_at IS NULL;
 
 CREATE TRIGGER attempt_final BEFORE UPDATE ON attempt FOR EACH ROW
     WHEN (OLD.ended_at IS NOT NULL

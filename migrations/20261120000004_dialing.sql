@@ -55,6 +55,14 @@ BEGIN
     IF NOT FOUND OR b.state <> 'active' THEN
         RETURN;
     END IF;
+    -- Single calls hold their slot and line already; they go ahead of lists.
+    RETURN QUERY
+    UPDATE attempt a SET owner = p_owner, intent_at = clock_timestamp(),
+        next_look_at = clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
+    WHERE a.business_id = p_business AND a.state = 'intent' AND a.owner IS NULL AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted
+    RETURNING a.attempt_id, a.job_id, a.run_id, a.carrier, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
+              a.call_time_limit_secs;
+
     SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = ANY (b.carriers)
         ORDER BY array_position(b.carriers, carrier) LIMIT 1;
     IF NOT FOUND OR acct.hold_until > clock_timestamp() THEN
@@ -189,6 +197,13 @@ BEGIN
     IF a.rank = 9 AND a.state <> 'ended' THEN
         IF p_call_id IS NOT NULL THEN
             v.verdict := 'late';
+            IF p_state <> 'ended' THEN
+                INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
+                VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt) ON CONFLICT DO NOTHING;
+            ELSE
+                UPDATE stray_call SET ended_at = v_now
+                WHERE carrier = a.carrier AND account = a.account AND call_id = p_call_id AND ended_at IS NULL;
+            END IF;
             UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
                 THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
             WHERE attempt_id = p_attempt;
@@ -198,6 +213,13 @@ BEGIN
     IF p_call_id IS NOT NULL AND (a.carrier_call_id <> p_call_id OR (a.rank = 9 AND a.carrier_call_id IS NULL)) THEN
         v.verdict := 'other_call';
         v.carrier_call_id := p_call_id;
+        IF p_state <> 'ended' THEN
+            INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
+            VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt) ON CONFLICT DO NOTHING;
+        ELSE
+            UPDATE stray_call SET ended_at = v_now
+            WHERE carrier = a.carrier AND account = a.account AND call_id = p_call_id AND ended_at IS NULL;
+        END IF;
         UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = p_attempt;
         RETURN v;
     END IF;
@@ -339,4 +361,30 @@ BEGIN
             clock_timestamp() + make_interval(secs => p_max_wait_secs), transition(1, 'claim', NULL, 'intent'))
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
+END $$;
+
+-- What an answered call is to hear, behind the fence: an attempt that is closed, cancelled, or answered later than anybody
+-- can have wanted it hears nothing. Applies the answer as an event in the same round trip.
+CREATE FUNCTION answer_call(p_business uuid, p_attempt uuid, p_call_id text, p_answered_by text, p_fence_ms integer)
+RETURNS TABLE (verdict text, speak boolean, message jsonb, variables jsonb) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    a attempt;
+    v attempt_change;
+BEGIN
+    v := apply_event(p_business, p_attempt, 'webhook', p_call_id, 'answered', NULL, NULL, p_answered_by, 'in-progress',
+                     NULL, NULL, NULL, NULL, NULL);
+    IF v.verdict NOT IN ('applied', 'stale') THEN
+        RETURN QUERY SELECT v.verdict, false, NULL::jsonb, NULL::jsonb;
+        RETURN;
+    END IF;
+    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt;
+    IF a.rank < 9 AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms / 1000.0) THEN
+        UPDATE attempt SET hangup_wanted = true WHERE attempt_id = p_attempt;
+        a.hangup_wanted := true;
+    END IF;
+    RETURN QUERY
+    SELECT v.verdict, a.rank < 9 AND NOT a.hangup_wanted AND coalesce(r.state NOT IN ('cancelling', 'cancelled'), true),
+           coalesce(a.message, r.message), coalesce(j.variables, a.variables)
+    FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
 END $$;

@@ -21,6 +21,8 @@ pub enum Slug {
     Forbidden,
     /// No such thing, or another business's.
     NotFound,
+    /// The route is there, but not for this method; `Allow` lists those it takes.
+    MethodNotAllowed,
     /// The run is in a state that does not allow this.
     RunState,
     /// Something else already has this name or this content.
@@ -55,6 +57,9 @@ impl Slug {
             Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED, "A valid key is needed"),
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "This key may not do that"),
             Self::NotFound => ("not-found", StatusCode::NOT_FOUND, "There is no such thing"),
+            Self::MethodNotAllowed => {
+                ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "This route does not take this method")
+            }
             Self::RunState => ("run-state", StatusCode::CONFLICT, "The run's state does not allow that"),
             Self::Conflict => ("conflict", StatusCode::CONFLICT, "That conflicts with what is stored"),
             Self::IdempotencyInProgress => {

@@ -125,13 +125,20 @@ impl Stores {
 
     /// True where both stores answer within a second each.
     pub async fn answer(&self) -> bool {
+        self.away().await.is_empty()
+    }
+
+    /// The names of the stores that do not answer within a second each.
+    pub async fn away(&self) -> Vec<&'static str> {
         let second = Duration::from_secs(1);
         let pg = tokio::time::timeout(second, sqlx::query_scalar!("SELECT 1").fetch_one(&self.pg));
         let mut redis = self.redis.clone();
         let ping =
             tokio::time::timeout(second, async move { redis::cmd("PING").query_async::<String>(&mut redis).await });
         let (pg, ping) = tokio::join!(pg, ping);
-        matches!(pg, Ok(Ok(_))) && matches!(ping, Ok(Ok(_)))
+        let pg = (!matches!(pg, Ok(Ok(_)))).then_some("postgres");
+        let redis = (!matches!(ping, Ok(Ok(_)))).then_some("redis");
+        pg.into_iter().chain(redis).collect()
     }
 }
 

@@ -1,1 +1,66 @@
-fn main() {}
+//! `rollcall-api`: REST, pages, webhooks, status. Never dials.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use rollcall::{
+    api, businesses,
+    config::{EXIT_USAGE, Role, Settings},
+    context::Context,
+    server, shutdown,
+    stores::Stores,
+    telemetry,
+};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = match Settings::try_parse() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
+        }
+    };
+    if let Err((text, code)) = settings.judge(Role::Api) {
+        eprintln!("rollcall-api: {text}");
+        return ExitCode::from(code);
+    }
+    telemetry::start_logs(&settings);
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "rollcall-api ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stopping = shutdown::on_signal()?;
+    shutdown::end_hard_after(&stopping, std::time::Duration::from_secs(settings.drain_timeout_secs));
+    let (api_addr, admin_addr) = (settings.api_addr, settings.admin_addr(Role::Api));
+    let doors = TcpListener::bind(api_addr).await.with_context(|| format!("API_ADDR {api_addr}"))?;
+    let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
+    let ctx = tokio::select! {
+        opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
+        () = stopping.cancelled() => return Ok(()),
+    };
+    let metrics = telemetry::start_metrics()?;
+    tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");
+    let routes = server::doors(ctx.clone());
+    tokio::try_join!(
+        server::serve(doors, routes, stopping.clone()),
+        server::serve(admin, api::admin::router(ctx, metrics), stopping),
+    )?;
+    Ok(())
+}
+
+async fn open(settings: Settings) -> anyhow::Result<Context> {
+    let max_lines = settings.max_lines();
+    Stores::migrate(&settings).await?;
+    let ctx = Context::open(settings, "rollcall-api").await?;
+    businesses::store::set_max_lines(&ctx.stores.pg, max_lines).await?;
+    Ok(ctx)
+}

@@ -1,1 +1,51 @@
-fn main() {}
+//! `rollcall-carrier`: the sandbox carrier on a port of its own.
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Parser;
+use rollcall::sim::{Config, MAGIC_HELP, Sim};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A pretend Twilio with a memory, faults on demand, and figures (`GET /_figures`).
+#[derive(Debug, Parser)]
+#[command(name = "rollcall-carrier", version, after_help = MAGIC_HELP)]
+struct Args {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:8070")]
+    addr: SocketAddr,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).init();
+    // Callback URLs may be https; the provider is for those.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    match serve(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rollcall-carrier: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = TcpListener::bind(args.addr).with_context(|| format!("cannot listen on {}", args.addr))?;
+    let sim = Sim::start(args.config, listener)?;
+    println!("rollcall-carrier listens on {}", sim.base_url());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    sim.shutdown().await;
+    Ok(())
+}

@@ -1,1 +1,53 @@
-fn main() {}
+//! `rollcall-worker`: the only program that dials. Runs with `SERVICE_ROLE=worker`.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use rollcall::{
+    api,
+    config::{EXIT_USAGE, Role, Settings},
+    context::Context,
+    server, shutdown, telemetry, worker,
+};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = match Settings::try_parse() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    telemetry::start_logs(&settings);
+    if let Err((why, code)) = settings.judge(Role::Worker) {
+        tracing::error!("[STARTUP] {why}");
+        return ExitCode::from(code);
+    }
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the worker ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let stopping = shutdown::on_signal()?;
+    shutdown::end_hard_after(&stopping, Duration::from_secs(settings.drain_timeout_secs));
+    let admin_addr = settings.admin_addr(Role::Worker);
+    let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
+    let ctx = tokio::select! {
+        ctx = Context::open(settings, "rollcall-worker") => Context { stopping: stopping.clone(), ..ctx? },
+        () = stopping.cancelled() => return Ok(()),
+    };
+    let name = format!("{}-{}-{}", worker::beat::host(), std::process::id(), uuid::Uuid::now_v7().simple());
+    tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
+    let status = api::admin::router(ctx.clone(), telemetry::start_metrics()?);
+    let (served, worked) = tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
+    served?;
+    worked
+}

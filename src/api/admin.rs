@@ -1,0 +1,82 @@
+//! The routes of `ADMIN_ADDR`, which only operators reach, and the two of every listener.
+//!
+//! Not here: what the figures are made of (`api::status`).
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    middleware,
+    response::IntoResponse,
+    routing::get,
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    api::{
+        frame,
+        status::{self, Figures, Status},
+    },
+    context::Context,
+    error::ApiError,
+};
+
+/// `/healthz` and `/readyz`, for every listener.
+pub fn health(ctx: Context) -> Router {
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(ctx)
+}
+
+/// The routes of `ADMIN_ADDR`; `process` writes out the counters of this process.
+pub fn router(ctx: Context, process: PrometheusHandle) -> Router {
+    let metrics = move || {
+        let text = process.render();
+        async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+    };
+    Router::new()
+        .route("/metrics.json", get(figures))
+        .route("/status", get(whole))
+        .route("/status/workers", get(workers))
+        .with_state(ctx.clone())
+        .route("/metrics", get(metrics))
+        .merge(health(ctx))
+        .fallback(frame::not_found)
+        .method_not_allowed_fallback(frame::method_not_allowed)
+        .layer(CatchPanicLayer::custom(frame::panicked))
+        .layer(middleware::from_fn(frame::time_limit))
+        .layer(middleware::from_fn(frame::headers))
+}
+
+/// The process is there. Says nothing of the stores: a restart would not bring them back.
+async fn healthz() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// 503 while a store is away or the process stops, so that nobody is sent here.
+async fn readyz(State(ctx): State<Context>) -> impl IntoResponse {
+    let away = ctx.stores.away().await;
+    let stopping = ctx.stopping.is_cancelled();
+    let ready = away.is_empty() && !stopping;
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if stopping {
+        "stopping"
+    } else if ready {
+        "ready"
+    } else {
+        "unavailable"
+    };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(json!({ "status": word, "away": away })))
+}
+
+async fn figures(State(ctx): State<Context>) -> Result<Json<Figures>, ApiError> {
+    status::figures(&ctx).await.map(Json)
+}
+
+async fn whole(State(ctx): State<Context>) -> Result<Json<Status>, ApiError> {
+    status::status(&ctx).await.map(Json)
+}
+
+async fn workers(State(ctx): State<Context>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({ "data": status::workers(&ctx).await? })))
+}

@@ -1,0 +1,59 @@
+//! Single calls: listed, looked at, hung up.
+
+use axum::{Json, extract::State};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{
+        auth::{Manager, Viewer},
+        body::{Ids, NoBody, Query},
+        page::{List, PageQuery},
+    },
+    attempts::{Call, store},
+    context::Context,
+    dialing::cancel,
+    error::ApiError,
+    ids::AttemptId,
+    runs::Span,
+};
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Context> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one)).routes(routes!(hangup))
+}
+
+/// Single calls, newest first.
+#[utoipa::path(get, path = "/v1/calls", tag = "calls", params(PageQuery), operation_id = "list_calls",
+    responses((status = 200, body = List<Call>)))]
+async fn list(
+    viewer: Viewer,
+    State(ctx): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<List<Call>>, ApiError> {
+    let page = query.page()?;
+    let span = Span::before(page.after);
+    let calls = store::calls(&ctx.stores.pg, viewer.business, (span.from, span.to), page.fetch()).await?;
+    Ok(Json(List::new(calls, &page, |call| call.id.0, |call| call)))
+}
+
+/// One call.
+#[utoipa::path(get, path = "/v1/calls/{id}", tag = "calls", params(("id" = AttemptId, Path)), operation_id = "one_call",
+    responses((status = 200, body = Call)))]
+async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<AttemptId>) -> Result<Json<Call>, ApiError> {
+    let call = store::calls(&ctx.stores.pg, viewer.business, (id.0, id.0), 1).await?.pop();
+    call.map(Json).ok_or_else(|| ApiError::not_found("call"))
+}
+
+/// End a call.
+#[utoipa::path(post, path = "/v1/calls/{id}/hangup", tag = "calls", params(("id" = AttemptId, Path)),
+    responses((status = 200, body = Call)))]
+async fn hangup(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Ids(id): Ids<AttemptId>,
+    _: NoBody,
+) -> Result<Json<Call>, ApiError> {
+    let call = cancel::call(&ctx.stores.pg, manager.business, id).await?;
+    ctx.ring(manager.business).await;
+    Ok(Json(call))
+}

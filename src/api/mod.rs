@@ -1,0 +1,73 @@
+//! The REST door: requests in, one call of a fact or a flow, problems or answers out.
+//!
+//! Invariant: every route under `/v1` names who may use it in its first extractor.
+//! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
+
+pub mod accounts;
+pub mod admin;
+pub mod attempts;
+pub mod auth;
+pub mod body;
+pub mod businesses;
+pub mod calls;
+pub mod check;
+pub mod download;
+pub mod events;
+pub mod frame;
+pub mod idempotency;
+pub mod jobs;
+pub mod keys;
+pub mod leads;
+pub mod me;
+pub mod not_available;
+pub mod openapi;
+pub mod page;
+pub mod pointer;
+pub mod results;
+pub mod runs;
+pub mod status;
+pub mod suppressions;
+pub mod time;
+pub mod why;
+
+use axum::{Router, middleware};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::context::Context;
+
+/// Every route of the REST door, with what holds for all of them.
+pub fn router(ctx: Context) -> Router {
+    let (routes, mut document) = routes().split_for_parts();
+    let not_available = not_available::router(&ctx, &mut document);
+    openapi::complete(&mut document);
+    routes
+        .merge(not_available)
+        .merge(openapi::pages(document))
+        .fallback(frame::not_found)
+        .method_not_allowed_fallback(frame::method_not_allowed)
+        // The first is the innermost: a panic is an answer before the idempotency layer looks at it.
+        .layer(CatchPanicLayer::custom(frame::panicked))
+        .layer(middleware::from_fn_with_state(ctx.clone(), idempotency::layer))
+        .layer(middleware::from_fn(frame::time_limit))
+        .layer(middleware::from_fn(frame::headers))
+        .with_state(ctx)
+}
+
+/// The routes that are built, each with its part of the document.
+fn routes() -> OpenApiRouter<Context> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(me::routes())
+        .merge(runs::routes())
+        .merge(leads::routes())
+        .merge(jobs::routes())
+        .merge(attempts::routes())
+        .merge(results::routes())
+        .merge(events::routes())
+        .merge(why::routes())
+        .merge(calls::routes())
+        .merge(businesses::routes())
+        .merge(keys::routes())
+        .merge(accounts::routes())
+        .merge(suppressions::routes())
+}

@@ -1,0 +1,125 @@
+//! From what serde says to the pointer, the code and the sentence that a client reads.
+//!
+//! Not here: reading requests (`api::body`).
+
+use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
+
+/// One segment of a JSON pointer, escaped (RFC 6901 §3).
+#[must_use]
+pub fn of_key(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Pointer, code and detail of serde's complaint `text` at `path`.
+#[must_use]
+pub fn at_fault(path: &Path, text: &str) -> (String, &'static str, String) {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => pointer.push_str(&of_key(key)),
+            Segment::Unknown => {}
+        }
+    }
+    // serde_json ends its text with the place in the bytes, which the pointer says better.
+    let text = text.rsplit_once(" at line ").map_or(text, |(before, _)| before);
+    let quoted = text.split('`').nth(1).unwrap_or_default();
+    if text.starts_with("missing field") {
+        pointer.push_str(&of_key(quoted));
+        return (pointer, "required", "is required".into());
+    }
+    if text.starts_with("unknown field") {
+        // The path names the field already where the reader knew its key.
+        if !pointer.ends_with(&of_key(quoted)) {
+            pointer.push_str(&of_key(quoted));
+        }
+        return (pointer, "unknown_field", text.into());
+    }
+    let code = if text.starts_with("invalid type") {
+        "wrong_type"
+    } else if text.starts_with("duplicate field") {
+        "duplicate_field"
+    } else {
+        "invalid_value"
+    };
+    (pointer, code, text.into())
+}
+
+/// Pointer of the first text or key with a NUL in it.
+#[must_use]
+pub fn nul_in(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(i, item)| nul_in(item).map(|rest| format!("/{i}{rest}")))
+        }
+        Value::Object(members) => members.iter().find_map(|(key, member)| {
+            let rest = if key.contains('\0') { Some(String::new()) } else { nul_in(member) };
+            rest.map(|rest| format!("{}{rest}", of_key(key)))
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use crate::api::body::{Change, parse};
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Lead {
+        #[serde(rename = "to")]
+        _to: String,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Shape {
+        #[serde(rename = "leads", default)]
+        _leads: Vec<Lead>,
+        #[serde(default)]
+        limit: Change<u32>,
+        #[serde(default)]
+        zone: Change<Option<String>>,
+    }
+
+    fn fault(json: &str) -> (String, String) {
+        let body = parse::<Shape>(json.as_bytes()).unwrap_err().body();
+        let error = &body["errors"][0];
+        (error["pointer"].as_str().unwrap().to_owned(), error["code"].as_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn every_fault_is_pointed_at() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let deep = format!("{{\"leads\":{deep}}}");
+        for (json, pointer, code) in [
+            (r#"{"leads":[{"to":"a"},{"to":7}]}"#, "/leads/1/to", "wrong_type"),
+            (r#"{"leads":[{}]}"#, "/leads/0/to", "required"),
+            (r#"{"leads":[{"to":"a","x":1}]}"#, "/leads/0/x", "unknown_field"),
+            (r#"{"a/b~c":1}"#, "/a~1b~0c", "unknown_field"),
+            (r#"{"limit":null}"#, "/limit", "wrong_type"),
+            (r#"{"limit":-1}"#, "/limit", "invalid_value"),
+            (r#"{"limit":1e400}"#, "", "invalid_json"),
+            (r#"{"leads":[{"to":"a\u0000"}]}"#, "/leads/0/to", "nul"),
+            (r#"{"limit":1} x"#, "", "invalid_json"),
+            (r#"{"limit":1"#, "", "invalid_json"),
+            ("", "", "invalid_json"),
+            ("\u{feff}{}", "", "invalid_json"),
+            (r#"{"zone":"\ud800"}"#, "", "invalid_json"),
+        ] {
+            assert_eq!(fault(json), (pointer.to_owned(), code.to_owned()), "{json}");
+        }
+        assert!(matches!(fault(&deep).1.as_str(), "too_deep" | "wrong_type"));
+    }
+
+    #[test]
+    fn null_is_told_from_absent_and_an_escaped_backslash_is_no_nul() {
+        let shape = parse::<Shape>(br#"{"zone":null}"#).unwrap();
+        assert_eq!((shape.limit, shape.zone), (Change::Keep, Change::To(None)));
+        assert!(parse::<Shape>(br#"{"zone":"\\u0000"}"#).is_ok());
+    }
+}

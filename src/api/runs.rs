@@ -1,0 +1,135 @@
+//! Runs: made, listed, moved.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    api::{
+        auth::{Manager, Viewer},
+        body::{Body, Ids, NoBody, Query},
+        idempotency::LARGEST_JSON,
+        page::{List, PageQuery},
+    },
+    context::Context,
+    dialing::{
+        cancel,
+        create::{self, Created},
+        moves::{self, Stopped},
+    },
+    error::ApiError,
+    ids::RunId,
+    runs::{NewRun, Run, Span, store},
+};
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<Context> {
+    OpenApiRouter::new()
+        .routes(routes!(make, list))
+        .routes(routes!(one, delete))
+        .routes(routes!(start))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+        .routes(routes!(stop))
+}
+
+/// Make a run, with or without its leads.
+#[utoipa::path(post, path = "/v1/runs", tag = "runs", request_body = NewRun,
+    responses((status = 201, description = "The run, a draft", body = Created)))]
+async fn make(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Body(new): Body<NewRun, LARGEST_JSON>,
+) -> Result<impl IntoResponse, ApiError> {
+    let created = create::run(&ctx.stores.pg, &ctx.settings, manager.business, new).await?;
+    let location = format!("/v1/runs/{}", created.run.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
+}
+
+/// Runs, newest first.
+#[utoipa::path(get, path = "/v1/runs", tag = "runs", params(PageQuery), responses((status = 200, body = List<Run>)))]
+async fn list(
+    viewer: Viewer,
+    State(ctx): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<List<Run>>, ApiError> {
+    let page = query.page()?;
+    let runs = store::list(&ctx.stores.pg, viewer.business, Span::before(page.after), page.fetch()).await?;
+    Ok(Json(List::new(runs, &page, |run| run.id.0, |run| run)))
+}
+
+/// One run with its progress, all of one moment.
+#[utoipa::path(get, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path)), responses((status = 200, body = Run)))]
+async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Json<Run>, ApiError> {
+    let run = store::one(&ctx.stores.pg, viewer.business, id).await?;
+    run.map(Json).ok_or_else(|| ApiError::not_found("run"))
+}
+
+/// Remove a draft.
+#[utoipa::path(delete, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path)),
+    responses((status = 204, description = "The draft and its leads are gone")))]
+async fn delete(manager: Manager, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<StatusCode, ApiError> {
+    moves::delete(&ctx.stores.pg, manager.business, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Begin to dial.
+#[utoipa::path(post, path = "/v1/runs/{id}/start", tag = "runs", params(("id" = RunId, Path)),
+    responses((status = 200, body = Run)))]
+async fn start(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Ids(id): Ids<RunId>,
+    _: NoBody,
+) -> Result<Json<Run>, ApiError> {
+    let run = moves::start(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    ctx.ring(manager.business).await;
+    Ok(Json(run))
+}
+
+/// Dial nothing new; calls in flight go on.
+#[utoipa::path(post, path = "/v1/runs/{id}/pause", tag = "runs", params(("id" = RunId, Path)),
+    responses((status = 200, body = Stopped)))]
+async fn pause(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Ids(id): Ids<RunId>,
+    _: NoBody,
+) -> Result<Json<Stopped>, ApiError> {
+    let stopped = moves::pause(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    // Another run of the business may have the slots now.
+    ctx.ring(manager.business).await;
+    Ok(Json(stopped))
+}
+
+/// Dial again.
+#[utoipa::path(post, path = "/v1/runs/{id}/resume", tag = "runs", params(("id" = RunId, Path)),
+    responses((status = 200, body = Run)))]
+async fn resume(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Ids(id): Ids<RunId>,
+    _: NoBody,
+) -> Result<Json<Run>, ApiError> {
+    let run = moves::resume(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    ctx.ring(manager.business).await;
+    Ok(Json(run))
+}
+
+/// End the run: nothing more is dialed, calls in flight are hung up.
+#[utoipa::path(post, path = "/v1/runs/{id}/cancel", tag = "runs", params(("id" = RunId, Path)),
+    operation_id = "cancel_run", responses((status = 200, body = Stopped)))]
+async fn stop(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Ids(id): Ids<RunId>,
+    _: NoBody,
+) -> Result<Json<Stopped>, ApiError> {
+    let stopped = cancel::run(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    ctx.ring(manager.business).await;
+    Ok(Json(stopped))
+}

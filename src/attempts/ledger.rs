@@ -1,0 +1,253 @@
+//! The writing side of the dial ledger: every move of an attempt's state, each one round trip.
+
+use sqlx::PgPool;
+
+use crate::{
+    attempts::state::{AttemptState, Disposition, Source},
+    ids::{AttemptId, BusinessId, JobId, RunId},
+};
+
+/// What the carrier said about a call, in our words.
+#[derive(Debug, Clone, Default)]
+pub struct Said<'a> {
+    /// The carrier's id of the call, where it was named.
+    pub call_id: Option<&'a str>,
+    /// Seconds from answer to end.
+    pub duration_secs: Option<i32>,
+    /// What answered, in the carrier's word.
+    pub answered_by: Option<&'a str>,
+    /// The carrier's own status word, or the HTTP status of a refusal.
+    pub carrier_status: Option<&'a str>,
+    /// The carrier's error code.
+    pub carrier_code: Option<i32>,
+    /// The SIP status that ended the call.
+    pub sip_code: Option<i32>,
+    /// What the carrier charges, as a decimal number, and its currency (ISO 4217).
+    pub price: Option<(&'a str, &'a str)>,
+    /// Milliseconds since the request left, where this is its answer.
+    pub sent_ms_ago: Option<i32>,
+}
+
+/// What became of an event or a closing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The attempt moved.
+    Applied,
+    /// It was there already, or further.
+    Stale,
+    /// The attempt was closed without a call: this call must be hung up.
+    Late,
+    /// The attempt has another call id: this second call must be hung up.
+    OtherCall,
+}
+
+/// An attempt after an event or a closing.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// What became of it.
+    pub verdict: Verdict,
+    /// True where this very change closed it: its slot is to be released and the next rung for.
+    pub closed: bool,
+    /// True where its run ended with it.
+    pub run_ended: bool,
+    /// Whose it is.
+    pub business: BusinessId,
+    /// Its run.
+    pub run: Option<RunId>,
+    /// Its job.
+    pub job: Option<JobId>,
+    /// The carrier's own name of the account.
+    pub account: String,
+    /// The call's id at the carrier, as far as known; for `OtherCall` the second one.
+    pub call_id: Option<String>,
+    /// Somebody wants it hung up.
+    pub hangup_wanted: bool,
+}
+
+/// Moves an attempt to `state` if that is further than it is. `None` where there is no such attempt.
+///
+/// # Errors
+/// Where Postgres does not answer: nothing is known then, and the same call may be made again.
+pub async fn apply(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    source: Source,
+    (state, disposition): (AttemptState, Option<Disposition>),
+    said: &Said<'_>,
+) -> sqlx::Result<Option<Change>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
+           FROM apply_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::numeric, $13, $14)"#,
+        business.0,
+        attempt.0,
+        source.as_str(),
+        said.call_id,
+        state.as_str(),
+        disposition.map(Disposition::as_str),
+        said.duration_secs,
+        said.answered_by,
+        said.carrier_status,
+        said.carrier_code,
+        said.sip_code,
+        said.price.map(|(amount, _)| amount),
+        said.price.map(|(_, currency)| currency),
+        said.sent_ms_ago,
+    )
+    .fetch_one(pg)
+    .await?;
+    Ok(row.change())
+}
+
+/// How an attempt without a call is closed, and what becomes of its job.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing<'a> {
+    /// `Refused`, `NotSent` or `NotPlaced`.
+    pub state: AttemptState,
+    /// Back to the queue, uncharged, or final.
+    pub job: JobThen,
+    /// The attempt's disposition, and the job's where it is final.
+    pub disposition: Option<Disposition>,
+    /// Why, by API.md's words.
+    pub reason: Option<&'a str>,
+    /// HTTP status of a refusal.
+    pub carrier_status: Option<&'a str>,
+    /// The carrier's error code.
+    pub carrier_code: Option<i32>,
+}
+
+/// What becomes of the job of an attempt that never became a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobThen {
+    /// It is dialed again, and this attempt is not charged.
+    Requeue,
+    /// It has failed.
+    Fail,
+}
+
+/// Closes an attempt that never became a call; `Stale` where it was closed already or has a call id.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn close(pg: &PgPool, attempt: AttemptId, source: Source, closing: Closing<'_>) -> sqlx::Result<Option<Change>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
+           FROM close_attempt($1, $2, $3, $4, $5, $6, $7, $8)"#,
+        attempt.0,
+        source.as_str(),
+        closing.state.as_str(),
+        match closing.job {
+            JobThen::Requeue => "requeue",
+            JobThen::Fail => "final",
+        },
+        closing.disposition.map(Disposition::as_str),
+        closing.reason,
+        closing.carrier_status,
+        closing.carrier_code,
+    )
+    .fetch_one(pg)
+    .await?;
+    Ok(row.change())
+}
+
+/// Of these holders, those that became intents although the answer to the claim was lost.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn still_intents(pg: &PgPool, attempts: &[AttemptId]) -> sqlx::Result<Vec<AttemptId>> {
+    let ids: Vec<_> = attempts.iter().map(|a| a.0).collect();
+    sqlx::query_scalar!(
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE attempt_id = ANY($1) AND state = 'intent'"#,
+        &ids
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// True where this intent is still to be sent: it is open and nobody wants it hung up.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn still_wanted(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool> {
+    let wanted = sqlx::query_scalar!(
+        r#"SELECT NOT hangup_wanted AS "wanted!" FROM attempt WHERE attempt_id = $1 AND state = 'intent'"#,
+        attempt.0
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(wanted.unwrap_or(false))
+}
+
+struct Row {
+    verdict: String,
+    closed: Option<bool>,
+    run_ended: Option<bool>,
+    business_id: Option<uuid::Uuid>,
+    run_id: Option<uuid::Uuid>,
+    job_id: Option<uuid::Uuid>,
+    account: Option<String>,
+    carrier_call_id: Option<String>,
+    hangup_wanted: Option<bool>,
+}
+
+impl Row {
+    fn change(self) -> Option<Change> {
+        let verdict = match self.verdict.as_str() {
+            "applied" => Verdict::Applied,
+            "stale" => Verdict::Stale,
+            "late" => Verdict::Late,
+            "other_call" => Verdict::OtherCall,
+            _ => return None,
+        };
+        Some(Change {
+            verdict,
+            closed: self.closed.unwrap_or(false),
+            run_ended: self.run_ended.unwrap_or(false),
+            business: self.business_id?.into(),
+            run: self.run_id.map(RunId),
+            job: self.job_id.map(JobId),
+            account: self.account?,
+            call_id: self.carrier_call_id,
+            hangup_wanted: self.hangup_wanted.unwrap_or(false),
+        })
+    }
+}
+
+/// What an answered call may hear.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// `{text, language, voice}` with its variables not filled in; nothing where there is no message.
+    pub message: Option<serde_json::Value>,
+    /// The callee's variables.
+    pub variables: serde_json::Map<String, serde_json::Value>,
+}
+
+/// Applies an answer and says what the call may hear; `None` where it must hear nothing: its attempt is closed, cancelled,
+/// unknown, another call's, or was answered more than `fence_ms` after its ringing should have ended.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn answer(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    call_id: &str,
+    answered_by: Option<&str>,
+    fence_ms: i32,
+) -> sqlx::Result<Option<Answer>> {
+    let row = sqlx::query!(
+        r#"SELECT speak AS "speak!", message, variables FROM answer_call($1, $2, $3, $4, $5)"#,
+        business.0,
+        attempt.0,
+        call_id,
+        answered_by,
+        fence_ms,
+    )
+    .fetch_one(pg)
+    .await?;
+    let variables = match row.variables {
+        Some(serde_json::Value::Object(variables)) => variables,
+        _ => serde_json::Map::new(),
+    };
+    Ok(row.speak.then_some(Answer { message: row.message, variables }))
+}

@@ -1,0 +1,15 @@
+//! Attempts: the dial ledger, one row per dial, written before the carrier hears of it.
+//!
+//! Invariant: the rank of an attempt only grows, its first final state never changes, and while it is open it holds one slot
+//! and one line that no other open attempt has.
+//! Not here: what follows from a change (`dialing::finish`), and asking the carrier (`dialing::doubt`, `dialing::live`).
+
+pub mod ledger;
+pub mod looks;
+pub mod state;
+pub mod store;
+pub mod token;
+pub mod view;
+
+pub use state::{AttemptState, Disposition};
+pub use view::{Attempt, Call, CallState, InFlight};

@@ -1,0 +1,16 @@
+//! Businesses: limits, keys, suppressed numbers and sealed carrier credentials.
+//!
+//! Invariant: what may change the verdict of a claim (limit, state, suppression, account) is written under the lock of
+//! the business row; a secret leaves this module only as [`secrecy::SecretString`].
+//! Not here: who may ask (`api::auth`), and what is done with an account (`carriers`, `dialing`).
+
+pub mod accounts;
+pub mod answers;
+pub mod audit;
+pub mod health;
+pub mod keys;
+pub mod profile;
+pub mod rules;
+pub mod store;
+pub mod suppressions;
+pub mod vault;

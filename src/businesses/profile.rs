@@ -1,0 +1,125 @@
+//! What dialing and webhooks need to know of a business, read in one statement and remembered for a second.
+//!
+//! A remembered limit may be a second old: the claim reads it again under the lock, so this is speed, not proof.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use sqlx::PgPool;
+
+use crate::ids::{BusinessId, Carrier};
+
+/// For so long a profile is believed.
+const FRESH: Duration = Duration::from_secs(1);
+/// Profiles remembered at most; the oldest go first.
+const MOST: usize = 20_000;
+
+/// A business as it dials.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Its limit.
+    pub slots: i32,
+    /// The installation's limit.
+    pub lines: i32,
+    /// True where it may dial.
+    pub active: bool,
+    /// Its accounts, in the order in which it wants them tried.
+    pub accounts: Vec<SealedAccount>,
+}
+
+/// A carrier account with its secret still sealed.
+#[derive(Debug, Clone)]
+pub struct SealedAccount {
+    /// Which carrier.
+    pub carrier: Carrier,
+    /// The carrier's own name of it.
+    pub reference: String,
+    /// The pace it allows, calls per second.
+    pub calls_per_second: f64,
+    /// Where its API is, if not where the settings say.
+    pub api_base_url: Option<String>,
+    /// The envelope, and the id of the key that opens it.
+    pub secret: Vec<u8>,
+    /// The id of the sealing key.
+    pub sealing_key: String,
+    /// False where the last that was heard of it was bad.
+    pub healthy: bool,
+}
+
+/// Profiles read a moment ago.
+#[derive(Debug, Default)]
+pub struct Profiles {
+    read: Mutex<HashMap<BusinessId, (Instant, Arc<Profile>)>>,
+}
+
+impl Profiles {
+    /// The profile of a business, at most a second old; `None` where there is no such business.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn get(&self, pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Arc<Profile>>> {
+        if let Some((at, profile)) = self.lock().get(&business)
+            && at.elapsed() < FRESH
+        {
+            return Ok(Some(profile.clone()));
+        }
+        let Some(profile) = read(pg, business).await? else { return Ok(None) };
+        let profile = Arc::new(profile);
+        let mut known = self.lock();
+        if known.len() >= MOST {
+            known.retain(|_, (at, _)| at.elapsed() < FRESH);
+        }
+        known.insert(business, (Instant::now(), profile.clone()));
+        Ok(Some(profile))
+    }
+
+    /// Forgets what is known of a business, so that the next look reads it anew.
+    pub fn forget(&self, business: BusinessId) {
+        self.lock().remove(&business);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BusinessId, (Instant, Arc<Profile>)>> {
+        self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// The profile of a business as it is now.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Profile>> {
+    let rows = sqlx::query!(
+        r#"SELECT b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
+               a.carrier AS "carrier?: Carrier", a.reference AS "reference?", a.calls_per_second AS "calls_per_second?",
+               a.api_base_url, a.secret AS "secret?", a.sealing_key AS "sealing_key?", a.health AS "health?"
+           FROM business b CROSS JOIN installation i
+           LEFT JOIN carrier_account a ON a.business_id = b.business_id AND a.carrier = ANY (b.carriers)
+           WHERE b.business_id = $1 ORDER BY array_position(b.carriers, a.carrier)"#,
+        business.0
+    )
+    .fetch_all(pg)
+    .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let mut profile =
+        Profile { slots: first.max_concurrent_calls, lines: first.max_lines, active: first.active, accounts: Vec::new() };
+    for row in rows {
+        let (Some(carrier), Some(reference), Some(calls_per_second), Some(secret), Some(sealing_key)) =
+            (row.carrier, row.reference, row.calls_per_second, row.secret, row.sealing_key)
+        else {
+            continue;
+        };
+        profile.accounts.push(SealedAccount {
+            carrier,
+            reference,
+            calls_per_second,
+            api_base_url: row.api_base_url,
+            secret,
+            sealing_key,
+            healthy: row.health.as_deref() == Some("ok"),
+        });
+    }
+    Ok(Some(profile))
+}

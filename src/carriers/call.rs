@@ -1,0 +1,192 @@
+//! A call in our words: what a carrier says of it when asked, and what it tells us by itself.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate, Utc};
+
+/// How far a call is. Later variants are further; the first `Ended` is final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallState {
+    /// Accepted by the carrier, waiting there to be dialed.
+    Queued,
+    /// Being dialed.
+    Initiated,
+    /// The other side rings.
+    Ringing,
+    /// Somebody or something picked up.
+    Answered,
+    /// Over.
+    Ended(Disposition),
+}
+
+/// How a call ended, as far as the carrier knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Disposition {
+    /// Picked up, and nothing says that it was not by a person.
+    Answered,
+    /// Picked up by a machine.
+    Machine,
+    /// Picked up by a fax.
+    Fax,
+    /// The line was busy.
+    Busy,
+    /// Nobody picked up, or the call was rejected.
+    NoAnswer,
+    /// Could not be put through, mostly a bad number.
+    Failed,
+    /// Ended by us before anybody picked up.
+    Cancelled,
+}
+
+impl Disposition {
+    /// The word in rows and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Machine => "machine",
+            Self::Fax => "fax",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Who picked up, where the carrier listened for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnsweredBy {
+    /// A person.
+    Human,
+    /// An answering machine or voicemail.
+    Machine,
+    /// A fax.
+    Fax,
+    /// The carrier could not tell.
+    Unknown,
+}
+
+impl AnsweredBy {
+    /// The word in rows and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Human => "human",
+            Self::Machine => "machine",
+            Self::Fax => "fax",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// One call as the carrier shows it when asked. `Debug` shows no phone number.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CallView {
+    /// The carrier's name of the call.
+    pub call_id: String,
+    /// How far it is; `None` for a word that Rollcall does not know, which then changes nothing.
+    pub state: Option<CallState>,
+    /// The number called, as the carrier writes it.
+    pub to: Option<String>,
+    /// The number calling.
+    pub from: Option<String>,
+    /// True for a call that was placed by an API request, as ours are.
+    pub direction_outbound_api: bool,
+    /// When the carrier took it; not shown for a while after a create.
+    pub created_at: Option<DateTime<Utc>>,
+    /// When the carrier began to dial.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was over.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Length of the call, seconds.
+    pub duration_secs: Option<u32>,
+    /// Who picked up.
+    pub answered_by: Option<AnsweredBy>,
+    /// What it cost, a decimal as the carrier writes it (Twilio: negative), known some time after the end.
+    pub price: Option<String>,
+    /// Currency of `price`, ISO 4217.
+    pub currency: Option<String>,
+    /// The carrier's own word for the state, for people.
+    pub raw_status: String,
+}
+
+impl fmt::Debug for CallView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallView")
+            .field("call_id", &self.call_id)
+            .field("state", &self.state)
+            .field("raw_status", &self.raw_status)
+            .field("created_at", &self.created_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a carrier tells us about a call by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallEvent {
+    /// The carrier's name of the call.
+    pub call_id: String,
+    /// The carrier's name of the account: to be compared with the one whose key verified the event.
+    pub account: String,
+    /// How far the call is.
+    pub state: CallState,
+    /// Number of this event among those sent for the call, from 0. Events may arrive in any order.
+    pub sequence: Option<u32>,
+    /// When it happened, by the carrier's clock.
+    pub at: Option<DateTime<Utc>>,
+    /// Length of the call, seconds; only at its end.
+    pub duration_secs: Option<u32>,
+    /// Who picked up.
+    pub answered_by: Option<AnsweredBy>,
+    /// Final SIP answer, e.g. 487; only at the end.
+    pub sip_code: Option<u16>,
+    /// The carrier's error code, where it gives one.
+    pub carrier_code: Option<i64>,
+    /// The carrier's own word for the state, for people.
+    pub carrier_status: String,
+}
+
+/// Which calls to list. Empty fields do not filter.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Number called, E.164.
+    pub to: Option<String>,
+    /// Number calling, E.164.
+    pub from: Option<String>,
+    /// Only calls in this state.
+    pub status: Option<LiveState>,
+    /// Only calls that started on this UTC day. Calls still queued have no start and may be left out.
+    pub day: Option<NaiveDate>,
+}
+
+/// A state of a call that is not over, as a list can be asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LiveState {
+    /// Waiting at the carrier.
+    Queued,
+    /// Ringing.
+    Ringing,
+    /// Picked up.
+    Answered,
+}
+
+/// How to end a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum How {
+    /// Whatever it is doing.
+    Complete,
+    /// Only while nobody has picked up; a call that is answered goes on.
+    CancelQueued,
+}
+
+/// What the carrier said to a hang-up. None of them frees anything: only a final status does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HangUp {
+    /// It took the request.
+    Done,
+    /// The call is over already.
+    AlreadyEnded,
+    /// It shows no such call.
+    NotFound,
+}

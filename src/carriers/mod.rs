@@ -1,0 +1,159 @@
+//! Carriers: the only place where carrier words exist. Above it there are only these types.
+//!
+//! Invariant: one `dial` sends at most one POST, and what is not surely refused or unsent is `Unknown`.
+//! Not here: when to dial and what an answer does to a job (`dialing`), and which business owns an account.
+//!
+//! One module per carrier; `Client` chooses by the account. Only Twilio is built; Telnyx fits beside it.
+
+pub mod call;
+pub mod dial;
+pub mod http;
+pub mod twilio;
+
+pub use call::{AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState};
+pub use dial::{DialAnswer, DialRequest, RefusalClass, StatusEvent};
+pub use http::{HttpLimits, http_client};
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::ids::Carrier;
+use twilio::Twilio;
+
+/// One account of a business at a carrier. `Debug` hides the secret.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Whose account it is.
+    pub carrier: Carrier,
+    /// The carrier's name of the account (Twilio: Account SID).
+    pub reference: String,
+    /// The secret that requests are sent with (Twilio: Auth Token).
+    pub secret: SecretString,
+    /// Where the carrier's API is; the sandbox or a test may stand there.
+    pub base_url: Url,
+}
+
+/// Why the carrier could not be asked, or its answer not be used. None of them says anything about a call.
+#[derive(Debug, thiserror::Error)]
+pub enum CarrierError {
+    /// 401 or 403: these credentials may not do this.
+    #[error("the carrier refuses these credentials (HTTP {http})")]
+    Unauthorized {
+        /// HTTP status.
+        http: u16,
+    },
+    /// 429: too many requests at once; ask later.
+    #[error("the carrier asks to slow down")]
+    Busy {
+        /// How long the carrier asks to wait (`Retry-After`), if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// Another refusal with the carrier's own error body.
+    #[error("the carrier refused (HTTP {http}, code {code}): {message}")]
+    Refused {
+        /// HTTP status.
+        http: u16,
+        /// The carrier's code.
+        code: i64,
+        /// The carrier's words, numbers masked.
+        message: String,
+    },
+    /// Not reached, or a fault on its side (5xx, time-out, reset): ask again later.
+    #[error("the carrier cannot be asked now: {why}")]
+    Unavailable {
+        /// What happened, for people.
+        why: String,
+    },
+    /// An answer that is not the carrier's documented shape, or larger than allowed.
+    #[error("the carrier's answer cannot be read: {why}")]
+    Unreadable {
+        /// What does not fit.
+        why: String,
+    },
+    /// A list that was not read to its end: what is missing from it may exist.
+    #[error("the carrier's list is incomplete: {why}")]
+    Incomplete {
+        /// Where it stopped.
+        why: String,
+    },
+    /// What was to be asked about is no call id of this carrier.
+    #[error("this is not a call id of the carrier")]
+    NotACallId,
+    /// This carrier is not built yet.
+    #[error("{0} is not available yet")]
+    NotAvailable(Carrier),
+}
+
+/// Talks to every carrier, over one pool of connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    limits: HttpLimits,
+}
+
+impl Client {
+    /// A client that keeps to `limits`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up, e.g. on a machine without root certificates.
+    pub fn new(limits: HttpLimits) -> anyhow::Result<Self> {
+        Ok(Self { http: http_client(&limits)?, limits })
+    }
+
+    fn twilio<'a>(&'a self, account: &'a Account) -> Result<Twilio<'a>, CarrierError> {
+        match account.carrier {
+            Carrier::Twilio => Ok(Twilio { http: &self.http, limits: &self.limits, account }),
+            Carrier::Telnyx => Err(CarrierError::NotAvailable(account.carrier)),
+        }
+    }
+
+    /// Sends one create request and says what is known afterwards. Never repeats it.
+    /// `limit` is the time for the whole exchange, connecting included. Whoever drops the future knows no
+    /// more than after `Unknown`.
+    pub async fn dial(&self, account: &Account, request: &DialRequest, limit: Duration) -> DialAnswer {
+        match self.twilio(account) {
+            Ok(twilio) => twilio.dial(request, limit).await,
+            Err(error) => DialAnswer::NotSent { why: error.to_string() },
+        }
+    }
+
+    /// One call as the carrier shows it now, or `None` where it says that there is none.
+    /// Carriers are eventually consistent: neither an older state nor `None` undoes what is known.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or its answer not be read.
+    pub async fn fetch(&self, account: &Account, call_id: &str) -> Result<Option<CallView>, CarrierError> {
+        self.twilio(account)?.fetch(call_id).await
+    }
+
+    /// Every call that fits `filter`, all pages, each call once.
+    ///
+    /// # Errors
+    /// When any page could not be had: there is no partial list.
+    pub async fn list(&self, account: &Account, filter: &ListFilter) -> Result<Vec<CallView>, CarrierError> {
+        self.twilio(account)?.list(filter).await
+    }
+
+    /// Asks the carrier to end a call. Safe to repeat. No answer proves an end: only a final status does.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn hang_up(&self, account: &Account, call_id: &str, how: How) -> Result<HangUp, CarrierError> {
+        self.twilio(account)?.hang_up(call_id, how).await
+    }
+
+    /// The callback URLs that a call was created with, to find our token in them; `None` where the carrier
+    /// says that there is no such call. An empty list may mean that the carrier does not show them yet.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or its answer not be read.
+    pub async fn request_parameters(
+        &self,
+        account: &Account,
+        call_id: &str,
+    ) -> Result<Option<Vec<String>>, CarrierError> {
+        self.twilio(account)?.request_parameters(call_id).await
+    }
+}

@@ -1,0 +1,140 @@
+//! Twilio's status callbacks, as events of ours.
+//!
+//! Source: Twilio, "StatusCallback HTTP parameters" of the Call resource. Unknown fields are ignored, because
+//! Twilio adds fields without notice. Fields that are only evidence (times, lengths, codes) are left out when
+//! they cannot be read: a final status must not be lost over them.
+
+use chrono::{DateTime, Utc};
+
+use super::form::{Form, FormError};
+use super::{answered_by, call_state, is_call_id};
+use crate::carriers::call::CallEvent;
+
+/// Why a callback is no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallbackError {
+    /// The body is not a form.
+    #[error(transparent)]
+    Form(#[from] FormError),
+    /// A field is missing or empty.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+    /// A field has a value that Twilio does not document.
+    #[error("{0} has a value that is not known")]
+    Unknown(&'static str),
+}
+
+/// Reads the body of a status callback. Verify its signature first; then compare `account` with the account
+/// whose key verified it.
+///
+/// # Errors
+/// When it is not a form, or `CallSid`, `AccountSid` or `CallStatus` is missing or not what Twilio sends.
+pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
+    let form = Form::parse(body)?;
+    let field = |name| form.get(name).ok_or(CallbackError::Missing(name));
+    let call_id = field("CallSid")?;
+    let account = field("AccountSid")?;
+    let status = field("CallStatus")?;
+    if !is_call_id(call_id) {
+        return Err(CallbackError::Unknown("CallSid"));
+    }
+    let answered_by = form.get("AnsweredBy").and_then(answered_by);
+    Ok(CallEvent {
+        call_id: call_id.to_owned(),
+        account: account.to_owned(),
+        state: call_state(status, answered_by).ok_or(CallbackError::Unknown("CallStatus"))?,
+        sequence: number(&form, "SequenceNumber"),
+        at: form.get("Timestamp").and_then(rfc_2822),
+        // `Duration` would be minutes, as billed.
+        duration_secs: number(&form, "CallDuration"),
+        answered_by,
+        sip_code: number(&form, "SipResponseCode"),
+        carrier_code: number(&form, "ErrorCode"),
+        carrier_status: status.to_owned(),
+    })
+}
+
+/// A date as Twilio writes it, e.g. `Fri, 20 Nov 2026 17:30:13 +0000`.
+pub(super) fn rfc_2822(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(text).ok().map(|at| at.to_utc())
+}
+
+fn number<T: std::str::FromStr>(form: &Form, name: &str) -> Option<T> {
+    form.get(name)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carriers::call::{AnsweredBy, CallState, Disposition};
+
+    const CALL: &str = "CAbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn event(fields: &str) -> Result<CallEvent, CallbackError> {
+        call_event(format!("CallSid={CALL}&AccountSid=ACa&{fields}").as_bytes())
+    }
+
+    #[test]
+    fn a_final_callback_is_read_whole() {
+        let event = event(
+            "CallStatus=completed&CallDuration=10&Duration=1&SequenceNumber=3&SipResponseCode=200&ErrorCode=13224\
+             &Timestamp=Fri%2C+20+Nov+2026+17%3A30%3A13+%2B0000&AnsweredBy=machine_end_beep&ToCity=&Novelty=1",
+        );
+        let expected = CallEvent {
+            call_id: CALL.into(),
+            account: "ACa".into(),
+            state: CallState::Ended(Disposition::Machine),
+            sequence: Some(3),
+            at: rfc_2822("Fri, 20 Nov 2026 17:30:13 +0000"),
+            duration_secs: Some(10),
+            answered_by: Some(AnsweredBy::Machine),
+            sip_code: Some(200),
+            carrier_code: Some(13224),
+            carrier_status: "completed".into(),
+        };
+        assert!(expected.at.is_some());
+        assert_eq!(event, Ok(expected));
+    }
+
+    #[test]
+    fn every_status_has_one_state() {
+        use Disposition::*;
+        for (status, state) in [
+            ("queued", CallState::Queued),
+            ("initiated", CallState::Initiated),
+            ("ringing", CallState::Ringing),
+            ("in-progress", CallState::Answered),
+            ("completed", CallState::Ended(Answered)),
+            ("completed&AnsweredBy=human", CallState::Ended(Answered)),
+            ("completed&AnsweredBy=unknown", CallState::Ended(Answered)),
+            ("completed&AnsweredBy=machine_start", CallState::Ended(Machine)),
+            ("completed&AnsweredBy=fax", CallState::Ended(Fax)),
+            ("busy&AnsweredBy=machine_start", CallState::Ended(Busy)),
+            ("no-answer", CallState::Ended(NoAnswer)),
+            ("failed", CallState::Ended(Failed)),
+            ("canceled", CallState::Ended(Cancelled)),
+            ("cancelled", CallState::Ended(Cancelled)),
+        ] {
+            assert_eq!(event(&format!("CallStatus={status}")).map(|e| e.state), Ok(state), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_callback_without_its_main_fields_names_the_one_that_is_missing() {
+        assert_eq!(call_event(b""), Err(CallbackError::Missing("CallSid")));
+        assert_eq!(call_event(b"CallSid=&AccountSid=AC1"), Err(CallbackError::Missing("CallSid")));
+        assert_eq!(call_event(format!("CallSid={CALL}").as_bytes()), Err(CallbackError::Missing("AccountSid")));
+        assert_eq!(event(""), Err(CallbackError::Missing("CallStatus")));
+        assert_eq!(event("CallStatus=asleep"), Err(CallbackError::Unknown("CallStatus")));
+        assert_eq!(call_event(b"CallSid=../x&AccountSid=a&CallStatus=busy"), Err(CallbackError::Unknown("CallSid")));
+        assert_eq!(event("CallSid=CA1&CallStatus=busy"), Err(FormError::Twice("CallSid").into()));
+    }
+
+    #[test]
+    fn evidence_that_cannot_be_read_does_not_lose_the_status() {
+        let event = event("CallStatus=busy&CallDuration=-1&SequenceNumber=x&Timestamp=yesterday&SipResponseCode=99999");
+        let event = event.expect("an event");
+        assert_eq!(event.state, CallState::Ended(Disposition::Busy));
+        assert_eq!((event.sequence, event.at, event.duration_secs, event.sip_code), (None, None, None, None));
+    }
+}

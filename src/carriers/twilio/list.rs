@@ -1,0 +1,118 @@
+//! Asking Twilio about calls, and ending them.
+//!
+//! Source: Twilio, Call resource ("Fetch", "Read multiple", "Update") and Call Event resource.
+
+use std::collections::HashSet;
+
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::client::Twilio;
+use super::codes::{self, Meaning};
+use super::is_call_id;
+use super::resource::{Call, Page, RequestEvent};
+use crate::carriers::CarrierError;
+use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState};
+
+impl Twilio<'_> {
+    pub(in crate::carriers) async fn fetch(&self, call_id: &str) -> Result<Option<CallView>, CarrierError> {
+        let call: Option<Call> = self.get(self.call_url(call_id, ".json")?).await?;
+        match call {
+            Some(Call(view)) if view.call_id != call_id => {
+                Err(CarrierError::Unreadable { why: "another call than the one that was asked for".into() })
+            }
+            call => Ok(call.map(|call| call.0)),
+        }
+    }
+
+    pub(in crate::carriers) async fn list(&self, filter: &ListFilter) -> Result<Vec<CallView>, CarrierError> {
+        let mut url = self.url(&["Calls.json"])?;
+        url.query_pairs_mut()
+            .extend_pairs(filter.to.iter().map(|to| ("To", to)))
+            .extend_pairs(filter.from.iter().map(|from| ("From", from)))
+            .extend_pairs(filter.status.map(|status| ("Status", status_word(status))))
+            // A UTC day is the granularity that Twilio documents.
+            .extend_pairs(filter.day.map(|day| ("StartTime", day.to_string())))
+            .append_pair("PageSize", &self.limits.page_size.to_string());
+        let pages: Option<Vec<Call>> = self.pages(url).await?;
+        let calls = pages.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
+        // Pages may shift while they are read; a call that shows twice is still one.
+        let mut seen = HashSet::new();
+        Ok(calls.into_iter().map(|call| call.0).filter(|call| seen.insert(call.call_id.clone())).collect())
+    }
+
+    pub(in crate::carriers) async fn hang_up(&self, call_id: &str, how: How) -> Result<HangUp, CarrierError> {
+        let status = match how {
+            How::Complete => "completed",
+            How::CancelQueued => "canceled",
+        };
+        match self.post(self.call_url(call_id, ".json")?, &[("Status", status)]).await {
+            Ok(()) => Ok(HangUp::Done),
+            Err(CarrierError::Refused { http: 404, code: codes::NOT_FOUND, .. }) => Ok(HangUp::NotFound),
+            Err(CarrierError::Refused { code, .. }) if codes::meaning(code) == Some(Meaning::AlreadyEnded) => {
+                Ok(HangUp::AlreadyEnded)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(in crate::carriers) async fn request_parameters(
+        &self,
+        call_id: &str,
+    ) -> Result<Option<Vec<String>>, CarrierError> {
+        let events: Option<Vec<RequestEvent>> = self.pages(self.call_url(call_id, "/Events.json")?).await?;
+        Ok(events.map(|events| events.iter().flat_map(RequestEvent::callback_urls).collect()))
+    }
+
+    /// `…/Calls/{CallSid}{rest}`. The id is checked, so that it cannot lead elsewhere.
+    fn call_url(&self, call_id: &str, rest: &str) -> Result<Url, CarrierError> {
+        if !is_call_id(call_id) {
+            return Err(CarrierError::NotACallId);
+        }
+        let path = format!("{call_id}{rest}");
+        let mut segments = vec!["Calls"];
+        segments.extend(path.split('/'));
+        self.url(&segments)
+    }
+
+    /// The rows of all pages from `url` on, or `None` where Twilio has no such resource.
+    async fn pages<T: DeserializeOwned>(&self, url: Url) -> Result<Option<Vec<T>>, CarrierError> {
+        let mut rows = Vec::new();
+        let mut next = url;
+        for number in 1..=self.limits.max_pages {
+            let page: Option<Page<T>> = self.get(next.clone()).await?;
+            let Some(page) = page else {
+                // Only the first page may be nowhere; a later one was promised.
+                return if number == 1 { Ok(None) } else { Err(incomplete("a page is gone")) };
+            };
+            rows.extend(page.rows);
+            match page.next_page_uri.filter(|uri| !uri.is_empty()) {
+                None => return Ok(Some(rows)),
+                Some(uri) => next = self.next_page(&uri)?,
+            }
+        }
+        Err(incomplete(&format!("it is longer than {} pages", self.limits.max_pages)))
+    }
+
+    /// The next page, which must be where the first was: the secret goes with the request.
+    fn next_page(&self, uri: &str) -> Result<Url, CarrierError> {
+        let base = &self.account.base_url;
+        match base.join(uri) {
+            Ok(url) if url.origin() == base.origin() => Ok(url),
+            Ok(_) => Err(incomplete("its next page is on another host")),
+            Err(_) => Err(incomplete("its next page has no URL")),
+        }
+    }
+}
+
+fn incomplete(why: &str) -> CarrierError {
+    CarrierError::Incomplete { why: why.to_owned() }
+}
+
+fn status_word(status: LiveState) -> &'static str {
+    match status {
+        LiveState::Queued => "queued",
+        LiveState::Ringing => "ringing",
+        LiveState::Answered => "in-progress",
+    }
+}

@@ -1,0 +1,139 @@
+//! TwiML: what Twilio is told to do with a call that was answered.
+//!
+//! Source: Twilio, "TwiML for Programmable Voice", `<Say>` and `<Hangup>`; at most 64 kB (error 11750).
+//! Texts come from customers. The writer escapes them, so that no text adds a verb.
+
+use std::borrow::Cow;
+
+use quick_xml::Writer;
+use quick_xml::escape::escape;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+
+/// Media type to answer with.
+pub const CONTENT_TYPE: &str = "text/xml";
+/// Largest document that Twilio takes, bytes. Twilio says kB; the smaller reading is safe.
+const MAX_BYTES: usize = 64_000;
+/// Room for everything but the text: the elements, and two attributes whose every character is escaped.
+const FRAME_BYTES: usize = 2_000;
+/// Longest attribute, characters: names of languages and voices are far shorter.
+const MAX_ATTRIBUTE: usize = 100;
+
+/// Says `text` and hangs up. `language` is a BCP 47 tag, `voice` a name of Twilio's or `None` for its default.
+/// Characters that XML cannot hold are dropped; a text too long for one document is cut.
+#[must_use]
+pub fn say_and_hang_up(text: &str, language: &str, voice: Option<&str>) -> String {
+    document(|writer| {
+        let text = fitting(text);
+        let language = attribute(language);
+        let mut say = writer.create_element("Say").with_attribute(("language", language.as_str()));
+        if let Some(voice) = voice {
+            say = say.with_attribute(("voice", attribute(voice).as_str()));
+        }
+        say.write_text_content(BytesText::new(&text))?.create_element("Hangup").write_empty()?;
+        Ok(())
+    })
+}
+
+/// Hangs up at once: nothing is heard.
+#[must_use]
+pub fn hang_up() -> String {
+    document(|writer| writer.create_element("Hangup").write_empty().map(drop))
+}
+
+fn document(content: impl FnOnce(&mut Writer<Vec<u8>>) -> std::io::Result<()>) -> String {
+    let mut writer = Writer::new(Vec::new());
+    let written = writer
+        .write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))
+        .and_then(|()| writer.create_element("Response").write_inner_content(content).map(drop));
+    // Writing into memory does not fail. If it did, an empty document is refused by Twilio, which ends the call.
+    match written {
+        Ok(()) => String::from_utf8(writer.into_inner()).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
+/// As much of `text` as fits once it is escaped, without what XML 1.0 cannot hold.
+fn fitting(text: &str) -> String {
+    let mut room = MAX_BYTES - FRAME_BYTES;
+    text.chars()
+        .filter(|c| is_xml(*c))
+        .take_while(|c| {
+            let mut buffer = [0; 4];
+            let escaped: Cow<'_, str> = escape(&*c.encode_utf8(&mut buffer));
+            let fits = escaped.len() <= room;
+            room = room.saturating_sub(escaped.len());
+            fits
+        })
+        .collect()
+}
+
+fn attribute(text: &str) -> String {
+    text.chars().filter(|c| is_xml(*c)).take(MAX_ATTRIBUTE).collect()
+}
+
+/// Whether XML 1.0 can hold `c` (production 2, `Char`).
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use quick_xml::Reader;
+
+    /// The document as its tags, and the text between them.
+    fn shape(document: &str) -> (Vec<String>, String) {
+        let (mut tags, mut text) = (Vec::new(), String::new());
+        let mut reader = Reader::from_str(document);
+        loop {
+            match reader.read_event().expect("well-formed") {
+                Event::Start(tag) => tags.push(tag.name().as_ref().to_owned()),
+                Event::Empty(tag) => tags.push(format!("{}/", tag.name().as_ref())),
+                Event::End(tag) => tags.push(format!("/{}", tag.name().as_ref())),
+                Event::Text(part) => text.push_str(&part),
+                Event::GeneralRef(reference) => {
+                    let entity = format!("&{};", &*reference);
+                    text.push_str(&quick_xml::escape::unescape(&entity).expect("a known entity"));
+                }
+                Event::Decl(_) => {}
+                Event::Eof => return (tags, text),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    const SAID: [&str; 5] = ["Response", "Say", "/Say", "Hangup/", "/Response"];
+
+    #[test]
+    fn a_message_is_said_and_the_call_ends() {
+        assert_eq!(
+            say_and_hang_up("Fish & <chips>", "en-GB", Some("Polly.Amy")),
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Say language=\"en-GB\" voice=\"Polly.Amy\">\
+             Fish &amp; &lt;chips&gt;</Say><Hangup/></Response>"
+        );
+        assert_eq!(hang_up(), "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Hangup/></Response>");
+    }
+
+    #[test]
+    fn the_longest_hostile_text_still_fits() {
+        let hostile = "\"".repeat(100_000);
+        let document = say_and_hang_up(&hostile, &hostile, Some(&hostile));
+        assert!(document.len() <= MAX_BYTES, "{}", document.len());
+        assert_eq!(shape(&document).0, SAID);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_changes_the_tree(
+            text in "(\\PC|[\\x00-\\x20<>&\"'\\]\\u{FFFE}]|</Say>|<Dial>|&#0;|]]>|<!--){0,40}",
+            language in ".{0,120}",
+            voice in proptest::option::of("[<>&\"'a]{0,9}")
+        ) {
+            let (tags, said) = shape(&say_and_hang_up(&text, &language, voice.as_deref()));
+            prop_assert_eq!(tags, SAID);
+            let expected: String = text.chars().filter(|c| is_xml(*c)).collect();
+            prop_assert_eq!(said.replace("\r\n", "\n"), expected.replace("\r\n", "\n"));
+        }
+    }
+}

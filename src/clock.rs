@@ -1,0 +1,36 @@
+//! How a time is written: RFC 3339 in UTC with milliseconds and `Z`.
+//!
+//! Invariant: every time in an answer, a file or an event looks the same.
+//! Not here: what the time is (the stores say so, never this process).
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
+
+/// A time that a store gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, utoipa::ToSchema)]
+#[sqlx(transparent)]
+#[schema(value_type = DateTime<Utc>)]
+pub struct Time(pub DateTime<Utc>);
+
+impl std::fmt::Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_utc_with_milliseconds() {
+        let time = Time(DateTime::from_timestamp_micros(1_700_000_000_123_999).unwrap());
+        assert_eq!(serde_json::to_value(time).unwrap(), "2023-11-14T22:13:20.123Z");
+    }
+}

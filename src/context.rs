@@ -1,0 +1,112 @@
+//! One of everything that a process needs, built once and lent everywhere.
+//!
+//! Invariant: all stores and keys of a process come from here; there is no global.
+//! Not here: what a process does with them (the flows and doors), and when it starts and stops (`bin/`).
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    attempts::token::Tokens,
+    businesses::{
+        keys::KnownKeys,
+        profile::{Profile, Profiles},
+        vault::Vault,
+    },
+    carriers::{Account, Client, HttpLimits},
+    config::{Settings, without_slash},
+    ids::BusinessId,
+    jobs::queue::Bells,
+    slots::Gate,
+    stores::Stores,
+};
+
+/// One of everything, cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The settings of this process.
+    pub settings: Arc<Settings>,
+    /// Postgres and Redis.
+    pub stores: Stores,
+    /// What seals secrets and derives keys.
+    pub vault: Arc<Vault>,
+    /// Who may be on the line.
+    pub gate: Gate,
+    /// What asks a worker to look.
+    pub bells: Bells,
+    /// What names an attempt in a callback URL.
+    pub tokens: Arc<Tokens>,
+    /// Talks to the carriers.
+    pub carriers: Client,
+    /// Businesses as they dial.
+    pub profiles: Arc<Profiles>,
+    /// The API keys that this process has seen lately.
+    pub known_keys: Arc<KnownKeys>,
+    /// Cancelled when the process stops; streams without an end watch it.
+    pub stopping: CancellationToken,
+}
+
+impl Context {
+    /// Opens the stores (waiting for one that is down), the vault and the carrier client.
+    ///
+    /// # Errors
+    /// Where a setting cannot be used; never because a store is down.
+    pub async fn open(settings: Settings, application_name: &str) -> anyhow::Result<Self> {
+        let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
+        let vault = Arc::new(Vault::from_setting(key)?);
+        let stores = Stores::open(&settings, application_name).await?;
+        Ok(Self {
+            gate: Gate::new(&stores),
+            bells: Bells::new(&stores),
+            tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
+            carriers: Client::new(HttpLimits::default())?,
+            profiles: Arc::default(),
+            known_keys: Arc::default(),
+            stopping: CancellationToken::new(),
+            settings: Arc::new(settings),
+            stores,
+            vault,
+        })
+    }
+
+    /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
+    pub async fn ring(&self, business: BusinessId) {
+        if let Err(error) = self.bells.ring(business).await {
+            tracing::warn!(business.id = %business, error = format!("{error:#}"), "the bell could not be rung; the sweep will");
+        }
+    }
+
+    /// The profile of a business, at most a second old.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn profile(&self, business: BusinessId) -> sqlx::Result<Option<Arc<Profile>>> {
+        self.profiles.get(&self.stores.pg, business).await
+    }
+
+    /// The account of a business by the carrier's own name of it, opened; `None` where the business has it no longer.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer or the envelope cannot be opened.
+    pub async fn account(&self, business: BusinessId, reference: &str) -> anyhow::Result<Option<Account>> {
+        let Some(profile) = self.profile(business).await? else { return Ok(None) };
+        let Some(sealed) = profile.accounts.iter().find(|a| a.reference == reference) else { return Ok(None) };
+        let secret = self.vault.open(business, sealed.carrier, &sealed.secret, &sealed.sealing_key)?;
+        let base_url = match &sealed.api_base_url {
+            Some(url) => url.parse()?,
+            None => self.settings.twilio_api_base_url.clone(),
+        };
+        Ok(Some(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, base_url }))
+    }
+
+    /// The URL of one of our webhook routes, as carriers call it.
+    ///
+    /// # Errors
+    /// Where the public base URL cannot carry the path.
+    pub fn callback_url(&self, route: &str, token: &str) -> anyhow::Result<Url> {
+        Ok(format!("{}/webhooks/{route}/{token}", without_slash(&self.settings.public_base_url)).parse()?)
+    }
+}

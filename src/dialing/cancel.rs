@@ -1,0 +1,81 @@
+//! Cancel a run, a job or a call: what is not sent never will be, what is sent is hung up.
+//!
+//! I7: the lock of the business is the one that a claim takes first, so nothing is claimed between the mark on the open
+//! attempts and the end of the queued jobs. Attempts are locked before jobs and the tally, as callbacks lock them.
+
+use sqlx::PgPool;
+
+use super::moves::{Stopped, allow_list_step, stopped};
+use crate::{
+    attempts::{self, Call, store::HangUp},
+    error::{ApiError, Slug},
+    ids::{AttemptId, BusinessId, JobId, RunId},
+    jobs::{self, Job, JobState, store::Cancelled},
+    runs::{Action, store::lock},
+};
+
+/// Cancels a run: marks what is in flight to be hung up, ends every other job. The caller rings for the business.
+///
+/// # Errors
+/// 404; 409 `run-state`.
+pub async fn run(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Stopped, ApiError> {
+    let mut tx = pg.begin().await?;
+    allow_list_step(&mut tx).await?;
+    let mut locked = lock(&mut tx, business, run).await?;
+    locked.check(Action::Cancel)?;
+    let open = attempts::store::want_hangup(&mut tx, business, HangUp::Run(run)).await?;
+    jobs::store::cancel_queued(&mut tx, Cancelled::Run(run)).await?;
+    locked.act(&mut tx, Action::Cancel, by).await?;
+    if open == 0 {
+        locked.end_cancel(&mut tx).await?;
+    }
+    let stopped = stopped(&mut tx, &locked).await?;
+    tx.commit().await?;
+    Ok(stopped)
+}
+
+/// Cancels one job: a queued one at once, one that is being dialed by a hang-up. The caller rings for the business.
+///
+/// # Errors
+/// 404; 409 `conflict` where the job has its outcome.
+pub async fn job(pg: &PgPool, business: BusinessId, id: JobId) -> Result<Job, ApiError> {
+    let mut tx = pg.begin().await?;
+    let found = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    lock(&mut tx, business, found.run_id).await?;
+    let open = attempts::store::want_hangup(&mut tx, business, HangUp::Job(id)).await?;
+    if open == 0 && jobs::store::cancel_queued(&mut tx, Cancelled::Job(id)).await? == 0 {
+        let job = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+        return Err(has_outcome(job.state));
+    }
+    // It may have been the last one of its run.
+    sqlx::query!("SELECT end_run_if_done($1)", found.run_id as RunId).fetch_one(&mut *tx).await?;
+    let job = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    tx.commit().await?;
+    Ok(job)
+}
+
+fn has_outcome(state: JobState) -> ApiError {
+    let state = state.as_str();
+    ApiError::new(Slug::Conflict, format!("The job is {state}; its outcome never changes."))
+        .with("state", state)
+        .with("allowed", serde_json::json!([]))
+}
+
+/// Hangs up a single call; one that no worker has taken yet is never dialed. The caller rings for the business.
+///
+/// # Errors
+/// 404; 409 `conflict` where the call is over.
+pub async fn call(pg: &PgPool, business: BusinessId, id: AttemptId) -> Result<Call, ApiError> {
+    let mut tx = pg.begin().await?;
+    let open = attempts::store::want_hangup(&mut tx, business, HangUp::Call(id)).await?;
+    if open > 0 {
+        attempts::store::close_untaken(&mut tx, id).await?;
+    }
+    let call = attempts::store::calls(&mut *tx, business, (id.0, id.0), 1).await?.pop();
+    let call = call.ok_or_else(|| ApiError::not_found("call"))?;
+    if open == 0 {
+        return Err(ApiError::new(Slug::Conflict, "The call is over.").with("state", "ended"));
+    }
+    tx.commit().await?;
+    Ok(call)
+}

@@ -1,0 +1,83 @@
+//! A run is made, with its first leads in the same transaction.
+
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::import::{self, Imported};
+use crate::{
+    config::Settings,
+    error::{ApiError, FieldError},
+    ids::{BusinessId, Carrier},
+    leads::{Country, Template, read_json},
+    runs::{self, NewRun, Run, new::Defaults},
+};
+
+/// A new run, and what became of the leads that came with it.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Created {
+    /// The run.
+    #[serde(flatten)]
+    pub run: Run,
+    /// The upload; null where no leads came with it.
+    pub import: Option<Imported>,
+}
+
+/// Makes a run. A lead that cannot be called is counted as rejected, as in a file; one whose shape does not fit refuses all.
+///
+/// # Errors
+/// 422 with every field that does not fit or whose rule is not built; then nothing is stored.
+pub async fn run(pg: &PgPool, settings: &Settings, business: BusinessId, mut new: NewRun) -> Result<Created, ApiError> {
+    let home = home(pg, business).await?;
+    let leads = new.leads.take();
+    let further = further_faults(&new);
+    let defaults = Defaults {
+        default_region: home.default_region,
+        ring_timeout_secs: settings.ring_timeout_secs,
+        call_time_limit_secs: settings.call_time_limit_secs,
+    };
+    let rules = new.rules(&defaults, &home.caller_ids, further)?;
+    let numbers = import::number_rules(&rules.default_region, home.allowed_countries.as_deref())?;
+    let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(import::refused_fields)?;
+
+    let mut tx = pg.begin().await?;
+    let id = runs::store::insert(&mut tx, business, &rules).await?;
+    let import = match batch {
+        Some(batch) => Some(import::with_new_run(&mut tx, business, id, batch).await?),
+        None => None,
+    };
+    let run = runs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    tx.commit().await?;
+    Ok(Created { run, import })
+}
+
+/// What only other facts can judge: the region and the message's template.
+fn further_faults(new: &NewRun) -> Vec<FieldError> {
+    let mut faults = Vec::new();
+    if let Some(Err(error)) = new.default_region.as_deref().map(str::parse::<Country>) {
+        faults.push(FieldError::new("/default_region", "unknown_region", error.to_string()));
+    }
+    if let Some(Err(error)) = new.message.as_ref().map(|message| Template::parse(&message.text)) {
+        faults.push(FieldError::new("/message/text", "invalid_template", error.to_string()));
+    }
+    faults
+}
+
+struct Home {
+    default_region: String,
+    allowed_countries: Option<Vec<String>>,
+    caller_ids: Vec<String>,
+}
+
+async fn home(pg: &PgPool, business: BusinessId) -> Result<Home, ApiError> {
+    let row = sqlx::query_as!(
+        Home,
+        r#"SELECT default_region, allowed_countries, coalesce(a.caller_ids, '{}') AS "caller_ids!"
+           FROM business b LEFT JOIN carrier_account a ON a.business_id = b.business_id AND a.carrier = $2
+           WHERE b.business_id = $1"#,
+        business as BusinessId,
+        Carrier::Twilio.as_str(),
+    )
+    .fetch_optional(pg)
+    .await?;
+    row.ok_or_else(|| ApiError::not_found("business"))
+}

@@ -1,0 +1,216 @@
+//! Attempts in doubt: a POST may have gone out, and no call id is known. The carrier is asked until it has said what happened.
+//!
+//! Evidence only: a call that carries our token, or the only candidate there can be, is ours; two complete looks far enough
+//! apart that find nothing, while the list shows newer calls, prove that there is none. Until then the slot stays held and
+//! nothing is dialed again.
+
+use chrono::{DateTime, Duration as Days, NaiveDate, Utc};
+use futures::{StreamExt, stream};
+
+use crate::{
+    attempts::{
+        ledger::{self, Closing, JobThen},
+        looks::{self, InDoubt},
+        state::{AttemptState, Disposition, Source},
+    },
+    carriers::{Account, CallView, CarrierError, ListFilter, LiveState},
+    context::Context,
+    dialing::{finish, translate},
+    killpoints::{Point, reach},
+    slots::Learned,
+};
+
+/// Attempts per round.
+const MOST: i64 = 32;
+/// Attempts looked at at once.
+const AT_ONCE: usize = 8;
+/// A look is due again after this, ms: a fresh list costs a few requests, and a person waits for the slot.
+const AGAIN_MS: i64 = 5_000;
+/// The carrier's clock may be behind ours by this much.
+const CLOCKS_APART: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
+
+/// What a look found.
+#[derive(Debug)]
+enum Found {
+    /// The call.
+    Call(Box<CallView>),
+    /// Nothing, on all pages of every list.
+    Nothing,
+    /// Several that could be it.
+    Several(usize),
+}
+
+/// One round over the attempts that are due; returns how many were looked for.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
+    let scaled = AGAIN_MS.min(i64::try_from(ctx.settings.times.first_empty_look_ms).unwrap_or(AGAIN_MS) / 4).max(50);
+    let due = looks::pick_in_doubt(&ctx.stores.pg, MOST, scaled).await?;
+    let count = due.len();
+    stream::iter(due).for_each_concurrent(AT_ONCE, |attempt| one(ctx, attempt)).await;
+    Ok(count)
+}
+
+async fn one(ctx: &Context, attempt: InDoubt) {
+    if let Err(error) = resolve(ctx, &attempt).await {
+        metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
+        let minutes = attempt.age_ms / 60_000;
+        if minutes >= 5 {
+            tracing::error!(attempt.id = %attempt.attempt, minutes, error = format!("{error:#}"), "in doubt, and the carrier cannot be asked");
+        } else {
+            tracing::warn!(attempt.id = %attempt.attempt, error = format!("{error:#}"), "the carrier cannot be asked; the slot stays held");
+        }
+    }
+}
+
+async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
+    let Some(account) = ctx.account(doubt.business, &doubt.account).await? else {
+        anyhow::bail!("the business has this account no longer");
+    };
+    let found = find(ctx, &account, doubt).await?;
+    reach(Point::K11).await;
+    match found {
+        Found::Call(view) => adopt(ctx, doubt, &view).await,
+        Found::Several(count) => {
+            if looks::needs_person(&ctx.stores.pg, doubt.attempt).await? {
+                tracing::error!(attempt.id = %doubt.attempt, count, "several calls could be this attempt; a person must say which");
+            }
+            Ok(())
+        }
+        Found::Nothing => nothing(ctx, &account, doubt).await,
+    }
+}
+
+async fn adopt(ctx: &Context, doubt: &InDoubt, view: &CallView) -> anyhow::Result<()> {
+    // A status word that we do not know still proves that the carrier has the call.
+    let moved = view.state.map_or((AttemptState::Placed, None), translate::state);
+    let said = translate::said(view);
+    let key = (doubt.business, doubt.attempt);
+    let change = ledger::apply(&ctx.stores.pg, key, Source::Reconcile, moved, &said).await?;
+    tracing::info!(attempt.id = %doubt.attempt, call.id = view.call_id, state = view.raw_status, "found at the carrier");
+    if let Some(change) = change {
+        finish::after(ctx, doubt.attempt, &change, Learned::Asked).await;
+    }
+    Ok(())
+}
+
+/// Counts an empty look, and closes the attempt after the second one that proves something.
+async fn nothing(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<()> {
+    let times = &ctx.settings.times;
+    // The POST left at the latest this long after the intent, so it is surely this old.
+    let since_post = doubt.age_ms - i64::try_from(times.claim_max_age_ms.min(times.first_empty_look_ms / 4))?;
+    if doubt.empty_looks == 0 {
+        if since_post >= i64::try_from(times.first_empty_look_ms)? {
+            looks::found_nothing(&ctx.stores.pg, doubt.attempt).await?;
+        }
+        return Ok(());
+    }
+    let apart = doubt.since_empty_ms.unwrap_or(0) >= i64::try_from(times.empty_looks_apart_ms)?;
+    if since_post < i64::try_from(times.second_empty_look_ms)? || !apart {
+        return Ok(());
+    }
+    let patience_over = since_post >= i64::try_from(times.look_give_up_ms)?;
+    if !patience_over && !shows_newer(ctx, account, doubt).await? {
+        return Ok(());
+    }
+    let closing = Closing {
+        state: AttemptState::NotPlaced,
+        job: JobThen::Requeue,
+        disposition: Some(Disposition::NotPlaced),
+        reason: Some("not_placed"),
+        carrier_status: None,
+        carrier_code: None,
+    };
+    let change = ledger::close(&ctx.stores.pg, doubt.attempt, Source::Reconcile, closing).await?;
+    tracing::warn!(attempt.id = %doubt.attempt, age_ms = doubt.age_ms, "the carrier never had this call");
+    if let Some(change) = change {
+        finish::after(ctx, doubt.attempt, &change, Learned::NoCall).await;
+    }
+    Ok(())
+}
+
+/// True where the carrier lists a call of the account that is younger than this attempt.
+async fn shows_newer(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<bool> {
+    let newer = looks::newer_call(&ctx.stores.pg, &doubt.account, doubt.intent_at).await?;
+    let Some((to, call_id)) = newer else { return Ok(false) };
+    for day in days(doubt) {
+        let filter = ListFilter { to: Some(to.clone()), day: Some(day), ..ListFilter::default() };
+        if ctx.carriers.list(account, &filter).await?.iter().any(|view| view.call_id == call_id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn find(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<Found> {
+    let mut candidates = candidates(ctx, account, doubt).await?;
+    let ids: Vec<String> = candidates.iter().map(|view| view.call_id.clone()).collect();
+    let bound = looks::bound(&ctx.stores.pg, &doubt.account, &ids).await?;
+    candidates.retain(|view| !bound.contains(&view.call_id));
+    let mut plain = Vec::new();
+    for view in candidates {
+        match whose(ctx, account, &view).await? {
+            Some(attempt) if attempt == doubt.attempt => return Ok(Found::Call(Box::new(view))),
+            Some(_) => {}
+            None => plain.push(view),
+        }
+    }
+    // Open attempts never share account, caller id and callee, so a single candidate can be nobody else's.
+    Ok(match plain.len() {
+        0 => Found::Nothing,
+        1 => Found::Call(Box::new(plain.remove(0))),
+        several => Found::Several(several),
+    })
+}
+
+/// The attempt whose token the call was created with, where the carrier shows it.
+async fn whose(ctx: &Context, account: &Account, view: &CallView) -> Result<Option<crate::ids::AttemptId>, CarrierError> {
+    let shown = match ctx.carriers.request_parameters(account, &view.call_id).await {
+        Ok(shown) => shown.unwrap_or_default(),
+        // The events are second evidence: where there are none, the list alone decides.
+        Err(CarrierError::Refused { .. } | CarrierError::Unreadable { .. }) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let tokens = shown.iter().flat_map(|text| text.split(['/', '?', '#', '&', '=']));
+    Ok(tokens.filter_map(|part| ctx.tokens.read(part)).map(|(_, attempt)| attempt).next())
+}
+
+async fn candidates(ctx: &Context, account: &Account, doubt: &InDoubt) -> Result<Vec<CallView>, CarrierError> {
+    let mut views: Vec<CallView> = Vec::new();
+    let to = Some(doubt.to.clone());
+    let mut filters: Vec<ListFilter> = days(doubt)
+        .map(|day| ListFilter { to: to.clone(), from: Some(doubt.from.clone()), day: Some(day), status: None })
+        .collect();
+    // A call that waits at the carrier has no start yet and matches no day.
+    filters.extend([LiveState::Queued, LiveState::Ringing, LiveState::Answered].map(|status| ListFilter {
+        to: to.clone(),
+        from: None,
+        day: None,
+        status: Some(status),
+    }));
+    for filter in &filters {
+        for view in ctx.carriers.list(account, filter).await? {
+            if could_be(&view, doubt) && !views.iter().any(|known| known.call_id == view.call_id) {
+                views.push(view);
+            }
+        }
+    }
+    Ok(views)
+}
+
+fn could_be(view: &CallView, doubt: &InDoubt) -> bool {
+    let same = |shown: &Option<String>, ours: &str| shown.as_deref().is_none_or(|shown| shown == ours);
+    let created: Option<DateTime<Utc>> = view.created_at.or(view.started_at);
+    view.direction_outbound_api
+        && same(&view.to, &doubt.to)
+        && same(&view.from, &doubt.from)
+        && created.is_none_or(|at| at >= doubt.intent_at - CLOCKS_APART)
+}
+
+/// The UTC days on which the call can have started: carriers filter by day only.
+fn days(doubt: &InDoubt) -> impl Iterator<Item = NaiveDate> + use<> {
+    let first = (doubt.intent_at - Days::days(1)).date_naive();
+    let last = doubt.now.date_naive();
+    first.iter_days().take_while(move |day| *day <= last)
+}

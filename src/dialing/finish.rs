@@ -1,0 +1,68 @@
+//! What follows from a change in the ledger: the slot is released, the next is rung for, a second call is written down.
+//!
+//! It runs after the commit and changes no fact; if the process dies before it, the sweep does the same within seconds.
+
+use crate::{
+    attempts::{
+        ledger::{self, Change, Said, Verdict},
+        state::Source,
+    },
+    carriers::{AnsweredBy, CallEvent},
+    context::Context,
+    dialing::translate,
+    ids::{AttemptId, BusinessId},
+    killpoints::{Point, reach},
+    slots::Learned,
+};
+
+/// Applies a verified callback. `None` where its attempt does not exist.
+///
+/// # Errors
+/// Where Postgres does not answer: the carrier must then not be answered 2xx.
+pub async fn callback(
+    ctx: &Context,
+    (business, attempt): (BusinessId, AttemptId),
+    event: &CallEvent,
+) -> sqlx::Result<Option<Change>> {
+    let said = Said {
+        call_id: Some(&event.call_id),
+        duration_secs: event.duration_secs.and_then(|secs| i32::try_from(secs).ok()),
+        answered_by: event.answered_by.map(AnsweredBy::as_str),
+        carrier_status: Some(&event.carrier_status),
+        carrier_code: event.carrier_code.and_then(|code| i32::try_from(code).ok()),
+        sip_code: event.sip_code.map(i32::from),
+        ..Said::default()
+    };
+    let moved = translate::state(event.state);
+    let change = ledger::apply(&ctx.stores.pg, (business, attempt), Source::Webhook, moved, &said).await?;
+    if let Some(change) = &change {
+        reach(Point::K9).await;
+        after(ctx, attempt, change, Learned::Told).await;
+    }
+    Ok(change)
+}
+
+/// Does what follows from a change: release and ring where it closed its attempt, an alarm where a call is one too many.
+pub async fn after(ctx: &Context, attempt: AttemptId, change: &Change, learned: Learned) {
+    match change.verdict {
+        Verdict::Late | Verdict::OtherCall => {
+            metrics::counter!("rollcall_stray_calls_total").increment(1);
+            tracing::error!(
+                attempt.id = %attempt, business.id = %change.business, call.id = change.call_id, verdict = ?change.verdict,
+                "a call that no open attempt answers for; it is hung up"
+            );
+        }
+        Verdict::Applied | Verdict::Stale => {}
+    }
+    if !change.closed {
+        return;
+    }
+    if let Err(error) = ctx.gate.release(change.business, &change.account, &[attempt], learned).await {
+        tracing::warn!(attempt.id = %attempt, %error, "the slot is free in the ledger but not at the gate yet; the sweep releases it");
+    }
+    ctx.ring(change.business).await;
+    tracing::info!(
+        attempt.id = %attempt, business.id = %change.business, run.id = change.run.map(|r| r.to_string()),
+        run_ended = change.run_ended, "[ProcessNext] slot freed, next rung"
+    );
+}

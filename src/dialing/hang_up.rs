@@ -1,0 +1,123 @@
+//! Ends calls that nobody wants: cancelled ones, those that no open attempt answers for, those stuck in a carrier's queue.
+//!
+//! No answer to a hang-up frees a slot; only a final status does. So a hang-up may be asked for again and again.
+
+use futures::{StreamExt, stream};
+
+use crate::{
+    attempts::{
+        ledger,
+        looks::{self, LiveCall, Stray},
+        state::Source,
+    },
+    carriers::{Account, CallState, CarrierError, HangUp, How},
+    context::Context,
+    dialing::{finish, translate},
+    ids::BusinessId,
+    slots::Learned,
+};
+
+/// Calls handled per round; the rest waits for the next.
+const MOST: i64 = 50;
+/// Requests to carriers at once.
+const AT_ONCE: usize = 8;
+/// After so long a hang-up is asked for again, ms.
+const AGAIN_MS: i64 = 3_000;
+
+/// One round over all three kinds; returns how many calls were asked to end.
+///
+/// # Errors
+/// Where Postgres does not answer; a carrier that does not answer is asked again in a later round.
+pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
+    let pg = &ctx.stores.pg;
+    let wanted = looks::pick_hangups(pg, MOST, AGAIN_MS).await?;
+    let strays = looks::pick_strays(pg, MOST, AGAIN_MS).await?;
+    let limit = i64::try_from(ctx.settings.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX);
+    let stuck = looks::stuck_in_carriers_queue(pg, MOST, limit).await?;
+    let count = wanted.len() + strays.len() + stuck.len();
+    stream::iter(wanted).for_each_concurrent(AT_ONCE, |call| cancel(ctx, call)).await;
+    stream::iter(strays).for_each_concurrent(AT_ONCE, |stray| end_stray(ctx, stray)).await;
+    stream::iter(stuck).for_each_concurrent(AT_ONCE, |call| leave_queue(ctx, call)).await;
+    Ok(count)
+}
+
+async fn account(ctx: &Context, business: BusinessId, reference: &str) -> Option<Account> {
+    match ctx.account(business, reference).await {
+        Ok(account) => account,
+        Err(error) => {
+            tracing::error!(business.id = %business, error = format!("{error:#}"), "a call cannot be ended without its account");
+            None
+        }
+    }
+}
+
+async fn cancel(ctx: &Context, call: LiveCall) {
+    let Some(account) = account(ctx, call.business, &call.account).await else { return };
+    match ctx.carriers.hang_up(&account, &call.call_id, How::Complete).await {
+        Ok(HangUp::Done) => tracing::info!(attempt.id = %call.attempt, call.id = call.call_id, "asked the carrier to hang up"),
+        Ok(HangUp::AlreadyEnded | HangUp::NotFound) => look(ctx, &account, &call).await,
+        Err(error) => tracing::warn!(attempt.id = %call.attempt, %error, "the hang-up was not taken; it is asked for again"),
+    }
+}
+
+async fn end_stray(ctx: &Context, stray: Stray) {
+    let Some(account) = account(ctx, stray.business, &stray.account).await else { return };
+    let ended = match ctx.carriers.hang_up(&account, &stray.call_id, How::Complete).await {
+        Ok(HangUp::Done) => ctx
+            .carriers
+            .fetch(&account, &stray.call_id)
+            .await
+            .is_ok_and(|view| view.is_some_and(|v| matches!(v.state, Some(CallState::Ended(_))))),
+        Ok(HangUp::AlreadyEnded | HangUp::NotFound) => true,
+        Err(error) => {
+            tracing::warn!(call.id = stray.call_id, %error, "a stray call was not hung up; it is asked for again");
+            false
+        }
+    };
+    if ended && let Err(error) = looks::stray_ended(&ctx.stores.pg, &stray).await {
+        tracing::warn!(call.id = stray.call_id, %error, "the end of a stray call was not written down; it is asked for again");
+    }
+}
+
+/// A call that waits in the carrier's queue would ring at a time that nobody chose: it is cancelled there and, when the
+/// carrier says `canceled`, queued again here.
+async fn leave_queue(ctx: &Context, call: LiveCall) {
+    let Some(account) = account(ctx, call.business, &call.account).await else { return };
+    match ctx.carriers.fetch(&account, &call.call_id).await {
+        Ok(Some(view)) if view.state == Some(CallState::Queued) => {
+            if let Ok(true) = looks::cancelling_in_queue(&ctx.stores.pg, call.attempt).await {
+                let asked = ctx.carriers.hang_up(&account, &call.call_id, How::CancelQueued).await;
+                tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, ?asked, "cancelled in the carrier's queue");
+            }
+        }
+        Ok(Some(view)) => applied(ctx, &call, &view).await,
+        Ok(None) => {}
+        Err(error) => report(&call, &error),
+    }
+}
+
+/// Asks the carrier about one live call and applies what it says.
+pub(crate) async fn look(ctx: &Context, account: &Account, call: &LiveCall) {
+    match ctx.carriers.fetch(account, &call.call_id).await {
+        Ok(Some(view)) => applied(ctx, call, &view).await,
+        Ok(None) => tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, "the carrier does not show this call now"),
+        Err(error) => report(call, &error),
+    }
+}
+
+/// Applies what a look showed, as if it were a callback.
+pub(crate) async fn applied(ctx: &Context, call: &LiveCall, view: &crate::carriers::CallView) {
+    let Some(state) = view.state else { return };
+    let moved = translate::state(state);
+    let said = translate::said(view);
+    match ledger::apply(&ctx.stores.pg, (call.business, call.attempt), Source::Reconcile, moved, &said).await {
+        Ok(Some(change)) => finish::after(ctx, call.attempt, &change, Learned::Asked).await,
+        Ok(None) => {}
+        Err(error) => tracing::warn!(attempt.id = %call.attempt, %error, "what the carrier said was not stored; it is asked again"),
+    }
+}
+
+fn report(call: &LiveCall, error: &CarrierError) {
+    tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, %error, "the carrier could not be asked; its slot stays held");
+}
+

@@ -1,0 +1,88 @@
+//! Calls with a known id that have gone silent: the account's live list is read, and what it does not show is fetched.
+//!
+//! Only a final status frees a slot. Absence from a list frees nothing: lists lag.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt, stream};
+
+use crate::{
+    attempts::looks::{self, DueAccount},
+    carriers::{CallView, CarrierError, ListFilter, LiveState},
+    context::Context,
+    dialing::{hang_up, translate},
+};
+
+/// Accounts per round.
+const MOST: i64 = 16;
+/// Requests to carriers at once.
+const AT_ONCE: usize = 8;
+
+/// One round over the accounts that are due; returns how many live calls were fetched.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
+    let lease = i64::try_from(ctx.settings.times.live_look_ms).unwrap_or(i64::MAX);
+    let due = looks::pick_accounts(&ctx.stores.pg, MOST, lease).await?;
+    let fetched = stream::iter(due).map(|account| one(ctx, account)).buffer_unordered(4).collect::<Vec<_>>().await;
+    Ok(fetched.into_iter().sum())
+}
+
+async fn one(ctx: &Context, due: DueAccount) -> usize {
+    match read(ctx, &due).await {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
+            tracing::warn!(business.id = %due.business, error = format!("{error:#}"), "the live list could not be read; slots stay held");
+            0
+        }
+    }
+}
+
+async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<usize> {
+    if mostly_asked(ctx, &due.account).await {
+        let soon = i64::try_from(ctx.settings.times.live_look_fast_ms)?;
+        looks::look_again_after(&ctx.stores.pg, due, soon).await?;
+    }
+    let calls = looks::live_calls(&ctx.stores.pg, due).await?;
+    let silent_after = i64::try_from(ctx.settings.times.silent_after_ms)?;
+    if calls.iter().all(|call| call.silent_ms < silent_after) {
+        return Ok(0);
+    }
+    let Some(account) = ctx.account(due.business, &due.account).await? else { return Ok(0) };
+    let listed = live_list(ctx, &account).await?;
+    let mut silent = Vec::new();
+    for call in calls {
+        match listed.get(&call.call_id) {
+            Some(view) => {
+                let further = view.state.is_some_and(|state| translate::state(state).0.rank() > call.state.rank());
+                if further {
+                    hang_up::applied(ctx, &call, view).await;
+                }
+            }
+            None if call.silent_ms >= silent_after => silent.push(call),
+            None => {}
+        }
+    }
+    let fetched = silent.len();
+    stream::iter(&silent).for_each_concurrent(AT_ONCE, |call| hang_up::look(ctx, &account, call)).await;
+    Ok(fetched)
+}
+
+/// True where more than a tenth of the last minute's ends were learned by asking: callbacks are being lost.
+async fn mostly_asked(ctx: &Context, account: &str) -> bool {
+    let (told, asked) = ctx.gate.ends_learned(account).await.unwrap_or((0, 0));
+    asked * 10 > told + asked
+}
+
+async fn live_list(ctx: &Context, account: &crate::carriers::Account) -> Result<HashMap<String, CallView>, CarrierError> {
+    let mut listed = HashMap::new();
+    for status in [LiveState::Queued, LiveState::Ringing, LiveState::Answered] {
+        let filter = ListFilter { status: Some(status), ..ListFilter::default() };
+        for view in ctx.carriers.list(account, &filter).await? {
+            listed.insert(view.call_id.clone(), view);
+        }
+    }
+    Ok(listed)
+}

@@ -1,0 +1,21 @@
+//! The flows: the only place where two facts meet.
+//!
+//! Invariant: every flow may run twice, and may stop at any line, with the same result; locks are taken in one order:
+//! business, run, attempts, jobs, tally; no call is placed without a holder at the gate and an intent in the ledger that
+//! this process owns.
+//! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
+
+pub mod cancel;
+pub mod create;
+pub mod doubt;
+pub mod finish;
+pub mod gate;
+pub mod hang_up;
+pub mod import;
+pub mod live;
+pub mod moves;
+pub mod next;
+pub mod send;
+pub mod sweep;
+pub mod translate;
+pub mod why;

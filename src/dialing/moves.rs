@@ -1,0 +1,174 @@
+//! Start, pause, resume, delete: one transaction each, behind the lock of the business, as every claim is.
+
+use serde::Serialize;
+use sqlx::{PgPool, PgTransaction};
+
+use super::import::importing;
+use crate::{
+    attempts::{self, InFlight},
+    error::{ApiError, FieldError, Slug},
+    ids::{BusinessId, Carrier, RunId},
+    jobs,
+    leads::Template,
+    runs::{
+        self, Action, Run,
+        store::{Locked, import_lock, lock},
+    },
+};
+
+/// Lines that a refused start names per variable.
+const LINES_SHOWN: i64 = 20;
+/// How long a step over a whole list may take.
+pub(super) const LIST_STEP: &str = "60s";
+
+/// The run after a pause or a cancel, and what was in flight then.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Stopped {
+    /// The run.
+    pub run: Run,
+    /// Attempts in flight, oldest first, at most a hundred. Nothing else of this run is sent any more.
+    pub in_flight: Vec<InFlight>,
+    /// How many there are.
+    pub in_flight_total: i64,
+}
+
+/// Begins to dial. The caller rings for the business.
+///
+/// # Errors
+/// 404; 409 `run-state`; 422 where the list, the message or the carrier account is not ready, with what to do.
+pub async fn start(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Run, ApiError> {
+    let mut tx = pg.begin().await?;
+    let mut locked = lock(&mut tx, business, run).await?;
+    locked.check(Action::Start)?;
+    if !import_lock(&mut tx, run).await? {
+        return Err(importing(locked.state));
+    }
+    if !jobs::store::any_queued(&mut *tx, run).await? {
+        let detail = "The run has no number to call. Add leads first: POST /v1/runs/{id}/leads.";
+        return Err(ApiError::validation(vec![FieldError::new("/leads", "no_leads", detail)]));
+    }
+    check_account(&mut tx, &locked).await?;
+    check_message(&mut tx, &locked).await?;
+    locked.act(&mut tx, Action::Start, by).await?;
+    let run = shown(&mut tx, &locked).await?;
+    tx.commit().await?;
+    Ok(run)
+}
+
+/// Dials nothing new; what is in flight goes on and is listed.
+///
+/// # Errors
+/// 404; 409 `run-state`.
+pub async fn pause(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Stopped, ApiError> {
+    let mut tx = pg.begin().await?;
+    let mut locked = lock(&mut tx, business, run).await?;
+    locked.act(&mut tx, Action::Pause, by).await?;
+    let stopped = stopped(&mut tx, &locked).await?;
+    tx.commit().await?;
+    Ok(stopped)
+}
+
+/// Dials again. The caller rings for the business.
+///
+/// # Errors
+/// 404; 409 `run-state`.
+pub async fn resume(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Run, ApiError> {
+    let mut tx = pg.begin().await?;
+    let mut locked = lock(&mut tx, business, run).await?;
+    locked.act(&mut tx, Action::Resume, by).await?;
+    let run = shown(&mut tx, &locked).await?;
+    tx.commit().await?;
+    Ok(run)
+}
+
+/// Removes a draft with its jobs, imports and tally.
+///
+/// # Errors
+/// 404; 409 `run-state`.
+pub async fn delete(pg: &PgPool, business: BusinessId, run: RunId) -> Result<(), ApiError> {
+    let mut tx = pg.begin().await?;
+    allow_list_step(&mut tx).await?;
+    let locked = lock(&mut tx, business, run).await?;
+    locked.check(Action::Delete)?;
+    if !import_lock(&mut tx, run).await? {
+        return Err(importing(locked.state));
+    }
+    jobs::store::delete(&mut tx, run).await?;
+    locked.delete(&mut tx).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Lets the statements of this transaction take as long as a whole list needs.
+pub(super) async fn allow_list_step(tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
+    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", LIST_STEP).fetch_one(&mut **tx).await.map(drop)
+}
+
+/// The run as this transaction leaves it.
+pub(super) async fn shown(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Run, ApiError> {
+    let run = runs::store::one(&mut **tx, locked.business, locked.run).await?;
+    run.ok_or_else(|| ApiError::not_found("run"))
+}
+
+/// The run as this transaction leaves it, with what is in flight.
+pub(super) async fn stopped(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Stopped, ApiError> {
+    let (in_flight, in_flight_total) = attempts::store::in_flight(&mut **tx, locked.business, locked.run).await?;
+    Ok(Stopped { run: shown(tx, locked).await?, in_flight, in_flight_total })
+}
+
+/// The carrier account must be there and own the numbers that the run calls from.
+async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
+    let strangers = sqlx::query_scalar!(
+        r#"SELECT ARRAY (SELECT unnest(r.caller_ids) EXCEPT SELECT unnest(a.caller_ids)) AS "strangers!"
+           FROM carrier_account a, run r WHERE a.business_id = $1 AND a.carrier = $2 AND r.run_id = $3"#,
+        locked.business as BusinessId,
+        Carrier::Twilio.as_str(),
+        locked.run as RunId
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(strangers) = strangers else {
+        let business = locked.business;
+        let detail = format!(
+            "The business has no carrier account to call with. PUT /v1/businesses/{business}/carriers/twilio with account_sid, \
+             auth_token and caller_ids first."
+        );
+        return Err(ApiError::validation(vec![FieldError::new("/carriers", "no_carrier_account", detail)]));
+    };
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let detail = format!("The carrier account has these caller_ids no more: {}.", strangers.join(", "));
+    Err(ApiError::validation(vec![FieldError::new("/caller_ids", "unknown_caller_id", detail)]))
+}
+
+/// There must be a message, and every lead must have what it says. The rows are looked at only where the run's own summary
+/// says that some lead lacks a variable.
+async fn check_message(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
+    let Some(message) = &locked.message else {
+        let detail = "The run has no message. Make it with {\"message\": {\"text\": \"…\"}}.";
+        return Err(ApiError::validation(vec![FieldError::new("/message", "required", detail)]));
+    };
+    let template = Template::parse(&message.text).map_err(anyhow::Error::from)?;
+    let known = locked.lead_variables.as_deref().unwrap_or_default();
+    let needed = template.missing(&serde_json::Map::new());
+    let unsure: Vec<String> = needed.into_iter().filter(|name| !known.contains(name)).collect();
+    if unsure.is_empty() {
+        return Ok(());
+    }
+    allow_list_step(tx).await?;
+    let mut errors = Vec::new();
+    for name in unsure {
+        let (count, lines) = jobs::store::lines_without(&mut **tx, locked.run, &name, LINES_SHOWN).await?;
+        if count == 0 {
+            continue;
+        }
+        let lines = lines.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+        let and_more = if count > LINES_SHOWN { ", …" } else { "" };
+        let detail = format!("{count} leads lack the variable {name}: rows {lines}{and_more}.");
+        errors.push(FieldError::new("/message/text", "missing_variable", detail));
+    }
+    match errors.first() {
+        None => Ok(()),
+        Some(first) => Err(ApiError::new(Slug::Validation, first.detail.clone()).with_errors(errors)),
+    }
+}

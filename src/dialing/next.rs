@@ -1,0 +1,207 @@
+//! A look at one business: take what the gate gives, claim what is due, send it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    attempts::ledger,
+    businesses::profile::Profile,
+    context::Context,
+    dialing::send::{self, ClaimedAt},
+    ids::{AttemptId, BusinessId},
+    jobs::claim::{self, Claimed},
+    killpoints::{Point, reach},
+    slots::{Ask, Held, Short, Taken},
+};
+
+/// Most attempts claimed in one transaction: the business is locked for as long as it takes.
+const MOST_PER_CLAIM: usize = 32;
+/// Most claims of one look, so that a handler stays far below a second.
+const MOST_CLAIMS: usize = 16;
+/// Below this pace a token is worth looking first whether anything is due.
+const SLOW_PACE: f64 = 10.0;
+
+/// This worker process, as the owner of what it claims.
+#[derive(Clone)]
+pub struct Owner {
+    /// Its name in the ledger.
+    pub name: Arc<str>,
+    /// Its sends, awaited by the drain.
+    pub sends: TaskTracker,
+    /// Cancelled when nothing may be sent any more.
+    pub draining: CancellationToken,
+    looking: Arc<Mutex<HashMap<BusinessId, Again>>>,
+}
+
+/// Whether somebody asked for a look while one was under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    No,
+    Yes,
+}
+
+impl Owner {
+    /// An owner of this name.
+    #[must_use]
+    pub fn new(name: &str, draining: CancellationToken) -> Self {
+        Self { name: name.into(), sends: TaskTracker::new(), draining, looking: Arc::default() }
+    }
+
+    /// True where this caller shall look; otherwise whoever looks will look once more.
+    fn begin(&self, business: BusinessId) -> bool {
+        let mut looking = self.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let under_way = looking.contains_key(&business);
+        looking.insert(business, if under_way { Again::Yes } else { Again::No });
+        !under_way
+    }
+
+    /// True where the business must be looked at once more.
+    fn again(&self, business: BusinessId) -> bool {
+        let mut looking = self.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if looking.get(&business) == Some(&Again::Yes) {
+            looking.insert(business, Again::No);
+            return true;
+        }
+        looking.remove(&business);
+        false
+    }
+}
+
+/// Ends a look even where it is dropped or panics, so that the business is not locked out of this process.
+struct Looking<'a>(&'a Owner, BusinessId);
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        self.0.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// Looks at a business and dials what may be dialed. One look per business at a time in a process.
+///
+/// # Errors
+/// Where a store does not answer; the sweep rings again.
+pub async fn next(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Result<()> {
+    ctx.bells.take_down(business).await?;
+    if !owner.begin(business) {
+        return Ok(());
+    }
+    let looking = Looking(owner, business);
+    loop {
+        look(ctx, owner, business).await?;
+        if !owner.again(business) {
+            std::mem::forget(looking);
+            return Ok(());
+        }
+    }
+}
+
+async fn look(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Result<()> {
+    let Some(profile) = ctx.profile(business).await? else { return Ok(()) };
+    let Some(account) = profile.accounts.first().filter(|_| profile.active) else { return Ok(()) };
+    if account.calls_per_second < SLOW_PACE && !claim::has_due(&ctx.stores.pg, business).await? {
+        return Ok(());
+    }
+    for _ in 0..MOST_CLAIMS {
+        if owner.draining.is_cancelled() {
+            return Ok(());
+        }
+        let ask = ask(&profile, business);
+        let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
+            tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
+            return Ok(());
+        };
+        let wanted = held.len();
+        let claimed = claim_for(ctx, owner, business, ask.account, held).await?;
+        let from_lists = claimed.1.iter().filter(|c| c.job.is_some()).count();
+        for one in claimed.1 {
+            owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, claimed.0));
+        }
+        if from_lists < wanted {
+            return Ok(());
+        }
+        match short {
+            None => {}
+            Some(Short::Slots | Short::Lines) => return Ok(()),
+            Some(Short::Pace(wait)) => {
+                ring_after(ctx, owner, business, wait);
+                return Ok(());
+            }
+        }
+    }
+    ctx.ring(business).await;
+    Ok(())
+}
+
+fn ask<'a>(profile: &'a Profile, business: BusinessId) -> Ask<'a> {
+    let account = &profile.accounts[0];
+    Ask {
+        business,
+        slot_limit: profile.slots,
+        line_limit: profile.lines,
+        account: &account.reference,
+        calls_per_second: account.calls_per_second,
+        most: MOST_PER_CLAIM,
+    }
+}
+
+/// Claims for these holders and gives back those that got nothing.
+async fn claim_for(
+    ctx: &Context,
+    owner: &Owner,
+    business: BusinessId,
+    account: &str,
+    held: Vec<Held>,
+) -> anyhow::Result<(ClaimedAt, Vec<Claimed>)> {
+    reach(Point::K1).await;
+    let at = ClaimedAt::now();
+    let claimed = match claim::claim(&ctx.stores.pg, business, &owner.name, &held, &ctx.settings.times).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            let holders: Vec<AttemptId> = held.iter().map(|h| h.attempt).collect();
+            owner.sends.spawn(undo(ctx.clone(), business, account.to_owned(), holders));
+            return Err(error.into());
+        }
+    };
+    let unused: Vec<AttemptId> =
+        held.iter().map(|h| h.attempt).filter(|a| !claimed.iter().any(|c| c.attempt == *a)).collect();
+    if let Err(error) = ctx.gate.give_back(business, account, &unused).await {
+        tracing::warn!(business.id = %business, %error, "unused slots were not given back; the sweep evicts them");
+    }
+    Ok((at, claimed))
+}
+
+/// The answer to a claim was lost: what became an intent all the same is closed as not sent, the rest is given back. If
+/// Postgres stays away, the intents are looked for at the carrier after their grace, like those of a process that died.
+async fn undo(ctx: Context, business: BusinessId, account: String, holders: Vec<AttemptId>) {
+    for pause_ms in [50, 200, 1_000, 3_000, 10_000] {
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        // The claim's statement may still be running: it cannot outlive its own time limit of 2 s.
+        if pause_ms < 3_000 {
+            continue;
+        }
+        if let Ok(intents) = ledger::still_intents(&ctx.stores.pg, &holders).await {
+            for attempt in &intents {
+                send::not_sent(&ctx, *attempt, "the claim's answer was lost").await;
+            }
+            let free: Vec<_> = holders.into_iter().filter(|a| !intents.contains(a)).collect();
+            let _ = ctx.gate.give_back(business, &account, &free).await;
+            return;
+        }
+    }
+}
+
+/// Rings when the account's next token is there. If this process dies first, the sweep rings.
+fn ring_after(ctx: &Context, owner: &Owner, business: BusinessId, wait: Duration) {
+    let (ctx, draining) = (ctx.clone(), owner.draining.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => ctx.ring(business).await,
+            () = draining.cancelled() => {}
+        }
+    });
+}

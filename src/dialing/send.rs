@@ -1,0 +1,282 @@
+//! One POST per claimed attempt, and what its answer does.
+//!
+//! A send is a tracked task outside the queue's handler, so that a worker that loses its queue connection does not cancel a
+//! POST, and a drain waits for it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use backon::{ExponentialBuilder, Retryable};
+use rand::RngExt;
+
+use crate::{
+    attempts::{
+        ledger::{self, Change, Closing, JobThen, Said},
+        state::{AttemptState, Disposition, Source},
+    },
+    businesses::health::{self, Hold},
+    carriers::{Account, DialAnswer, DialRequest, How, RefusalClass, StatusEvent},
+    config::{self, Times},
+    context::Context,
+    dialing::{finish, next::Owner},
+    ids::{AttemptId, BusinessId},
+    jobs::claim::Claimed,
+    killpoints::{Point, reach},
+    runs,
+    slots::Learned,
+};
+
+/// When a claim began, by both clocks: the wall clock also counts the time that a machine slept.
+#[derive(Debug, Clone, Copy)]
+pub struct ClaimedAt {
+    steady: Instant,
+    wall: SystemTime,
+}
+
+impl ClaimedAt {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { steady: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// The larger of the two ages; a wall clock that went back counts as too old.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.steady.elapsed().max(self.wall.elapsed().unwrap_or(Duration::MAX))
+    }
+}
+
+/// A claim this young was not cancelled without the cancel having listed it; an older one asks again.
+const SURELY_WANTED: Duration = Duration::from_millis(250);
+
+/// Sends one claimed attempt, or closes it as not sent where that is no longer allowed.
+pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Claimed, at: ClaimedAt) {
+    let attempt = claimed.attempt;
+    reach(Point::K2).await;
+    let account = match ctx.account(business, &claimed.account).await {
+        Ok(Some(account)) => account,
+        Ok(None) => return not_sent(&ctx, attempt, "the account is gone").await,
+        Err(error) => return not_sent(&ctx, attempt, &format!("the account cannot be opened: {error:#}")).await,
+    };
+    let request = match request(&ctx, business, &claimed) {
+        Ok(request) => request,
+        Err(error) => return not_sent(&ctx, attempt, &format!("no request can be made: {error:#}")).await,
+    };
+    if at.age() > SURELY_WANTED && !ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false) {
+        return not_sent(&ctx, attempt, "it is no longer wanted").await;
+    }
+    // Nothing may be awaited between this check and the first byte, but for a test's pause.
+    if owner.draining.is_cancelled() || at.age() > Times::ms(ctx.settings.times.claim_max_age_ms) {
+        return not_sent(&ctx, attempt, "draining, or the claim is too old").await;
+    }
+    reach(Point::K3).await;
+    let sent = Instant::now();
+    let dial = ctx.carriers.dial(&account, &request, Times::ms(ctx.settings.times.post_timeout_ms));
+    let answer = watched(dial).await;
+    reach(Point::K5).await;
+    metrics::histogram!("rollcall_post_seconds").record(sent.elapsed().as_secs_f64());
+    store_answer(&ctx, business, &account, attempt, answer, sent).await;
+    reach(Point::K6).await;
+}
+
+#[cfg(not(feature = "killpoints"))]
+async fn watched(dial: impl Future<Output = DialAnswer>) -> DialAnswer {
+    dial.await
+}
+
+/// K4 lies inside the exchange: the request has left and its answer is outstanding.
+#[cfg(feature = "killpoints")]
+async fn watched(dial: impl Future<Output = DialAnswer>) -> DialAnswer {
+    let dial = std::pin::pin!(dial);
+    let in_flight = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        reach(Point::K4).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! { answer = dial => answer, () = in_flight => unreachable!("it is pending for ever") }
+}
+
+fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> anyhow::Result<DialRequest> {
+    let token = ctx.tokens.make(business, claimed.attempt);
+    let events = ctx.settings.status_events.iter().map(|event| match event {
+        config::StatusEvent::Initiated => StatusEvent::Initiated,
+        config::StatusEvent::Ringing => StatusEvent::Ringing,
+        config::StatusEvent::Answered => StatusEvent::Answered,
+        config::StatusEvent::Completed => StatusEvent::Ended,
+    });
+    Ok(DialRequest {
+        from: claimed.from.clone(),
+        to: claimed.to.clone(),
+        answer_url: ctx.callback_url("twilio/answer", &token)?,
+        status_url: ctx.callback_url("twilio/status", &token)?,
+        events: events.collect(),
+        ring_timeout_secs: claimed.ring_timeout_secs.unsigned_abs(),
+        call_time_limit_secs: claimed.call_time_limit_secs.unsigned_abs(),
+    })
+}
+
+async fn store_answer(
+    ctx: &Context,
+    business: BusinessId,
+    account: &Account,
+    attempt: AttemptId,
+    answer: DialAnswer,
+    sent: Instant,
+) {
+    let sent_ms_ago = || i32::try_from(sent.elapsed().as_millis()).ok();
+    match answer {
+        DialAnswer::Placed { call_id, carrier_status } => {
+            let change = insist(|| async {
+                let said = Said {
+                    call_id: Some(&call_id),
+                    carrier_status: Some(&carrier_status),
+                    sent_ms_ago: sent_ms_ago(),
+                    ..Said::default()
+                };
+                let placed = (AttemptState::Placed, None);
+                ledger::apply(&ctx.stores.pg, (business, attempt), Source::Response, placed, &said).await
+            })
+            .await;
+            placed(ctx, account, attempt, &call_id, change).await;
+        }
+        DialAnswer::NotSent { why } => {
+            metrics::counter!("rollcall_not_sent_total").increment(1);
+            hold(ctx, business, account, Hold::Down, Duration::from_secs(2), &why).await;
+            not_sent(ctx, attempt, &why).await;
+        }
+        DialAnswer::Unknown { why } => {
+            metrics::counter!("rollcall_unknown_total").increment(1);
+            tracing::warn!(attempt.id = %attempt, business.id = %business, why, "the carrier may have the call; it will be asked");
+            let said = Said { sent_ms_ago: sent_ms_ago(), ..Said::default() };
+            let unknown = (AttemptState::Unknown, None);
+            insist(|| ledger::apply(&ctx.stores.pg, (business, attempt), Source::Response, unknown, &said)).await;
+        }
+        DialAnswer::Refused { class, http, code, message, retry_after } => {
+            tracing::warn!(
+                attempt.id = %attempt, business.id = %business, http, carrier.code = code, class = ?class, message, "the carrier refused"
+            );
+            refused(ctx, business, account, attempt, class, (http, code), (&message, retry_after)).await;
+        }
+    }
+}
+
+async fn placed(ctx: &Context, account: &Account, attempt: AttemptId, call_id: &str, change: Option<Change>) {
+    metrics::counter!("rollcall_calls_placed_total").increment(1);
+    let Some(change) = change else { return };
+    finish::after(ctx, attempt, &change, Learned::NoCall).await;
+    if change.hangup_wanted && !change.closed {
+        // The sweep asks again until a final status comes.
+        if let Err(error) = ctx.carriers.hang_up(account, call_id, How::Complete).await {
+            tracing::warn!(attempt.id = %attempt, %error, "the hang-up was not taken; it is asked for again");
+        }
+    }
+    let healthy = ctx.profile(change.business).await.ok().flatten();
+    let healthy = healthy.is_some_and(|p| p.accounts.iter().any(|a| a.reference == account.reference && a.healthy));
+    if !healthy {
+        if let Err(error) = health::works(&ctx.stores.pg, change.business, &account.reference).await {
+            tracing::warn!(%error, "the account's health could not be written; the next call writes it");
+        }
+        ctx.profiles.forget(change.business);
+        ctx.ring(change.business).await;
+    }
+}
+
+/// A definite refusal: the account or run is held first, then the attempt is closed, so that its job is not taken at once
+/// into the same wall.
+async fn refused(
+    ctx: &Context,
+    business: BusinessId,
+    account: &Account,
+    attempt: AttemptId,
+    class: RefusalClass,
+    (http, code): (u16, Option<i64>),
+    (message, retry_after): (&str, Option<Duration>),
+) {
+    let detail = match code {
+        Some(code) => format!("HTTP {http}, code {code}: {message}"),
+        None => format!("HTTP {http}: {message}"),
+    };
+    let (job, reason) = match class {
+        RefusalClass::BackOff | RefusalClass::Requeue => {
+            let jitter = Duration::from_millis(rand::rng().random_range(200..1_200));
+            hold(ctx, business, account, Hold::BackOff, retry_after.unwrap_or_default() + jitter, &detail).await;
+            (JobThen::Requeue, None)
+        }
+        RefusalClass::StopAccount => {
+            let retry = Times::ms(ctx.settings.times.refused_retry_ms);
+            hold(ctx, business, account, Hold::Refused, retry, &detail).await;
+            (JobThen::Requeue, None)
+        }
+        RefusalClass::StopRun => {
+            if let Err(error) = insist_run_paused(ctx, attempt).await {
+                tracing::error!(attempt.id = %attempt, error = format!("{error:#}"), "the run could not be paused");
+            }
+            (JobThen::Requeue, None)
+        }
+        RefusalClass::LeadPermanent => (JobThen::Fail, Some("invalid_at_carrier")),
+        RefusalClass::StopDestination => (JobThen::Fail, Some("blocked_at_carrier")),
+        RefusalClass::RequestBug | RefusalClass::Unrecognised => {
+            tracing::error!(attempt.id = %attempt, http, carrier.code = code, "the carrier refused a request as wrong");
+            (JobThen::Fail, Some("refused"))
+        }
+    };
+    metrics::counter!("rollcall_refused_total").increment(1);
+    let status = http.to_string();
+    let closing = Closing {
+        state: AttemptState::Refused,
+        job,
+        disposition: Some(Disposition::Refused),
+        reason,
+        carrier_status: Some(&status),
+        carrier_code: code.and_then(|code| i32::try_from(code).ok()),
+    };
+    close(ctx, attempt, closing).await;
+}
+
+async fn insist_run_paused(ctx: &Context, attempt: AttemptId) -> anyhow::Result<()> {
+    runs::refusal::pause_run_of(&ctx.stores.pg, attempt).await?;
+    Ok(())
+}
+
+async fn hold(ctx: &Context, business: BusinessId, account: &Account, why: Hold, time: Duration, detail: &str) {
+    insist(|| health::hold(&ctx.stores.pg, business, &account.reference, why, time, detail)).await;
+    ctx.profiles.forget(business);
+}
+
+/// Closes an own intent of which no byte left: its slot is free and its job back in the queue, uncharged.
+pub async fn not_sent(ctx: &Context, attempt: AttemptId, why: &str) {
+    tracing::info!(attempt.id = %attempt, why, "not sent");
+    let closing = Closing {
+        state: AttemptState::NotSent,
+        job: JobThen::Requeue,
+        disposition: None,
+        reason: None,
+        carrier_status: None,
+        carrier_code: None,
+    };
+    close(ctx, attempt, closing).await;
+}
+
+async fn close(ctx: &Context, attempt: AttemptId, closing: Closing<'_>) {
+    let change = insist(|| ledger::close(&ctx.stores.pg, attempt, Source::Response, closing)).await;
+    if let Some(change) = change {
+        finish::after(ctx, attempt, &change, Learned::NoCall).await;
+    }
+}
+
+/// Writes what is known until Postgres takes it, for a minute: it is known to nobody else. After that the reconciler finds
+/// out by asking the carrier.
+async fn insist<T: Default, F: Future<Output = sqlx::Result<T>>>(write: impl FnMut() -> F) -> T {
+    let patience = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(20))
+        .with_max_delay(Duration::from_secs(1))
+        .with_max_times(60)
+        .with_jitter();
+    match write.retry(patience).await {
+        Ok(value) => value,
+        Err(error) => {
+            tracing::error!(%error, "what the carrier answered could not be stored; it will be asked again");
+            T::default()
+        }
+    }
+}

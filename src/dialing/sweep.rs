@@ -1,0 +1,83 @@
+//! Once a second, on any worker: whatever a lost bell, an emptied Redis or a death left behind is picked up again.
+//!
+//! Level-triggered: it reads what is, not what happened, so that it may run on many workers at once.
+
+use crate::{
+    attempts::{
+        ledger::{self, Closing, JobThen, Said},
+        looks,
+        state::{AttemptState, Disposition, Source},
+    },
+    context::Context,
+    dialing::{finish, gate},
+    jobs::queue::Rung,
+    runs::ending,
+    slots::Learned,
+};
+
+/// Expired attempts per round.
+const MOST: i64 = 100;
+
+/// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails.
+pub async fn round(ctx: &Context) {
+    if let Err(error) = gate::correct(ctx).await {
+        tracing::warn!(error = format!("{error:#}"), "the gate could not be compared with the ledger; dialing may pause");
+    }
+    if let Err(error) = expire(ctx).await {
+        tracing::warn!(%error, "expired attempts could not be read");
+    }
+    match ending::end_finished(&ctx.stores.pg).await {
+        Ok(ended) => ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")),
+        Err(error) => tracing::warn!(%error, "ended runs could not be read"),
+    }
+    if let Err(error) = ring(ctx).await {
+        tracing::warn!(error = format!("{error:#}"), "the sweep could not ring");
+    }
+}
+
+/// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.
+async fn ring(ctx: &Context) -> anyhow::Result<()> {
+    let businesses = ending::businesses_with_work(&ctx.stores.pg).await?;
+    for business in ctx.bells.oldest_first(businesses).await? {
+        if ctx.bells.ring(business).await? == Rung::Full {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn expire(ctx: &Context) -> sqlx::Result<()> {
+    let after = i64::try_from(ctx.settings.times.expire_after_ms).unwrap_or(i64::MAX);
+    for (attempt, call_id, unowned) in looks::expired(&ctx.stores.pg, MOST, after).await? {
+        let change = if call_id.is_some() {
+            give_up(ctx, attempt, call_id.as_deref()).await?
+        } else {
+            let closing = Closing {
+                state: if unowned { AttemptState::NotSent } else { AttemptState::NotPlaced },
+                job: JobThen::Fail,
+                disposition: (!unowned).then_some(Disposition::NotPlaced),
+                reason: Some("expired"),
+                carrier_status: None,
+                carrier_code: None,
+            };
+            ledger::close(&ctx.stores.pg, attempt, Source::Reconcile, closing).await?
+        };
+        if let Some(change) = change {
+            tracing::warn!(attempt.id = %attempt, unowned, "expired; it is never dialed again");
+            finish::after(ctx, attempt, &change, Learned::NoCall).await;
+        }
+    }
+    Ok(())
+}
+
+/// A call that the carrier has said nothing final of for a day beyond its own time limit.
+async fn give_up(
+    ctx: &Context,
+    attempt: crate::ids::AttemptId,
+    call_id: Option<&str>,
+) -> sqlx::Result<Option<ledger::Change>> {
+    let Some(business) = looks::business_of(&ctx.stores.pg, attempt).await? else { return Ok(None) };
+    let said = Said { call_id, carrier_status: Some("expired"), ..Said::default() };
+    let failed = (AttemptState::Ended, Some(Disposition::Failed));
+    ledger::apply(&ctx.stores.pg, (business, attempt), Source::Reconcile, failed, &said).await
+}

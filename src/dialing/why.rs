@@ -1,0 +1,174 @@
+//! Why a run is not dialing, or not faster: each reason with how many jobs it holds back, and until when.
+
+use serde::Serialize;
+use sqlx::PgPool;
+
+use crate::{
+    clock::Time,
+    error::ApiError,
+    ids::{BusinessId, Carrier, RunId},
+    runs::{RunState, progress::Held},
+    stores::Stores,
+};
+
+/// Why a run is not dialing, or not faster.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Why {
+    /// The run.
+    pub run_id: RunId,
+    /// The moment of the answer.
+    pub at: Time,
+    /// True where nothing keeps the next call from being placed.
+    pub dialing: bool,
+    /// Slots of the business.
+    pub slots: Held,
+    /// Lines of the installation.
+    pub lines: Held,
+    /// When the next call may be placed: now where nothing is in the way, null where nobody can say.
+    pub next_possible_at: Option<Time>,
+    /// What is in the way.
+    pub blockers: Vec<Blocker>,
+}
+
+/// One thing that is in the way.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Blocker {
+    /// A word that programs may decide by.
+    pub code: &'static str,
+    /// Jobs, or for `unknown_attempts` attempts, that it concerns.
+    pub count: i64,
+    /// When it ends, where that is known.
+    pub next_at: Option<Time>,
+    /// A sentence for people.
+    pub detail: String,
+}
+
+/// Reads every reason in one snapshot, then asks Redis whether a worker is alive.
+///
+/// # Errors
+/// 404; 503 while Postgres is away.
+pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
+    let facts = facts(&stores.pg, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    let workers = workers_alive(stores).await;
+    let blockers = blockers(&facts, workers);
+    // What only slows the run down, or concerns single numbers, does not stop it.
+    let stopped = blockers.iter().any(|blocker| !matches!(blocker.code, "unknown_attempts" | "suppressed" | "importing"));
+    let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
+    let until = blockers.iter().filter_map(|blocker| blocker.next_at).max();
+    let next_possible_at = if dialing { Some(facts.at) } else { until };
+    Ok(Why {
+        run_id: run,
+        at: facts.at,
+        dialing,
+        slots: Held { held: facts.slots_held, limit: facts.slot_limit },
+        lines: Held { held: facts.lines_held, limit: facts.line_limit },
+        next_possible_at,
+        blockers,
+    })
+}
+
+struct Facts {
+    at: Time,
+    state: RunState,
+    queued: i64,
+    suppressed: i64,
+    importing: bool,
+    business_active: bool,
+    slots_held: i64,
+    slot_limit: i32,
+    lines_held: i64,
+    line_limit: i32,
+    in_doubt: i64,
+    needs_person: i64,
+    health: Option<String>,
+    health_detail: Option<String>,
+    held_until: Option<Time>,
+}
+
+async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Option<Facts>> {
+    let mut tx = pg.begin().await?;
+    // Counting suppressed jobs may look at the whole list.
+    sqlx::query!("SELECT set_config('statement_timeout', '10s', true)").fetch_one(&mut *tx).await?;
+    sqlx::query_as!(
+        Facts,
+        r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState",
+                  (SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE run_id = r.run_id AND key = 'queued') AS "queued!",
+                  (SELECT count(*) FROM suppression s JOIN job j ON j.run_id = r.run_id AND j.to_number = s.number
+                   WHERE s.business_id = r.business_id AND j.state = 'queued'
+                       AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS "suppressed!",
+                  NOT pg_try_advisory_xact_lock_shared(hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
+                  b.state = 'active' AS "business_active!",
+                  own.held AS "slots_held!", b.max_concurrent_calls AS slot_limit,
+                  (SELECT count(*) FROM attempt WHERE rank < 9) AS "lines_held!",
+                  coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
+                  own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
+                  a.health AS "health?", a.health_detail,
+                  CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END AS "held_until: Time"
+           FROM run r JOIN business b USING (business_id)
+           LEFT JOIN carrier_account a ON a.business_id = r.business_id AND a.carrier = $3
+           CROSS JOIN LATERAL (SELECT count(*) AS held,
+                   count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person)) AS in_doubt,
+                   count(*) FILTER (WHERE run_id = r.run_id AND needs_person) AS needs_person
+               FROM attempt WHERE business_id = r.business_id AND rank < 9) own
+           WHERE r.business_id = $1 AND r.run_id = $2"#,
+        business as BusinessId,
+        run as RunId,
+        Carrier::Twilio.as_str()
+    )
+    .fetch_optional(&mut *tx)
+    .await
+}
+
+/// How many workers beat lately; `None` while Redis cannot be asked. Their keys expire when they stop.
+async fn workers_alive(stores: &Stores) -> Option<usize> {
+    let pattern = stores.keys.key("workers:*");
+    let mut redis = stores.redis.clone();
+    let (mut cursor, mut found) = (0_u64, 0);
+    loop {
+        let scan: redis::RedisResult<(u64, Vec<String>)> =
+            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000).query_async(&mut redis).await;
+        let (next, keys) = scan.ok()?;
+        found += keys.len();
+        if next == 0 || found > 0 {
+            return Some(found);
+        }
+        cursor = next;
+    }
+}
+
+fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
+    let queued = facts.queued;
+    let refused = facts.health.as_deref() == Some("refused");
+    let mut found = Vec::new();
+    let mut add = |applies: bool, code, count, next_at, detail: String| {
+        if applies {
+            found.push(Blocker { code, count, next_at, detail });
+        }
+    };
+    let state = facts.state.as_str();
+    add(facts.state != RunState::Running, "run_not_running", queued, None, format!("The run is {state}."));
+    add(!facts.business_active, "run_not_running", queued, None, "The business is suspended.".into());
+    add(facts.importing, "importing", queued, None, "A list is being imported; its rows are dialed when it is in.".into());
+    let detail = format!("All {} calls that the business may have at once are taken.", facts.slot_limit);
+    add(facts.slots_held >= i64::from(facts.slot_limit), "no_slot", queued, None, detail);
+    let detail = format!("All {} calls that the installation may have at once are taken.", facts.line_limit);
+    add(facts.lines_held >= i64::from(facts.line_limit), "no_line", queued, None, detail);
+    let detail = "The business has no carrier account: PUT /v1/businesses/{id}/carriers/twilio.";
+    add(facts.health.is_none(), "no_caller_id", queued, None, detail.into());
+    let why = facts.health_detail.as_deref().unwrap_or("it does not say why");
+    let detail = format!("The carrier refuses the account ({why}). Correct its credentials; one call a minute tries again.");
+    add(refused, "account_refused", queued, facts.held_until, detail);
+    let detail = "The carrier asked for fewer calls; dialing goes on by itself.";
+    add(!refused && facts.held_until.is_some(), "carrier_backoff", queued, facts.held_until, detail.into());
+    let detail = format!(
+        "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
+         (rollcall-ops reconcile).",
+        facts.in_doubt, facts.needs_person
+    );
+    add(facts.in_doubt > 0, "unknown_attempts", facts.in_doubt, None, detail);
+    let detail = format!("{} numbers are on the suppression list and will be skipped.", facts.suppressed);
+    add(facts.suppressed > 0, "suppressed", facts.suppressed, None, detail);
+    add(workers == Some(0), "no_worker", queued, None, "No worker is alive. Start rollcall-worker.".into());
+    add(workers.is_none(), "store_down", queued, None, "Redis cannot be reached; dialing pauses until it can.".into());
+    found
+}

@@ -1,0 +1,237 @@
+//! The bell: a queue task that says "look at business B" and nothing else.
+//!
+//! A bell may be lost, doubled or late without harm, because the backlog is in Postgres and the sweep rings again. That is
+//! why the queue library may be used with its rough edges: at-least-once delivery, retries that cannot be limited, tasks
+//! that are never pruned, at most some 8,000 due tasks. Bells are coalesced per business and at most 200 are outstanding.
+
+use std::{
+    pin::Pin,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use apalis_core::{
+    backend::{
+        TaskSink,
+        ext::poll_strategy::{PollSnapshot, PollStrategy},
+    },
+    task::{builder::TaskBuilder, task_id::TaskId},
+};
+use apalis_redis::{Config, RedisStorage};
+use futures::Stream;
+use redis::{Script, aio::ConnectionManager};
+use serde_json::{Value, json};
+
+use crate::{
+    ids::BusinessId,
+    stores::{Keys, Stores},
+};
+
+/// Most bells outstanding. Above some 8,000 due tasks the library's fetch script fails for ever.
+const MOST_OUTSTANDING: usize = 200;
+/// A lost bell keeps its business from being rung again for this long.
+const FLAG: Duration = Duration::from_secs(2);
+/// Tasks forgotten per step; a step blocks Redis for well under a millisecond.
+const PRUNE_STEP: usize = 500;
+
+/// What a queue worker is built over.
+pub type Storage = RedisStorage<Value, ConnectionManager>;
+
+/// Rings for businesses. Cheap to clone.
+#[derive(Clone)]
+pub struct Bells {
+    redis: ConnectionManager,
+    keys: Keys,
+    config: Config,
+    may_ring: Script,
+    prune: Script,
+}
+
+/// What became of a ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// A bell is on its way.
+    Yes,
+    /// One was on its way already.
+    Already,
+    /// Too many bells are outstanding; the sweep rings later.
+    Full,
+}
+
+impl Bells {
+    /// The bells in these stores.
+    #[must_use]
+    pub fn new(stores: &Stores) -> Self {
+        Self {
+            redis: stores.redis.clone(),
+            keys: stores.keys.clone(),
+            config: config(&stores.keys),
+            may_ring: Script::new(include_str!("bell.lua")),
+            prune: Script::new(include_str!("prune.lua")),
+        }
+    }
+
+    /// Asks some worker to look at a business. Call it after the commit that made the work possible.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked; the sweep rings later.
+    pub async fn ring(&self, business: BusinessId) -> anyhow::Result<Rung> {
+        let mut redis = self.redis.clone();
+        let may: i64 = self
+            .may_ring
+            .key(self.flag_key(business))
+            .key(self.config.scheduled_jobs_set())
+            .key(self.config.active_jobs_list())
+            .key(self.keys.key("bells:rung"))
+            .arg(u64::try_from(FLAG.as_millis())?)
+            .arg(MOST_OUTSTANDING)
+            .arg(business.to_string())
+            .invoke_async(&mut redis)
+            .await?;
+        match may {
+            0 => return Ok(Rung::Already),
+            -1 => return Ok(Rung::Full),
+            _ => {}
+        }
+        // The id must not look like a number or a ULID: the library would parse it as one and lose its own task.
+        let id = TaskId::from_string(format!("bell:{}", uuid::Uuid::now_v7()));
+        let task = TaskBuilder::new(json!({ "business": business })).task_id(id).build();
+        self.storage(redis.clone()).push_task(task).await?;
+        let wake = self.wake_key();
+        redis::pipe()
+            .rpush(&wake, 1)
+            .ignore()
+            .ltrim(&wake, -200, -1)
+            .ignore()
+            .query_async::<()>(&mut redis)
+            .await?;
+        Ok(Rung::Yes)
+    }
+
+    /// Takes the business's flag down, so that whatever becomes possible from now on rings again. Call it before reading.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked; the flag then falls by itself after 2 s.
+    pub async fn take_down(&self, business: BusinessId) -> redis::RedisResult<()> {
+        redis::cmd("DEL").arg(self.flag_key(business)).query_async(&mut self.redis.clone()).await
+    }
+
+    /// The given businesses, longest not rung first.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn oldest_first(&self, mut businesses: Vec<BusinessId>) -> redis::RedisResult<Vec<BusinessId>> {
+        if businesses.is_empty() {
+            return Ok(businesses);
+        }
+        let mut ask = redis::cmd("ZMSCORE");
+        ask.arg(self.keys.key("bells:rung"));
+        for business in &businesses {
+            ask.arg(business.to_string());
+        }
+        let rung: Vec<Option<f64>> = ask.query_async(&mut self.redis.clone()).await?;
+        let mut both: Vec<_> = rung.into_iter().map(|at| at.unwrap_or(0.0)).zip(businesses).collect();
+        both.sort_by(|a, b| a.0.total_cmp(&b.0));
+        businesses = both.into_iter().map(|(_, business)| business).collect();
+        Ok(businesses)
+    }
+
+    /// Forgets finished bells; returns how many.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn prune(&self) -> redis::RedisResult<u64> {
+        let mut forgotten = 0;
+        for set in [self.config.done_jobs_set(), self.config.dead_jobs_set()] {
+            loop {
+                let step: usize = self
+                    .prune
+                    .key(set.clone())
+                    .key(self.config.job_data_hash())
+                    .arg(self.config.job_meta_hash())
+                    .arg(PRUNE_STEP)
+                    .invoke_async(&mut self.redis.clone())
+                    .await?;
+                forgotten += step as u64;
+                if step < PRUNE_STEP {
+                    break;
+                }
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// How many bells wait to be taken.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn outstanding(&self) -> redis::RedisResult<u64> {
+        let (scheduled, active): (u64, u64) = redis::pipe()
+            .zcard(self.config.scheduled_jobs_set())
+            .llen(self.config.active_jobs_list())
+            .query_async(&mut self.redis.clone())
+            .await?;
+        Ok(scheduled + active)
+    }
+
+    /// The queue over a connection, to push to or to build a worker over.
+    #[must_use]
+    pub fn storage(&self, connection: ConnectionManager) -> Storage {
+        RedisStorage::new(connection).with_config(self.config.clone())
+    }
+
+    /// The list whose every entry is one push; workers block on it instead of polling.
+    #[must_use]
+    pub fn wake_key(&self) -> String {
+        self.keys.key("bells:wake")
+    }
+
+    fn flag_key(&self, business: BusinessId) -> String {
+        self.keys.key(format_args!("bells:{business}"))
+    }
+}
+
+/// The business that a bell names; nothing where the task is not one of ours.
+#[must_use]
+pub fn named(task: &Value) -> Option<BusinessId> {
+    task.get("business")?.as_str()?.parse().ok()
+}
+
+/// A batch of four needs no more than sixteen handlers (four times the batch, or a drain never ends); locks and events cost
+/// a scan and a publish per task and buy nothing; a worker is given up after a minute without a heartbeat.
+fn config(keys: &Keys) -> Config {
+    let mut config = Config::default()
+        .queue(&keys.key("dial"))
+        .batch_size(4)
+        .heartbeat_interval(Duration::from_secs(5))
+        .missed_heartbeats(12);
+    config.lock_tasks = false;
+    config.emit_events = false;
+    config
+}
+
+/// Polls the queue at each item of a stream, and loses none: it drains the stream until it is pending, so that a waker is
+/// always registered. (The library's own strategies can stop at a ready stream and sleep until the next heartbeat.)
+#[derive(Debug)]
+pub struct WakeStrategy<S> {
+    wakes: Pin<Box<S>>,
+}
+
+impl<S> WakeStrategy<S> {
+    /// Wakes at every item of `wakes`.
+    pub fn new(wakes: S) -> Self {
+        Self { wakes: Box::pin(wakes) }
+    }
+}
+
+impl<S: Stream> PollStrategy for WakeStrategy<S> {
+    fn poll_drive(&mut self, cx: &mut TaskContext<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        loop {
+            match self.wakes.as_mut().poll_next(cx) {
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The end of a run, where the flow that finished its last job could not see it.
+
+use sqlx::PgPool;
+
+use crate::ids::RunId;
+
+/// Ends every run whose jobs are all final: two last calls that end at once each still see the other's job. Returns those
+/// that ended.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn end_finished(pg: &PgPool) -> sqlx::Result<Vec<RunId>> {
+    sqlx::query_scalar!(
+        r#"SELECT run_id AS "run!: RunId" FROM run
+           WHERE state IN ('running', 'cancelling', 'paused')
+               AND NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.run_id AND job.state = 'queued')
+               AND NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.run_id AND job.state IN ('waiting', 'dialing'))
+               AND end_run_if_done(run_id)"#
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// The active businesses with a queued job in a running run, a free slot, and no account held back; or with a single call
+/// that no worker took. Only one process reads it at a time: for the others it is empty.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<crate::ids::BusinessId>> {
+    sqlx::query_scalar!(
+        r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine)
+           SELECT b.business_id AS "business!: crate::ids::BusinessId"
+           FROM mine, business b
+           WHERE mine.mine AND b.state = 'active' AND (
+               EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.state = 'intent' AND a.owner IS NULL)
+               OR (EXISTS (SELECT 1 FROM run r WHERE r.business_id = b.business_id AND r.state = 'running'
+                           AND EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'))
+                   AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
+                               AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
+                   AND (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) < b.max_concurrent_calls))"#
+    )
+    .fetch_all(pg)
+    .await
+}

@@ -1,0 +1,296 @@
+//! What a client asks for when it makes a run, and the rules that come of it.
+//!
+//! A field whose rule is not built is refused unless it says what would happen anyway: never accepted and ignored.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::Message;
+use crate::{
+    error::{ApiError, FieldError, Slug},
+    ids::Carrier,
+};
+
+/// The most characters of a name.
+const NAME_MAX: usize = 200;
+/// The most characters of an `external_id`.
+const EXTERNAL_ID_MAX: usize = 255;
+/// Seconds that a number may ring (Twilio, Call resource, `Timeout`: at most 600).
+const RING_TIMEOUT_SECS: (i64, i64) = (5, 600);
+/// Seconds that a call may last (Twilio, Call resource, `TimeLimit`: at most four hours for most accounts).
+const CALL_TIME_LIMIT_SECS: (i64, i64) = (1, 14_400);
+
+/// A run to be made. Only `name` is required.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRun {
+    /// 1 to 200 characters.
+    pub name: String,
+    /// Your own name for it, at most 255 characters.
+    pub external_id: Option<String>,
+    /// Only `["twilio"]` yet.
+    pub carriers: Option<Vec<Carrier>>,
+    /// Numbers to call from, all of the carrier account; empty: all that it has.
+    pub caller_ids: Option<Vec<String>>,
+    /// Not available yet.
+    pub agent_id: Option<Value>,
+    /// What is said; needed before the start.
+    pub message: Option<Message>,
+    /// Country of numbers without a country code; the business's own by default.
+    pub default_region: Option<String>,
+    /// Not available yet.
+    pub max_concurrent_calls: Option<Value>,
+    /// Only 1 yet.
+    pub weight: Option<i64>,
+    /// 5 to 600.
+    pub ring_timeout_secs: Option<i64>,
+    /// 1 to 14,400.
+    pub call_time_limit_secs: Option<i64>,
+    /// Only false yet.
+    pub record: Option<bool>,
+    /// Only `off` yet.
+    pub machine: Option<Machine>,
+    /// Not available yet.
+    pub window: Option<Value>,
+    /// Only one attempt yet.
+    pub retry: Option<Retry>,
+    /// Not available yet.
+    pub breaker: Option<Value>,
+    /// Not available yet.
+    pub budget: Option<Value>,
+    /// Not available yet.
+    pub start_at: Option<Value>,
+    /// Not available yet.
+    pub end_at: Option<Value>,
+    /// Whom to call; more can be added later.
+    pub leads: Option<Vec<Value>>,
+}
+
+/// Whether machines are told from people.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// `off`, `sync` or `async`.
+    pub detect: Detect,
+    /// What to do when a machine answers.
+    pub then: Option<Then>,
+    /// What to say to it.
+    pub message: Option<Value>,
+}
+
+/// When it is decided whether a machine answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Detect {
+    /// Never.
+    Off,
+    /// Before anything is said.
+    Sync,
+    /// While the message is said.
+    Async,
+}
+
+/// What happens when a machine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Then {
+    /// The call ends.
+    HangUp,
+    /// The message for machines is left.
+    LeaveMessage,
+    /// As with a person.
+    Continue,
+}
+
+/// How often a number is tried.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts per number.
+    pub max_attempts: Option<i64>,
+    /// Per disposition: when to try again.
+    pub rules: Option<Map<String, Value>>,
+}
+
+/// The rules of a run, every one of them said.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[expect(missing_docs, reason = "the fields are those of NewRun")]
+pub struct RunRules {
+    pub name: String,
+    pub external_id: Option<String>,
+    pub carriers: Vec<Carrier>,
+    pub caller_ids: Vec<String>,
+    pub agent_id: Option<uuid::Uuid>,
+    pub message: Option<Message>,
+    pub default_region: String,
+    pub max_concurrent_calls: Option<i32>,
+    pub weight: i32,
+    pub ring_timeout_secs: i32,
+    pub call_time_limit_secs: i32,
+    pub record: bool,
+    pub machine: Value,
+    pub window: Option<Value>,
+    pub retry: Value,
+    pub breaker: Option<Value>,
+    pub budget: Option<Value>,
+    pub start_at: Option<crate::clock::Time>,
+    pub end_at: Option<crate::clock::Time>,
+}
+
+impl RunRules {
+    /// The rule for machines that holds until detection is built.
+    #[must_use]
+    pub fn machine_off() -> Value {
+        json!({"detect": "off", "then": "hang_up", "message": null})
+    }
+
+    /// The rule for retries that holds until they are built.
+    #[must_use]
+    pub fn one_attempt() -> Value {
+        json!({"max_attempts": 1, "rules": {}})
+    }
+}
+
+/// What a field that is left out means.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    /// Country of the business.
+    pub default_region: String,
+    /// Of the installation, in seconds.
+    pub ring_timeout_secs: i32,
+    /// Of the installation, in seconds.
+    pub call_time_limit_secs: i32,
+}
+
+impl NewRun {
+    /// The rules of this run. `callers` are the numbers that its carrier account has; `further` is what others found wrong
+    /// (the region, the message's text).
+    ///
+    /// # Errors
+    /// 422 `validation` with every field out of range; else 422 `not-available` with every field whose rule is not built.
+    pub fn rules(self, defaults: &Defaults, callers: &[String], further: Vec<FieldError>) -> Result<RunRules, ApiError> {
+        let mut wrong = further;
+        self.check_texts(&mut wrong);
+        self.check_callers(callers, &mut wrong);
+        let ring = in_range(self.ring_timeout_secs, RING_TIMEOUT_SECS, "/ring_timeout_secs", &mut wrong);
+        let limit = in_range(self.call_time_limit_secs, CALL_TIME_LIMIT_SECS, "/call_time_limit_secs", &mut wrong);
+        in_range(self.weight, (1, 1000), "/weight", &mut wrong);
+        in_range(self.retry.as_ref().and_then(|r| r.max_attempts), (1, 100), "/retry/max_attempts", &mut wrong);
+        if self.carriers.as_ref().is_some_and(Vec::is_empty) {
+            wrong.push(FieldError::new("/carriers", "empty", "Name at least one carrier, or leave it out."));
+        }
+        if !wrong.is_empty() {
+            return Err(ApiError::validation(wrong));
+        }
+        self.refuse_unbuilt()?;
+        Ok(RunRules {
+            name: self.name,
+            external_id: self.external_id,
+            carriers: vec![Carrier::Twilio],
+            caller_ids: self.caller_ids.unwrap_or_default(),
+            agent_id: None,
+            message: self.message,
+            default_region: self.default_region.unwrap_or_else(|| defaults.default_region.clone()),
+            max_concurrent_calls: None,
+            weight: 1,
+            ring_timeout_secs: ring.unwrap_or(defaults.ring_timeout_secs),
+            call_time_limit_secs: limit.unwrap_or(defaults.call_time_limit_secs),
+            record: false,
+            machine: RunRules::machine_off(),
+            window: None,
+            retry: RunRules::one_attempt(),
+            breaker: None,
+            budget: None,
+            start_at: None,
+            end_at: None,
+        })
+    }
+
+    fn check_texts(&self, wrong: &mut Vec<FieldError>) {
+        text_fits("/name", &self.name, NAME_MAX, wrong);
+        if self.name.trim().is_empty() {
+            wrong.push(FieldError::new("/name", "empty", "Give the run a name."));
+        }
+        if let Some(id) = &self.external_id {
+            text_fits("/external_id", id, EXTERNAL_ID_MAX, wrong);
+        }
+        let Some(message) = &self.message else { return };
+        if message.text.trim().is_empty() {
+            wrong.push(FieldError::new("/message/text", "empty", "Write what is to be said."));
+        }
+        let word = |text: &str, extra: &str| {
+            (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+        };
+        if !word(&message.language, "-") || !message.language.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            let detail = "Write a language tag such as en-US or de-DE.";
+            wrong.push(FieldError::new("/message/language", "invalid_language", detail));
+        }
+        if message.voice.as_ref().is_some_and(|voice| !word(voice, "-._")) {
+            let detail = "Write the carrier's name of a voice, such as Polly.Joanna, or null.";
+            wrong.push(FieldError::new("/message/voice", "invalid_voice", detail));
+        }
+    }
+
+    fn check_callers(&self, callers: &[String], wrong: &mut Vec<FieldError>) {
+        let asked = self.caller_ids.iter().flatten().enumerate();
+        for (i, number) in asked.filter(|(_, number)| !callers.contains(number)).take(100) {
+            let shown: String = number.chars().take(32).collect();
+            let detail = format!("{shown} is not among the caller_ids of the carrier account.");
+            wrong.push(FieldError::new(format!("/caller_ids/{i}"), "unknown_caller_id", detail));
+        }
+    }
+
+    fn refuse_unbuilt(&self) -> Result<(), ApiError> {
+        let retry = self.retry.as_ref();
+        let machine = self.machine.as_ref();
+        let carriers = self.carriers.as_ref();
+        let unbuilt = [
+            ("/carriers", "Calling through Telnyx", carriers.is_some_and(|list| list.contains(&Carrier::Telnyx))),
+            ("/agent_id", "A voice agent", self.agent_id.is_some()),
+            ("/max_concurrent_calls", "A limit for one run", self.max_concurrent_calls.is_some()),
+            ("/weight", "A weight other than 1", self.weight.is_some_and(|weight| weight != 1)),
+            ("/record", "Recording", self.record == Some(true)),
+            ("/machine/detect", "Machine detection", machine.is_some_and(|m| m.detect != Detect::Off)),
+            ("/machine/then", "Acting on machines", machine.and_then(|m| m.then).is_some_and(|t| t != Then::HangUp)),
+            ("/machine/message", "A message for machines", machine.is_some_and(|m| m.message.is_some())),
+            ("/window", "A calling window", self.window.is_some()),
+            (
+                "/retry/max_attempts",
+                "More than one attempt",
+                retry.and_then(|r| r.max_attempts).is_some_and(|attempts| attempts > 1),
+            ),
+            ("/retry/rules", "A retry rule", retry.and_then(|r| r.rules.as_ref()).is_some_and(|rules| !rules.is_empty())),
+            ("/breaker", "A breaker", self.breaker.is_some()),
+            ("/budget", "A budget", self.budget.is_some()),
+            ("/start_at", "A start time", self.start_at.is_some()),
+            ("/end_at", "An end time", self.end_at.is_some()),
+        ];
+        let errors: Vec<_> = unbuilt
+            .into_iter()
+            .filter(|(.., asked)| *asked)
+            .map(|(at, what, _)| FieldError::new(at, "not_available", format!("{what} is not available yet; leave it out.")))
+            .collect();
+        match errors.first() {
+            None => Ok(()),
+            Some(first) => Err(ApiError::new(Slug::NotAvailable, first.detail.clone()).with_errors(errors)),
+        }
+    }
+}
+
+fn text_fits(pointer: &str, text: &str, max: usize, wrong: &mut Vec<FieldError>) {
+    if text.chars().count() > max {
+        wrong.push(FieldError::new(pointer, "too_long", format!("At most {max} characters fit here.")));
+    }
+    if text.contains('\0') {
+        wrong.push(FieldError::new(pointer, "nul_character", "Remove the NUL character; it cannot be stored."));
+    }
+}
+
+fn in_range(asked: Option<i64>, (min, max): (i64, i64), pointer: &str, wrong: &mut Vec<FieldError>) -> Option<i32> {
+    let asked = asked?;
+    if !(min..=max).contains(&asked) {
+        wrong.push(FieldError::new(pointer, "out_of_range", format!("Write a whole number from {min} to {max}.")));
+    }
+    i32::try_from(asked).ok()
+}

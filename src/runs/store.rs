@@ -1,0 +1,325 @@
+//! Rows of runs: made, read with their progress in one snapshot, locked, moved.
+
+use std::collections::HashMap;
+
+use sqlx::{PgExecutor, PgTransaction, types::Json};
+
+use super::{
+    Action, LeadCounts, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held,
+};
+use crate::{
+    clock::Time,
+    error::ApiError,
+    ids::{BusinessId, Carrier, RunId},
+};
+
+struct Row {
+    run_id: RunId,
+    business_id: BusinessId,
+    name: String,
+    external_id: Option<String>,
+    carriers: Vec<Carrier>,
+    caller_ids: Vec<String>,
+    agent_id: Option<uuid::Uuid>,
+    message: Option<Json<Message>>,
+    default_region: String,
+    max_concurrent_calls: Option<i32>,
+    weight: i32,
+    ring_timeout_secs: i32,
+    call_time_limit_secs: i32,
+    record: bool,
+    start_at: Option<Time>,
+    end_at: Option<Time>,
+    state: RunState,
+    pause_reason: Option<String>,
+    paused_by: Option<String>,
+    paused_at: Option<Time>,
+    rows: i64,
+    accepted: i64,
+    duplicates: i64,
+    suppressed: i64,
+    rejected: i64,
+    created_at: Time,
+    started_at: Option<Time>,
+    ended_at: Option<Time>,
+    archived_at: Option<Time>,
+    at: Time,
+    tally: Json<HashMap<String, i64>>,
+    attempts_open: i64,
+    calls_live: i64,
+    held: i64,
+    slot_limit: i32,
+}
+
+impl From<Row> for Run {
+    fn from(row: Row) -> Self {
+        let slots = Held { held: row.held, limit: row.slot_limit };
+        let pause = row.pause_reason.zip(row.paused_at).map(|(reason, at)| Pause { reason, by: row.paused_by, at });
+        Self {
+            id: row.run_id,
+            business_id: row.business_id,
+            rules: RunRules {
+                name: row.name,
+                external_id: row.external_id,
+                carriers: row.carriers,
+                caller_ids: row.caller_ids,
+                agent_id: row.agent_id,
+                message: row.message.map(|message| message.0),
+                default_region: row.default_region,
+                max_concurrent_calls: row.max_concurrent_calls,
+                weight: row.weight,
+                ring_timeout_secs: row.ring_timeout_secs,
+                call_time_limit_secs: row.call_time_limit_secs,
+                record: row.record,
+                // Columns of rules that are not built are empty in every row.
+                machine: RunRules::machine_off(),
+                window: None,
+                retry: RunRules::one_attempt(),
+                breaker: None,
+                budget: None,
+                start_at: row.start_at,
+                end_at: row.end_at,
+            },
+            state: row.state,
+            pause,
+            leads: LeadCounts {
+                rows: row.rows,
+                accepted: row.accepted,
+                duplicates: row.duplicates,
+                suppressed: row.suppressed,
+                rejected: row.rejected,
+            },
+            progress: Progress::of(&row.tally, row.at, row.attempts_open, row.calls_live, slots),
+            created_at: row.created_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            archived_at: row.archived_at,
+        }
+    }
+}
+
+/// Runs of a business in `span`, newest first, at most `limit`: each with its progress, all of one moment.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, limit: i64) -> sqlx::Result<Vec<Run>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT r.run_id AS "run_id: RunId", r.business_id AS "business_id: BusinessId", r.name, r.external_id,
+                  r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id, r.message AS "message: Json<Message>",
+                  r.default_region, r.max_concurrent_calls, r.weight, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
+                  r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
+                  r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
+                  r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
+                  r.archived_at AS "archived_at: Time", statement_timestamp() AS "at!: Time",
+                  coalesce(t.sums, '{}') AS "tally!: Json<HashMap<String, i64>>",
+                  o.open AS "attempts_open!", o.live AS "calls_live!", o.held AS "held!", b.max_concurrent_calls AS slot_limit
+           FROM run r JOIN business b USING (business_id)
+           CROSS JOIN LATERAL (SELECT jsonb_object_agg(key, n) AS sums FROM (
+               SELECT key, sum(n)::bigint AS n FROM tally WHERE run_id = r.run_id GROUP BY key) per_key) t
+           CROSS JOIN LATERAL (SELECT count(*) AS held, count(*) FILTER (WHERE a.run_id = r.run_id) AS open,
+                   count(*) FILTER (WHERE a.run_id = r.run_id AND rank >= 2) AS live
+               FROM attempt a WHERE a.business_id = r.business_id AND rank < 9) o
+           WHERE r.business_id = $1 AND r.run_id BETWEEN $2 AND $3 ORDER BY r.run_id DESC LIMIT $4"#,
+        business as BusinessId,
+        span.from,
+        span.to,
+        limit
+    )
+    .fetch_all(pg)
+    .await?;
+    Ok(rows.into_iter().map(Run::from).collect())
+}
+
+/// One run of a business with its progress, all of one moment.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn one(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -> sqlx::Result<Option<Run>> {
+    Ok(list(pg, business, Span::one(run), 1).await?.pop())
+}
+
+/// True where the business has this run.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn exists(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM run WHERE business_id = $1 AND run_id = $2) AS "found!""#,
+        business as BusinessId,
+        run as RunId
+    );
+    found.fetch_one(pg).await
+}
+
+/// Stores a new run as a draft and returns its id.
+///
+/// # Errors
+/// Where Postgres cannot store it.
+pub async fn insert(tx: &mut PgTransaction<'_>, business: BusinessId, rules: &RunRules) -> sqlx::Result<RunId> {
+    let run = RunId::new();
+    let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
+    sqlx::query!(
+        "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
+                          ring_timeout_secs, call_time_limit_secs)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        run as RunId,
+        business as BusinessId,
+        rules.name,
+        rules.external_id,
+        &carriers,
+        &rules.caller_ids,
+        rules.message.as_ref().map(Json) as Option<Json<&Message>>,
+        rules.default_region,
+        rules.weight,
+        rules.ring_timeout_secs,
+        rules.call_time_limit_secs,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(run)
+}
+
+/// A run whose business and row this transaction holds locked: only such a run can be moved.
+#[derive(Debug)]
+pub struct Locked {
+    /// The run.
+    pub run: RunId,
+    /// Its business.
+    pub business: BusinessId,
+    /// Its state, which nobody else changes before this transaction ends.
+    pub state: RunState,
+    /// Its message.
+    pub message: Option<Message>,
+    /// Variables that every accepted lead has; `None` before the first lead.
+    pub lead_variables: Option<Vec<String>>,
+}
+
+/// Locks the business, then the run, as every claim, cancel and change of a limit does first.
+///
+/// # Errors
+/// 404 where the business has no such run.
+pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) -> Result<Locked, ApiError> {
+    sqlx::query!("SELECT 1 AS one FROM business WHERE business_id = $1 FOR NO KEY UPDATE", business as BusinessId)
+        .fetch_optional(&mut **tx)
+        .await?;
+    let row = sqlx::query!(
+        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", lead_variables
+           FROM run WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE"#,
+        business as BusinessId,
+        run as RunId
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    let row = row.ok_or_else(|| ApiError::not_found("run"))?;
+    let message = row.message.map(|message| message.0);
+    Ok(Locked { run, business, state: row.state, message, lead_variables: row.lead_variables })
+}
+
+impl Locked {
+    /// Says no where the run's state does not allow `action`.
+    ///
+    /// # Errors
+    /// 409 `run-state`.
+    pub fn check(&self, action: Action) -> Result<(), ApiError> {
+        if self.state.allows(action) { Ok(()) } else { Err(Run::refuse(self.state, action)) }
+    }
+
+    /// Moves the run as `action` says. `by` is who asked.
+    ///
+    /// # Errors
+    /// 409 `run-state` where its state does not allow that.
+    pub async fn act(&mut self, tx: &mut PgTransaction<'_>, action: Action, by: &str) -> Result<(), ApiError> {
+        let Some(to) = self.state.after(action) else { return Err(Run::refuse(self.state, action)) };
+        Ok(self.move_to(tx, to, by).await?)
+    }
+
+    /// Ends a run that is being cancelled and has no call in flight.
+    ///
+    /// # Errors
+    /// Where Postgres cannot answer.
+    pub async fn end_cancel(&mut self, tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
+        self.move_to(tx, RunState::Cancelled, "").await
+    }
+
+    /// The one guarded update. It counts as a change, so that whoever watches the sequence sees it.
+    async fn move_to(&mut self, tx: &mut PgTransaction<'_>, to: RunState, by: &str) -> sqlx::Result<()> {
+        let moved = sqlx::query!(
+            "WITH moved AS (
+                 UPDATE run SET state = $3,
+                     started_at = CASE WHEN $3 = 'running' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
+                     ended_at = CASE WHEN $3 = 'cancelled' THEN clock_timestamp() END,
+                     pause_reason = CASE WHEN $3 = 'paused' THEN 'person' END,
+                     paused_by = CASE WHEN $3 = 'paused' THEN $4 END,
+                     paused_at = CASE WHEN $3 = 'paused' THEN clock_timestamp() END
+                 WHERE run_id = $1 AND state = $2 RETURNING run_id
+             )
+             INSERT INTO tally AS t (run_id, key, shard, n) SELECT run_id, 'changes', tally_shard(), 1 FROM moved
+             ON CONFLICT (run_id, key, shard) DO UPDATE SET n = t.n + 1",
+            self.run as RunId,
+            self.state.as_str(),
+            to.as_str(),
+            by,
+        )
+        .execute(&mut **tx)
+        .await?;
+        // The lock makes anything else impossible; were it lost, the transaction ends here with nothing changed.
+        if moved.rows_affected() != 1 {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        self.state = to;
+        Ok(())
+    }
+
+    /// Adds what an upload brought. `variables` are those that every lead of the upload has, `None` if none was accepted.
+    ///
+    /// # Errors
+    /// Where Postgres cannot answer.
+    pub async fn add_leads(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        counts: &LeadCounts,
+        variables: Option<&[String]>,
+    ) -> sqlx::Result<()> {
+        sqlx::query!(
+            "UPDATE run SET rows = rows + $2, accepted = accepted + $3, duplicates = duplicates + $4,
+                 suppressed = suppressed + $5, rejected = rejected + $6,
+                 lead_variables = CASE WHEN $7::text[] IS NULL OR lead_variables IS NULL
+                     THEN coalesce($7, lead_variables)
+                     ELSE ARRAY (SELECT unnest(lead_variables) INTERSECT SELECT unnest($7) ORDER BY 1) END
+             WHERE run_id = $1",
+            self.run as RunId,
+            counts.rows,
+            counts.accepted,
+            counts.duplicates,
+            counts.suppressed,
+            counts.rejected,
+            variables
+        )
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+
+    /// Removes the run, its imports and its rejected rows. Its jobs and tally are removed by the caller.
+    ///
+    /// # Errors
+    /// Where Postgres cannot answer.
+    pub async fn delete(self, tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
+        sqlx::query!("DELETE FROM run WHERE run_id = $1", self.run as RunId).execute(&mut **tx).await?;
+        Ok(())
+    }
+}
+
+/// Has an import of this run the run to itself? A start or another import has to wait for it; pause and cancel do not.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn import_lock(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT pg_try_advisory_xact_lock(hashtextextended('rollcall.import:' || $1::text, 0)) AS "had!""#,
+        run.to_string()
+    )
+    .fetch_one(&mut **tx)
+    .await
+}

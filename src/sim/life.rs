@@ -1,0 +1,121 @@
+//! The life of a call: its turn, dialing, ringing, an answer, the end. Timers only, no polling.
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Shared,
+    call::{CallId, Status},
+    outcome::Outcome,
+    twilio,
+};
+
+/// How a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The time is over.
+    Elapsed,
+    /// Somebody moved the call meanwhile: it is in another state now.
+    Moved,
+}
+
+/// The lengths of one call's steps, drawn when it is accepted.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    outcome: Outcome,
+    turn: Instant,
+    dial: Duration,
+    ring: Duration,
+    ring_limit: Duration,
+    time_limit: Duration,
+}
+
+/// Lives one call from the queue to its end.
+pub(crate) async fn live(shared: Arc<Shared>, id: CallId) {
+    let plan = plan(&shared, id);
+    if wait(&shared, id, Status::Queued, Some(plan.turn)).await == Turn::Moved {
+        return;
+    }
+    if plan.outcome == Outcome::StaysQueued {
+        wait(&shared, id, Status::Queued, None).await;
+        return;
+    }
+    if !shared.advance(id, Status::Initiated, None)
+        || passed(&shared, id, Status::Initiated, plan.dial).await == Turn::Moved
+    {
+        return;
+    }
+    if ring(&shared, id, plan).await == Status::InProgress {
+        converse(&shared, id, plan.time_limit).await;
+    }
+}
+
+/// From dialing until answered or given up; the state that it came to.
+async fn ring(shared: &Arc<Shared>, id: CallId, plan: Plan) -> Status {
+    match plan.outcome {
+        Outcome::Busy => shared.advance(id, Status::Busy, None),
+        Outcome::Failed => shared.advance(id, Status::Failed, None),
+        _ => shared.advance(id, Status::Ringing, None),
+    };
+    let patience = match plan.outcome {
+        Outcome::Held => plan.ring_limit,
+        _ => plan.ring.min(plan.ring_limit),
+    };
+    if passed(shared, id, Status::Ringing, patience).await == Turn::Elapsed {
+        let nobody = matches!(plan.outcome, Outcome::NoAnswer | Outcome::Held) || plan.ring >= plan.ring_limit;
+        shared.advance(id, if nobody { Status::NoAnswer } else { Status::InProgress }, None);
+    }
+    shared.status(id)
+}
+
+/// Talks until the script, the other side or the time limit ends the call.
+async fn converse(shared: &Arc<Shared>, id: CallId, limit: Duration) {
+    // An end from outside is seen by every wait inside; only the limit has to cut in.
+    if tokio::time::timeout(limit, twilio::converse(shared, id)).await.is_err() {
+        shared.note(id, "time limit");
+    }
+    shared.advance(id, Status::Completed, None);
+}
+
+fn plan(shared: &Shared, id: CallId) -> Plan {
+    let mut world = shared.world();
+    let world = &mut *world;
+    let (dial, ring) = (shared.config.dial_ms.draw(&mut world.random), shared.config.ring_ms.draw(&mut world.random));
+    let call = &world.calls[id.0];
+    Plan {
+        outcome: call.outcome,
+        turn: call.turn.into(),
+        dial: call.tempo.of(dial),
+        ring: call.tempo.of(ring),
+        ring_limit: call.dial.ring_limit,
+        time_limit: call.dial.time_limit,
+    }
+}
+
+/// Waits for a time, unless the call is not, or does not stay, in a state.
+pub(crate) async fn passed(shared: &Shared, id: CallId, state: Status, time: Duration) -> Turn {
+    wait(shared, id, state, Some(Instant::now() + time)).await
+}
+
+/// Waits until a moment, or for ever, unless the call is not, or does not stay, in a state.
+pub(crate) async fn wait(shared: &Shared, id: CallId, state: Status, until: Option<Instant>) -> Turn {
+    let nudge = Arc::clone(&shared.world().call(id).nudge);
+    let elapsed = async {
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(elapsed);
+    // A nudge may be an old one, of a move that this call's life made itself: the state decides.
+    while shared.status(id) == state {
+        if until.is_some_and(|until| until <= Instant::now()) {
+            return Turn::Elapsed;
+        }
+        tokio::select! {
+            () = nudge.notified() => {}
+            () = &mut elapsed => {}
+        }
+    }
+    Turn::Moved
+}

@@ -1,0 +1,308 @@
+//! The sandbox carrier: a pretend carrier with a memory, faults on demand, and figures.
+//!
+//! It judges the product, and so it knows the carriers' public formats and nothing of ours. It runs
+//! as `rollcall-carrier` or inside a test ([`Sim::start`]), as often in one process as is wanted.
+//!
+//! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
+//! that was accepted is counted, whatever the client saw of it.
+//! Not here: media streams, inbound calls, and any carrier but Twilio (a second one would stand
+//! beside `twilio` and share the rest).
+mod call;
+mod callbacks;
+mod clock;
+mod config;
+mod control;
+mod faults;
+mod figures;
+mod life;
+mod outcome;
+mod twilio;
+mod wire;
+mod world;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use call::{CallReport, CallbackReport, Status};
+pub use config::{Account, Config, FaultShares, Millis};
+pub use faults::{ApiFault, CallbackFault, CreateFault, Faults, Rule};
+pub use figures::{Figures, Quantiles, Scope};
+pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
+pub use twilio::{Forged, sign, signed_url};
+pub use world::LogEntry;
+
+use call::{CallId, Tempo};
+use twilio::{Dial, Post, Refusal};
+use world::World;
+
+/// How long answers under way may take when the sandbox stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// A running sandbox. Dropping it stops it.
+#[derive(Debug)]
+pub struct Sim {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    server: Option<JoinHandle<()>>,
+}
+
+/// What [`Sim::wait`] waits for. Counts run from the start or the last reset of the figures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Until {
+    /// So many creates were received.
+    Requests(u64),
+    /// So many creates were accepted.
+    Created(u64),
+    /// So many calls have ended.
+    Ended(u64),
+    /// No call is open, no create is being decided, and no callback is under way.
+    Idle,
+    /// A call, by its SID, came to this state or a later one.
+    Reached(String, Status),
+}
+
+/// What was waited for did not happen in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it did not happen in time")]
+pub struct Late;
+
+/// Why a call cannot be driven by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undrivable {
+    /// No call has this SID.
+    #[error("no call has this SID")]
+    Unknown,
+    /// The call is past this already, or did not ring in time.
+    #[error("the call is not in a state for this")]
+    State,
+    /// The call has no status callback.
+    #[error("the call has no status callback")]
+    Silent,
+}
+
+/// What all parts of one sandbox share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    config: Config,
+    world: Mutex<World>,
+    /// Counts changes; waiters look again at each.
+    changed: watch::Sender<u64>,
+    post: Post,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Sim {
+    /// Starts a sandbox on a listener that is bound already. Needs a Tokio runtime around it.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn start(config: Config, listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World::new(&config)),
+            config,
+            changed: watch::Sender::new(0),
+            post: Post::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let router = twilio::router().merge(control::router()).with_state(Arc::clone(&shared));
+        let service = router.into_make_service_with_connect_info::<wire::Cut>();
+        let stopped = shared.stop.clone().cancelled_owned();
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(wire::Doors(listener), service).with_graceful_shutdown(stopped).await {
+                tracing::error!(%error, "the sandbox stopped serving");
+            }
+        });
+        Ok(Self { shared, addr, server: Some(server) })
+    }
+
+    /// Starts a sandbox on a free loopback port.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn start_local(config: Config) -> io::Result<Self> {
+        Self::start(config, TcpListener::bind(("127.0.0.1", 0))?)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What to use in place of `https://api.twilio.com`; no slash at the end.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        self.shared.world().tally.figures()
+    }
+
+    /// Counts from zero again; calls, their log and live counts stay.
+    pub fn reset_figures(&self) {
+        self.shared.world().tally.reset();
+    }
+
+    /// Every call, oldest first.
+    #[must_use]
+    pub fn calls(&self) -> Vec<CallReport> {
+        self.shared.reports(|_| true)
+    }
+
+    /// Calls to one number, oldest first.
+    #[must_use]
+    pub fn calls_to(&self, to: &str) -> Vec<CallReport> {
+        self.shared.reports(|call| call.dial.to == to)
+    }
+
+    /// Every create that was received, accepted or not, oldest first.
+    #[must_use]
+    pub fn log(&self) -> Vec<LogEntry> {
+        self.shared.world().log.clone()
+    }
+
+    /// The rules in force.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.shared.world().faults.clone()
+    }
+
+    /// Replaces all rules; `Faults::default()` ends every fault.
+    ///
+    /// # Errors
+    /// Says which rule makes no sense; then nothing changes.
+    pub fn set_faults(&self, faults: Faults) -> Result<(), String> {
+        faults.check()?;
+        self.shared.world().faults = faults;
+        Ok(())
+    }
+
+    /// Waits for something to have happened, without polling.
+    ///
+    /// # Errors
+    /// [`Late`] when it did not within `limit`.
+    pub async fn wait(&self, until: Until, limit: Duration) -> Result<(), Late> {
+        self.shared.until(|world| until.is_met(world), limit).await
+    }
+
+    /// Answers a call that rings, for example one to a `held` number; waits up to 5 s for it to ring.
+    ///
+    /// # Errors
+    /// When there is no such call, or it does not ring.
+    pub async fn answer(&self, sid: &str) -> Result<(), Undrivable> {
+        self.shared.answer(sid).await
+    }
+
+    /// Ends a call from the far side, in any state but a final one.
+    ///
+    /// # Errors
+    /// When there is no such call, it has ended, or `status` is not final.
+    pub fn end(&self, sid: &str, status: Status) -> Result<(), Undrivable> {
+        self.shared.end(sid, status)
+    }
+
+    /// Sends a signed status callback that need not be true, and waits for the answer.
+    ///
+    /// # Errors
+    /// When there is no such call, or it has no status callback.
+    pub async fn callback(&self, sid: &str, forged: Forged) -> Result<CallbackReport, Undrivable> {
+        let id = self.shared.world().find(sid).ok_or(Undrivable::Unknown)?;
+        self.shared.forge(id, forged).await.ok_or(Undrivable::Silent)
+    }
+
+    /// Stops: no new connections, answers under way get 2 s, open calls vanish without a callback.
+    pub async fn shutdown(mut self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        if let Some(mut server) = self.server.take()
+            && tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err()
+        {
+            server.abort();
+        }
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl Until {
+    fn is_met(&self, world: &World) -> bool {
+        match self {
+            Self::Requests(count) => world.tally.requests() >= *count,
+            Self::Created(count) => world.tally.created() >= *count,
+            Self::Ended(count) => world.tally.ended() >= *count,
+            Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
+            Self::Reached(sid, status) => {
+                world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        // Every change is complete before anything can panic; a poisoned lock is as good as new.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Runs a task until it is done or the sandbox stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled_owned(task).await;
+        });
+    }
+
+    /// Accepts a call and lets it live.
+    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo) -> Result<CallId, Refusal> {
+        let id = self.world().admit(account, dial, tempo, &self.config)?;
+        self.spawn(life::live(Arc::clone(self), id));
+        self.touch();
+        Ok(id)
+    }
+
+    async fn until(&self, done: impl Fn(&World) -> bool, limit: Duration) -> Result<(), Late> {
+        let mut changes = self.changed.subscribe();
+        let watch = async {
+            while !done(&self.world()) {
+                // The sender lives as long as `self`, so that this cannot fail.
+                changes.changed().await.ok();
+            }
+        };
+        tokio::time::timeout(limit, watch).await.map_err(|_| Late)
+    }
+
+    async fn answer(self: &Arc<Self>, sid: &str) -> Result<(), Undrivable> {
+        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
+        let rings = |world: &World| world.call(id).status().rank() >= Status::Ringing.rank();
+        self.until(rings, Duration::from_secs(5)).await.map_err(|_| Undrivable::State)?;
+        if self.advance(id, Status::InProgress, None) { Ok(()) } else { Err(Undrivable::State) }
+    }
+
+    fn end(self: &Arc<Self>, sid: &str, status: Status) -> Result<(), Undrivable> {
+        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
+        if status.is_final() && self.advance(id, status, None) { Ok(()) } else { Err(Undrivable::State) }
+    }
+}

@@ -1,0 +1,118 @@
+//! Reading TwiML: the verbs that the sandbox can act out.
+use quick_xml::{
+    Reader, XmlVersion,
+    escape::resolve_predefined_entity,
+    events::{BytesStart, Event},
+};
+
+/// One verb of a `<Response>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Text that is spoken.
+    Say(String),
+    /// URL of a sound that is played.
+    Play(String),
+    /// Seconds of silence.
+    Pause(u64),
+    /// The end of the call.
+    Hangup,
+    /// A verb that the sandbox does not know how to act out.
+    Other(String),
+}
+
+/// Why a document cannot be used, with Twilio's code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unusable {
+    pub(crate) code: u32,
+    pub(crate) why: String,
+}
+
+/// Reads a document. Not XML is 12100; a root that is not `<Response>` is 12102.
+pub(crate) fn read(document: &str) -> Result<Vec<Verb>, Unusable> {
+    let mut reader = Reader::from_str(document);
+    let mut verbs = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    let mut text = String::new();
+    let mut had_root = false;
+    loop {
+        match reader.read_event().map_err(broken)? {
+            Event::Start(tag) => {
+                let name = name(&tag)?;
+                enter(&path, &name, &mut had_root)?;
+                if path.len() == 1 {
+                    verbs.push(verb(&name, &tag)?);
+                    text.clear();
+                }
+                path.push(name);
+            }
+            Event::Empty(tag) => {
+                let name = name(&tag)?;
+                enter(&path, &name, &mut had_root)?;
+                if path.len() == 1 {
+                    verbs.push(verb(&name, &tag)?);
+                }
+            }
+            Event::Text(part) if path.len() > 1 => text.push_str(&part.xml10_content()),
+            Event::CData(part) if path.len() > 1 => text.push_str(&part.xml10_content()),
+            Event::GeneralRef(part) if path.len() > 1 => match part.resolve_char_ref().map_err(broken)? {
+                Some(character) => text.push(character),
+                None => {
+                    let entity = part.xml10_content();
+                    text.push_str(resolve_predefined_entity(&entity).ok_or_else(|| broken("unknown entity"))?);
+                }
+            },
+            Event::End(_) => {
+                if path.len() == 2
+                    && let Some(Verb::Say(words) | Verb::Play(words)) = verbs.last_mut()
+                {
+                    text.trim().clone_into(words);
+                }
+                path.pop();
+            }
+            Event::Eof if had_root && path.is_empty() => return Ok(verbs),
+            Event::Eof => return Err(broken("the document ends too early")),
+            _ => {}
+        }
+    }
+}
+
+fn enter(path: &[String], name: &str, had_root: &mut bool) -> Result<(), Unusable> {
+    if !path.is_empty() {
+        return Ok(());
+    }
+    if name != "Response" || *had_root {
+        return Err(Unusable { code: 12102, why: format!("<{name}> is not one <Response>") });
+    }
+    *had_root = true;
+    Ok(())
+}
+
+fn name(tag: &BytesStart<'_>) -> Result<String, Unusable> {
+    let name: &str = tag.name().into_inner();
+    Ok(name.to_owned())
+}
+
+fn verb(name: &str, tag: &BytesStart<'_>) -> Result<Verb, Unusable> {
+    Ok(match name {
+        "Say" => Verb::Say(String::new()),
+        "Play" => Verb::Play(String::new()),
+        "Hangup" | "Reject" => Verb::Hangup,
+        "Pause" => {
+            let mut length = 1;
+            for attribute in tag.attributes() {
+                let attribute = attribute.map_err(broken)?;
+                let key: &str = attribute.key.into_inner();
+                if key == "length" {
+                    let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(broken)?;
+                    length = value.parse().map_err(|_| broken("Pause length"))?;
+                }
+            }
+            Verb::Pause(length)
+        }
+        other => Verb::Other(other.to_owned()),
+    })
+}
+
+fn broken(why: impl ToString) -> Unusable {
+    Unusable { code: 12100, why: why.to_string() }
+}

@@ -1,0 +1,15 @@
+-- Adds the holder of an open attempt that the gate does not know, unless it was released a moment ago.
+-- KEYS  1 slots:{business}:held  2 lines:held  3 gate:holders  4 calls:active_count  5 gate:freed
+-- ARGV  1 business  2 attempt id  3 slot  4 line  5 tombstone ms
+-- Returns 1 if it was added.
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local freed = redis.call('ZSCORE', KEYS[5], ARGV[2])
+if freed and now_ms - tonumber(freed) < tonumber(ARGV[5]) then
+    return 0
+end
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2])
+redis.call('HSET', KEYS[3], ARGV[2], now_ms .. ':' .. ARGV[1] .. ':' .. ARGV[3] .. ':' .. ARGV[4])
+redis.call('SET', KEYS[4], redis.call('ZCARD', KEYS[2]))
+return 1

@@ -1,0 +1,311 @@
+//! The gate: which attempts may be on the line, per business (slots) and over all (lines), and at what pace.
+//!
+//! Invariant: the holder is the attempt; taking and releasing are by its id, may repeat, and no holder expires by time.
+//! A wrong gate costs time, never a limit: the proof is the indexes and the count of `claim_jobs` in Postgres.
+//! Not here: who is claimed for a held slot (`jobs::claim`), and when the gate is compared with the ledger (`dialing::sweep`).
+
+use std::{collections::HashMap, time::Duration};
+
+use redis::{Script, ScriptInvocation, aio::ConnectionManager};
+
+use crate::{
+    ids::{AttemptId, BusinessId},
+    stores::{Keys, Stores},
+};
+
+/// For so long after a release a missing holder is not added again: the ledger may still be read as it was before.
+const TOMBSTONE: Duration = Duration::from_secs(10);
+
+/// The gate of one installation. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    redis: ConnectionManager,
+    keys: Keys,
+    take: Script,
+    release: Script,
+    hold: Script,
+}
+
+/// What is asked of the gate for one business.
+#[derive(Debug, Clone)]
+pub struct Ask<'a> {
+    /// Whose slots.
+    pub business: BusinessId,
+    /// How many slots it has.
+    pub slot_limit: i32,
+    /// How many lines the installation has.
+    pub line_limit: i32,
+    /// Whose pace, by the carrier's own name of the account.
+    pub account: &'a str,
+    /// Calls per second of that account.
+    pub calls_per_second: f64,
+    /// How many at most.
+    pub most: usize,
+}
+
+/// One attempt at the gate, before it has a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The holder.
+    pub attempt: AttemptId,
+    /// The lowest slot of the business that was free.
+    pub slot: i32,
+    /// The lowest line that was free.
+    pub line: i32,
+}
+
+/// Why fewer were taken than asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// All slots of the business are held.
+    Slots,
+    /// All lines are held.
+    Lines,
+    /// The account's next token comes after this time.
+    Pace(Duration),
+}
+
+/// What the gate gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The gate is empty and waits for a rebuild from Postgres: nothing may be dialed.
+    NotReady,
+    /// These are held now.
+    Some {
+        /// At most as many as asked for.
+        held: Vec<Held>,
+        /// Why not more.
+        short: Option<Short>,
+    },
+}
+
+/// How the end of a call was learned; the reconciler asks more often while it mostly has to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learned {
+    /// By a callback.
+    Told,
+    /// By asking the carrier.
+    Asked,
+    /// There was no call to end.
+    NoCall,
+}
+
+/// A holder as the gate remembers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Who holds.
+    pub attempt: AttemptId,
+    /// Whose slot.
+    pub business: BusinessId,
+    /// Which slot.
+    pub slot: i32,
+    /// Which line.
+    pub line: i32,
+    /// For how long, by Redis' clock.
+    pub age: Duration,
+}
+
+impl Gate {
+    /// The gate in these stores.
+    #[must_use]
+    pub fn new(stores: &Stores) -> Self {
+        Self {
+            redis: stores.redis.clone(),
+            keys: stores.keys.clone(),
+            take: Script::new(include_str!("take.lua")),
+            release: Script::new(include_str!("release.lua")),
+            hold: Script::new(include_str!("hold.lua")),
+        }
+    }
+
+    /// Takes slots, lines and pace tokens for new attempts, as many as there are, at most `ask.most`.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked. Then some may be held without anyone knowing; the sweep evicts them.
+    pub async fn take(&self, ask: &Ask<'_>) -> redis::RedisResult<Taken> {
+        let attempts: Vec<AttemptId> = (0..ask.most).map(|_| AttemptId::new()).collect();
+        let mut script = self.take.prepare_invoke();
+        script
+            .key(self.keys.key("gate:ready"))
+            .key(self.slots_key(ask.business))
+            .key(self.keys.key("lines:held"))
+            .key(self.keys.key("gate:holders"))
+            .key(self.keys.key("calls:active_count"))
+            .key(self.pace_key(ask.account))
+            .arg(ask.business.to_string())
+            .arg(ask.slot_limit)
+            .arg(ask.line_limit)
+            .arg(ask.calls_per_second)
+            .arg(saved_up(ask.calls_per_second));
+        for attempt in &attempts {
+            script.arg(attempt.to_string());
+        }
+        let answer: Vec<i64> = script.invoke_async(&mut self.redis.clone()).await?;
+        let [short, wait_ms, pairs @ ..] = answer.as_slice() else { return Ok(Taken::NotReady) };
+        let number = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
+        let held = attempts
+            .iter()
+            .zip(pairs.chunks_exact(2))
+            .map(|(&attempt, pair)| Held { attempt, slot: number(pair[0]), line: number(pair[1]) })
+            .collect();
+        let short = match short {
+            1 => Some(Short::Slots),
+            2 => Some(Short::Lines),
+            3 => Some(Short::Pace(Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(1).max(1)))),
+            _ => None,
+        };
+        Ok(Taken::Some { held, short })
+    }
+
+    /// Releases holders of a business whose attempts are closed.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked; the sweep releases them later.
+    pub async fn release(
+        &self,
+        business: BusinessId,
+        account: &str,
+        attempts: &[AttemptId],
+        learned: Learned,
+    ) -> redis::RedisResult<u64> {
+        self.let_go(business, account, attempts, 0, learned).await
+    }
+
+    /// Gives back what was taken and not used, with its pace tokens.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked; the sweep evicts the holders later.
+    pub async fn give_back(&self, business: BusinessId, account: &str, attempts: &[AttemptId]) -> redis::RedisResult<u64> {
+        self.let_go(business, account, attempts, attempts.len(), Learned::NoCall).await
+    }
+
+    async fn let_go(
+        &self,
+        business: BusinessId,
+        account: &str,
+        attempts: &[AttemptId],
+        tokens: usize,
+        learned: Learned,
+    ) -> redis::RedisResult<u64> {
+        if attempts.is_empty() {
+            return Ok(0);
+        }
+        let mut script = self.release.prepare_invoke();
+        self.holder_keys(&mut script, business)
+            .key(self.pace_key(account))
+            .key(self.ends_key(account))
+            .arg(tokens)
+            .arg(millis(TOMBSTONE))
+            .arg(match learned {
+                Learned::Told => "told",
+                Learned::Asked => "asked",
+                Learned::NoCall => "none",
+            });
+        for attempt in attempts {
+            script.arg(attempt.to_string());
+        }
+        script.invoke_async(&mut self.redis.clone()).await
+    }
+
+    /// Adds the holder of an open attempt; true if the gate did not know it and it was not released within 10 s.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn hold(&self, business: BusinessId, held: Held) -> redis::RedisResult<bool> {
+        let mut script = self.hold.prepare_invoke();
+        self.holder_keys(&mut script, business)
+            .arg(business.to_string())
+            .arg(held.attempt.to_string())
+            .arg(held.slot)
+            .arg(held.line)
+            .arg(millis(TOMBSTONE));
+        script.invoke_async(&mut self.redis.clone()).await
+    }
+
+    /// Every holder, with its age by Redis' clock. Entries that cannot be read are left out (and evicted by a flush only).
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn holders(&self) -> redis::RedisResult<Vec<Holder>> {
+        let (holders, (secs, micros)): (HashMap<String, String>, (u64, u64)) = redis::pipe()
+            .hgetall(self.keys.key("gate:holders"))
+            .cmd("TIME")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        let now_ms = secs * 1000 + micros / 1000;
+        Ok(holders.iter().filter_map(|(attempt, value)| read_holder(attempt, value, now_ms)).collect())
+    }
+
+    /// True where the gate may be asked for slots.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn is_ready(&self) -> redis::RedisResult<bool> {
+        redis::cmd("EXISTS").arg(self.keys.key("gate:ready")).query_async(&mut self.redis.clone()).await
+    }
+
+    /// Opens the gate: every open attempt of Postgres was held before this is called.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn open(&self) -> redis::RedisResult<()> {
+        redis::cmd("SET").arg(self.keys.key("gate:ready")).arg(1).query_async(&mut self.redis.clone()).await
+    }
+
+    /// Of the ends that this account's calls came to within the last minute: (told by callbacks, learned by asking).
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn ends_learned(&self, account: &str) -> redis::RedisResult<(u64, u64)> {
+        let (told, asked): (Option<u64>, Option<u64>) = redis::cmd("HMGET")
+            .arg(self.ends_key(account))
+            .arg("told")
+            .arg("asked")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        Ok((told.unwrap_or(0), asked.unwrap_or(0)))
+    }
+
+    fn holder_keys<'a, 'b>(&self, script: &'a mut ScriptInvocation<'b>, business: BusinessId) -> &'a mut ScriptInvocation<'b> {
+        script
+            .key(self.slots_key(business))
+            .key(self.keys.key("lines:held"))
+            .key(self.keys.key("gate:holders"))
+            .key(self.keys.key("calls:active_count"))
+            .key(self.keys.key("gate:freed"))
+    }
+
+    fn slots_key(&self, business: BusinessId) -> String {
+        self.keys.key(format_args!("slots:{{{business}}}:held"))
+    }
+
+    fn pace_key(&self, account: &str) -> String {
+        self.keys.key(format_args!("pace:{account}"))
+    }
+
+    fn ends_key(&self, account: &str) -> String {
+        self.keys.key(format_args!("ends:{account}"))
+    }
+}
+
+/// Tokens that an idle account saves up: a tenth of a second's worth, at least one. Twilio queues what comes above the pace,
+/// so a burst must stay far below a second's worth.
+fn saved_up(calls_per_second: f64) -> f64 {
+    (calls_per_second / 10.0).floor().max(1.0)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn read_holder(attempt: &str, value: &str, now_ms: u64) -> Option<Holder> {
+    let mut parts = value.split(':');
+    let taken_ms: u64 = parts.next()?.parse().ok()?;
+    Some(Holder {
+        attempt: attempt.parse().ok()?,
+        business: parts.next()?.parse().ok()?,
+        slot: parts.next()?.parse().ok()?,
+        line: parts.next()?.parse().ok()?,
+        age: Duration::from_millis(now_ms.saturating_sub(taken_ms)),
+    })
+}

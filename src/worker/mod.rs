@@ -1,0 +1,48 @@
+//! The worker: the only program that dials. Bells wake it, the sweep makes up for lost ones.
+//!
+//! Invariant: nothing is sent after the drain began; what was sent is awaited; a queue worker that ends is replaced, and
+//! the process ends with a failure if it cannot be.
+//! Not here: what a look does (`dialing::next`), and who is dialed (`jobs::claim`).
+
+pub mod beat;
+mod queue;
+mod rounds;
+
+use std::time::Duration;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::WorkClass,
+    context::Context,
+    dialing::next::Owner,
+};
+
+/// Runs a worker until `stopping` is cancelled and its sends have ended.
+///
+/// # Errors
+/// Where the queue worker keeps failing.
+pub async fn run(ctx: Context, name: &str, stopping: CancellationToken) -> anyhow::Result<()> {
+    let owner = Owner::new(name, stopping.clone());
+    let tasks = TaskTracker::new();
+    let classes = ctx.settings.worker_queues.clone();
+    if classes.contains(&WorkClass::Maintenance) {
+        rounds::start(&ctx, &stopping, &tasks);
+    }
+    tasks.spawn(beat::beats(ctx.clone(), owner.clone(), stopping.clone()));
+    let looked = if classes.contains(&WorkClass::Calls) {
+        queue::look_at_bells(ctx.clone(), owner.clone(), stopping.clone()).await
+    } else {
+        stopping.cancelled().await;
+        Ok(())
+    };
+    stopping.cancel();
+    owner.sends.close();
+    owner.sends.wait().await;
+    tasks.close();
+    // A round stops at its next await; a request to a carrier is the longest that it may take.
+    let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
+    beat::forget(&ctx, name).await;
+    tracing::info!(worker.name = name, "drained: nothing of this worker is in flight");
+    looked
+}

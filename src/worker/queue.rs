@@ -1,0 +1,113 @@
+//! The queue worker: it takes bells and looks. It is replaced with a fresh name whenever it ends, because the library's
+//! worker ends at one failed command, one restart of Redis, or one task that it cannot read.
+
+use std::time::Duration;
+
+use apalis::{layers::WorkerBuilderExt, prelude::WorkerBuilder};
+use apalis_core::backend::ext::BackendExt;
+use futures::stream;
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    context::Context,
+    dialing::next::{self, Owner},
+    jobs::queue::{WakeStrategy, named},
+};
+
+/// Longest that one look may take; the sweep rings again for what it leaves.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// Without a wake the queue is polled this often.
+const POLL: Duration = Duration::from_secs(1);
+/// A handler count above four times the batch keeps the library's drain from ever ending.
+const MOST_HANDLERS: usize = 16;
+
+/// Takes bells until `stopping`.
+///
+/// # Errors
+/// Never at present: a queue worker that fails is replaced for as long as the process lives.
+pub(super) async fn look_at_bells(ctx: Context, owner: Owner, stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut pause = Duration::from_millis(100);
+    while !stopping.is_cancelled() {
+        let started = std::time::Instant::now();
+        if let Err(error) = one_life(&ctx, &owner, &stopping).await {
+            metrics::counter!("rollcall_queue_worker_ended_total").increment(1);
+            tracing::warn!(error = format!("{error:#}"), "the queue worker ended; another takes its place");
+        }
+        pause = if started.elapsed() > Duration::from_secs(10) { Duration::from_millis(100) } else { (pause * 2).min(Duration::from_secs(2)) };
+        tokio::select! { () = tokio::time::sleep(pause) => {}, () = stopping.cancelled() => {} }
+    }
+    Ok(())
+}
+
+async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) -> anyhow::Result<()> {
+    let ended = stopping.child_token();
+    let _guard = ended.clone().drop_guard();
+    let (wake, woken) = mpsc::channel::<()>(1);
+    tokio::spawn(wait_for_wakes(ctx.clone(), wake, ended.clone()));
+    let wakes = stream::unfold(woken, |mut woken| async move {
+        let _ = tokio::time::timeout(POLL, woken.recv()).await;
+        Some(((), woken))
+    });
+    let storage = ctx.bells.storage(ctx.stores.own_redis().await?).poll_with_strategy(WakeStrategy::new(wakes));
+    let handlers = usize::from(ctx.settings.worker_concurrency).min(MOST_HANDLERS);
+    let (look_ctx, look_owner) = (ctx.clone(), owner.clone());
+    let worker = WorkerBuilder::new(format!("{}-{}", owner.name, uuid::Uuid::now_v7()))
+        .backend(storage)
+        .concurrency(handlers)
+        .build(move |task: Value| {
+            let (ctx, owner) = (look_ctx.clone(), look_owner.clone());
+            // A tracked task of its own: a panic ends one look, the end of the queue worker ends none, a drain awaits it.
+            async move {
+                let sends = owner.sends.clone();
+                if let Err(error) = sends.spawn(async move { look(&ctx, &owner, &task).await }).await {
+                    tracing::error!(%error, "a look panicked; the sweep rings again");
+                }
+            }
+        });
+    // The library's own drain can hang and drops nothing of ours: sends are tracked apart, and a bell may be lost.
+    tokio::select! {
+        ended = worker.run() => ended.map_err(|error| anyhow::anyhow!("{error}")),
+        () = stopping.cancelled() => Ok(()),
+    }
+}
+
+/// A bell is always done with: a retry by the library would be one more bell, and the sweep makes those.
+async fn look(ctx: &Context, owner: &Owner, task: &Value) {
+    let Some(business) = named(task) else {
+        tracing::warn!("a task that is no bell was dropped");
+        return;
+    };
+    match tokio::time::timeout(LOOK_LIMIT, next::next(ctx, owner, business)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(business.id = %business, error = format!("{error:#}"), "a look failed; the sweep rings again");
+        }
+        Err(_) => tracing::warn!(business.id = %business, "a look took too long; the sweep rings again"),
+    }
+}
+
+/// Blocks on the wake list and passes each wake on; where Redis is away it waits and connects anew.
+async fn wait_for_wakes(ctx: Context, wake: mpsc::Sender<()>, ended: CancellationToken) {
+    let waiting = async {
+        loop {
+            let Ok(mut redis) = ctx.stores.blocking_redis().await else {
+                tokio::time::sleep(POLL).await;
+                continue;
+            };
+            loop {
+                let popped: redis::RedisResult<Option<(String, String)>> =
+                    redis::cmd("BLPOP").arg(ctx.bells.wake_key()).arg(5).query_async(&mut redis).await;
+                match popped {
+                    // A full channel holds a wake already.
+                    Ok(Some(_)) => drop(wake.try_send(())),
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! { () = waiting => {}, () = ended.cancelled() => {} }
+}

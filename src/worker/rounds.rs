@@ -1,0 +1,51 @@
+//! The rounds that run by the clock rather than by a bell: sweep, reconciliation, hang-ups, pruning.
+
+use std::time::Duration;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    context::Context,
+    dialing::{doubt, hang_up, live, sweep},
+};
+
+/// Starts every round as a task of its own, so that a slow carrier delays no sweep.
+pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker) {
+    let second = Duration::from_secs(1);
+    let look = Duration::from_millis(500.min(ctx.settings.times.live_look_fast_ms / 2).max(20));
+    every(ctx, stopping, tasks, second, |ctx| async move { sweep::round(&ctx).await });
+    every(ctx, stopping, tasks, look, |ctx| async move { told("attempts in doubt", doubt::round(&ctx).await) });
+    every(ctx, stopping, tasks, look, |ctx| async move { told("live lists", live::round(&ctx).await) });
+    every(ctx, stopping, tasks, second, |ctx| async move { told("hang-ups", hang_up::round(&ctx).await) });
+    every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
+        if let Err(error) = ctx.bells.prune().await {
+            tracing::warn!(%error, "finished bells could not be forgotten");
+        }
+    });
+}
+
+fn told(what: &str, outcome: sqlx::Result<usize>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "a round over {what} failed; the next one repeats it");
+    }
+}
+
+/// Runs `round` at once and then with `pause` between an end and the next begin. A panic ends one round, not the rounds.
+fn every<F, R>(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker, pause: Duration, round: R)
+where
+    R: Fn(Context) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (ctx, stopping) = (ctx.clone(), stopping.clone());
+    tasks.spawn(async move {
+        while !stopping.is_cancelled() {
+            let one = tokio::spawn(round(ctx.clone()));
+            let abort = one.abort_handle();
+            tokio::select! {
+                ended = one => if let Err(error) = ended { tracing::error!(%error, "a round panicked") },
+                () = stopping.cancelled() => abort.abort(),
+            }
+            tokio::select! { () = tokio::time::sleep(pause) => {}, () = stopping.cancelled() => {} }
+        }
+    });
+}

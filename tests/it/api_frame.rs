@@ -1,0 +1,121 @@
+//! Bad input gets a clear problem; every answer has its headers.
+
+use reqwest::Method;
+use rollcall::stores::MIGRATOR;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::api_harness::{App, OPERATOR, answer};
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_not_there_is_a_problem_too(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    for (method, path, status, slug) in [
+        (Method::GET, "/v1/nothing", 404, "not-found"),
+        (Method::GET, "/", 404, "not-found"),
+        (Method::GET, "/v1/businesses/no-uuid", 404, "not-found"),
+        (Method::DELETE, "/v1/businesses", 405, "method-not-allowed"),
+        (Method::GET, "/v1/businesses?limit=0", 422, "validation"),
+    ] {
+        let seen = app.ask(method, path, OPERATOR, Value::Null).await;
+        assert_eq!((seen.status.as_u16(), seen.slug()), (status, slug), "{path}");
+        assert_eq!(seen.header("content-type"), "application/problem+json");
+        assert_eq!(seen.body["status"], status);
+        if status == 405 {
+            assert_eq!(seen.header("allow"), "POST,GET,HEAD");
+        }
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_body_that_cannot_be_read_is_refused_by_its_reason(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let url = format!("{}/v1/businesses", app.base);
+    let post = |kind: &'static str, body: String| {
+        let request = app.http.post(&url).bearer_auth(OPERATOR);
+        answer(if kind.is_empty() { request.body(body) } else { request.header("content-type", kind).body(body) })
+    };
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(1024 * 1024));
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    for (kind, body, status, slug, code) in [
+        ("", "{}".to_owned(), 415, "unsupported-media-type", ""),
+        ("text/plain", "{}".into(), 415, "unsupported-media-type", ""),
+        ("application/json", large, 413, "too-large", ""),
+        ("application/json", String::new(), 422, "validation", "invalid_json"),
+        ("application/json", "{".into(), 422, "validation", "invalid_json"),
+        ("application/json", "[]".into(), 422, "validation", "required"),
+        ("application/json", deep, 422, "validation", "wrong_type"),
+        ("application/json; charset=utf-8", "{}".into(), 422, "validation", "required"),
+        ("application/json", r#"{"name":"a\u0000b"}"#.into(), 422, "validation", "nul"),
+    ] {
+        let seen = post(kind, body.clone()).await;
+        let start: String = body.chars().take(30).collect();
+        assert_eq!((seen.status.as_u16(), seen.slug(), seen.fault().1), (status, slug, code), "{kind} {start}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_field_that_does_not_fit_is_pointed_at(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    for (extra, pointer, code) in [
+        (json!({"nmae": 1}), "/nmae", "unknown_field"),
+        (json!({"name": 7}), "/name", "wrong_type"),
+        (json!({"name": " "}), "/name", "invalid_length"),
+        (json!({"max_concurrent_calls": 0}), "/max_concurrent_calls", "out_of_range"),
+        (json!({"max_concurrent_calls": 1e12}), "/max_concurrent_calls", "wrong_type"),
+        (json!({"max_concurrent_calls": 99_999_999_999_i64}), "/max_concurrent_calls", "out_of_range"),
+        (json!({"default_region": "XX"}), "/default_region", "invalid_region"),
+        (json!({"time_zone": "Mars/Base"}), "/time_zone", "invalid_time_zone"),
+        (json!({"allowed_countries": ["US", "us"]}), "/allowed_countries/1", "invalid_region"),
+        (json!({"allowed_countries": []}), "/allowed_countries", "empty"),
+        (json!({"carriers": ["pigeon"]}), "/carriers/0", "invalid_value"),
+        (json!({"carriers": []}), "/carriers", "invalid_value"),
+    ] {
+        let mut body = json!({"name": "x"});
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let seen = app.ask(Method::POST, "/v1/businesses", OPERATOR, body).await;
+        assert_eq!((seen.status.as_u16(), seen.slug()), (422, "validation"), "{extra}");
+        assert_eq!(seen.fault(), (pointer, code), "{extra}");
+    }
+    let telnyx = app.ask(Method::POST, "/v1/businesses", OPERATOR, json!({"name": "x", "carriers": ["telnyx"]})).await;
+    assert_eq!((telnyx.slug(), telnyx.fault().0), ("not-available", "/carriers/0"));
+    for (query, pointer) in [("limit=501", "?limit"), ("limit=x", "?limit"), ("cursor=%25", "?cursor"), ("x=1", "?x")] {
+        let seen = app.ask(Method::GET, &format!("/v1/businesses?{query}"), OPERATOR, Value::Null).await;
+        assert_eq!((seen.status.as_u16(), seen.fault().0), (422, pointer), "{query}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn every_answer_has_its_headers_and_the_pages_are_there(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    for (path, status) in
+        [("/v1/me", 401), ("/healthz", 200), ("/readyz", 200), ("/openapi.json", 200), ("/docs/", 200), ("/x", 404)]
+    {
+        let seen = app.ask_with(Method::GET, path, "", Value::Null, &[("x-request-id", "chosen by the client")]).await;
+        assert_eq!(seen.status.as_u16(), status, "{path}");
+        assert!(seen.header("x-request-id").parse::<uuid::Uuid>().is_ok(), "{path}");
+        if !path.ends_with('z') {
+            assert_eq!(seen.header("x-content-type-options"), "nosniff", "{path}");
+            assert!(seen.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+        }
+        assert_eq!(seen.header("cache-control") == "no-store", path.starts_with("/v1") || path == "/readyz", "{path}");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_admin_listener_tells_the_figures_of_the_installation(_: PgPoolOptions, pg: PgConnectOptions) {
+    use redis::AsyncCommands;
+    let app = App::start(pg).await;
+    let mut redis = app.ctx.stores.redis.clone();
+    let worker = app.ctx.stores.keys.key("workers:w1");
+    let _: () = redis.hset_multiple(&worker, &[("name", "w1"), ("in_flight", "3")]).await.unwrap();
+    let figures = serde_json::to_value(rollcall::api::status::figures(&app.ctx).await.unwrap()).unwrap();
+    let status = serde_json::to_value(rollcall::api::status::status(&app.ctx).await.unwrap()).unwrap();
+    let _: () = redis.del(&worker).await.unwrap();
+    assert_eq!(
+        figures,
+        json!({"calls_active": 0, "calls_started": 0, "calls_rejected_max_concurrent": 0, "max_concurrent_calls": 50})
+    );
+    assert_eq!(status["lines"], json!({"open": 0, "limit": 50}));
+    assert_eq!(status["workers"], json!([{"name": "w1", "in_flight": 3}]));
+}

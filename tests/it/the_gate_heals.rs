@@ -1,0 +1,89 @@
+//! I2, I3, I8: a gate that is empty, stale or full of ghosts costs seconds, never a limit and never a slot.
+
+use rollcall::{
+    dialing::gate::{self, Corrected},
+    ids::AttemptId,
+    jobs::claim::claim,
+    sim,
+    slots::{Ask, Held, Short, Taken},
+};
+
+use crate::house::{House, Options, numbers};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_gate_lets_nobody_in_until_it_is_rebuilt() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    house.run(business, &numbers(3)).await;
+    let ask = Ask { business, slot_limit: 3, line_limit: 50, account: "AC", calls_per_second: 100.0, most: 5 };
+    assert_eq!(house.ctx.gate.take(&ask).await.unwrap(), Taken::NotReady);
+    let held = Held { attempt: AttemptId::new(), slot: 2, line: 7 };
+    assert_eq!(claim(&house.ctx.stores.pg, business, "w", &[held], &house.ctx.settings.times).await.unwrap().len(), 1);
+    let done = gate::correct(&house.ctx).await.unwrap();
+    assert_eq!(done, Corrected { evicted: 0, added: 1, rebuilt: true });
+    let Taken::Some { held: got, short } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("it is open") };
+    assert_eq!(got.iter().map(|h| (h.slot, h.line)).collect::<Vec<_>>(), [(1, 1), (3, 2)], "slot 2 is the ledger's");
+    assert_eq!(short, Some(Short::Slots));
+    rollcall::dialing::send::not_sent(&house.ctx, held.attempt, "the test is over").await;
+    house.until("the ghosts are evicted", || async {
+        gate::correct(&house.ctx).await.unwrap();
+        house.ctx.gate.holders().await.unwrap().is_empty()
+    })
+    .await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_young_holder_without_a_row_is_left_alone() {
+    let house = House::open(Options::default()).await;
+    house.ctx.gate.open().await.unwrap();
+    let business = house.business(3).await;
+    let ask = Ask { business, slot_limit: 3, line_limit: 50, account: "AC", calls_per_second: 100.0, most: 1 };
+    house.ctx.gate.take(&ask).await.unwrap();
+    assert_eq!(gate::correct(&house.ctx).await.unwrap(), Corrected::default());
+    house.until("the ghost is evicted", || async { gate::correct(&house.ctx).await.unwrap().evicted == 1 }).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_emptied_in_mid_run_loses_nothing_and_keeps_the_limit() {
+    let sim = sim::Config { talk_ms: sim::Millis::between(20, 60), ..sim::Config::quick() };
+    let house = House::open(Options { sim: Some(sim), workers: 2, ..Options::default() }).await;
+    let business = house.business(3).await;
+    let run = house.started(business, &numbers(40)).await;
+    for emptied in [5, 15, 25] {
+        house.sim.wait(sim::Until::Ended(emptied), std::time::Duration::from_secs(30)).await.unwrap();
+        empty_redis(&house).await;
+    }
+    house.until_run_is(run, "completed").await;
+    let figures = house.sim.figures();
+    assert_eq!((figures.total.created, figures.total.numbers_called_twice), (40, 0));
+    assert!(figures.total.most_live <= 3, "{} calls at once", figures.total.most_live);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_bell_and_a_doubled_bell_change_nothing_but_time() {
+    let house = House::open(Options { workers: 2, ..Options::default() }).await;
+    let business = house.business(3).await;
+    let silent = house.run(business, &numbers(10)).await;
+    house.until_run_is(silent, "completed").await;
+    let loud = house.run(business, &numbers(30)[10..]).await;
+    for _ in 0..20 {
+        house.ctx.bells.take_down(business).await.unwrap();
+        house.ctx.ring(business).await;
+    }
+    house.until_run_is(loud, "completed").await;
+    assert_eq!(house.sim.figures().total.created, 30);
+    house.close().await;
+}
+
+/// Removes every key of this installation, as FLUSHALL would.
+pub(crate) async fn empty_redis(house: &House) {
+    let mut redis = house.ctx.stores.redis.clone();
+    let keys: Vec<String> =
+        redis::cmd("KEYS").arg(house.ctx.stores.keys.key("*")).query_async(&mut redis).await.unwrap();
+    if !keys.is_empty() {
+        redis::cmd("DEL").arg(keys).query_async::<()>(&mut redis).await.unwrap();
+    }
+}
