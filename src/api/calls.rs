@@ -45,7 +45,7 @@ async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<AttemptId>
 }
 
 /// End a call.
-#[utoipa::path(post, path = "/v1/calls/{id}/hangup", tag = "calls", params(("id" = AttemptId, Path)),
+#[utoipa::path(post, path = "/v1/calls/{id}/hangup", tag = "calls", operation_id = "hang_up_call", params(("id" = AttemptId, Path)),
     responses((status = 200, body = Call)))]
 async fn hangup(
     manager: Manager,

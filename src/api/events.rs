@@ -34,7 +34,7 @@ pub fn routes() -> OpenApiRouter<Context> {
 }
 
 /// The run as it moves: `progress`, `run` where its state changed, `end` when it is over.
-#[utoipa::path(get, path = "/v1/runs/{id}/events", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(get, path = "/v1/runs/{id}/events", tag = "runs", operation_id = "events_of_run", params(("id" = RunId, Path)),
     responses((status = 200, body = String, content_type = "text/event-stream")))]
 async fn events(
     viewer: Viewer,

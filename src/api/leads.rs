@@ -39,7 +39,7 @@ pub fn routes() -> OpenApiRouter<Context> {
 }
 
 /// Add leads to a run: a JSON array, or a CSV file with a column `to` or `phone`.
-#[utoipa::path(post, path = "/v1/runs/{id}/leads", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(post, path = "/v1/runs/{id}/leads", tag = "runs", operation_id = "add_leads", params(("id" = RunId, Path)),
     request_body(content((Vec<Value> = "application/json"), (String = "text/csv"))), responses((status = 200, body = Imported)))]
 async fn add(
     manager: Manager,
@@ -75,7 +75,8 @@ async fn spool(body: HttpBody) -> Result<tokio::fs::File, ApiError> {
     let mut file = tokio::fs::File::from_std(file.map_err(anyhow::Error::from)?);
     let (mut stream, mut bytes) = (body.into_data_stream(), 0);
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::new(Slug::Validation, "The upload broke off before its end; send it again."))?;
+        let chunk = chunk
+            .map_err(|_| ApiError::new(Slug::Validation, "The upload broke off before its end; send it again."))?;
         bytes += chunk.len();
         if bytes > LARGEST_CSV {
             return Err(body::too_large(LARGEST_CSV));
@@ -124,7 +125,7 @@ struct Which {
 }
 
 /// Every row that did not become a job, as CSV, each with its reason.
-#[utoipa::path(get, path = "/v1/runs/{id}/rejected.csv", tag = "runs", params(("id" = RunId, Path), Which),
+#[utoipa::path(get, path = "/v1/runs/{id}/rejected.csv", tag = "runs", operation_id = "rejected_rows", params(("id" = RunId, Path), Which),
     responses((status = 200, body = String, content_type = "text/csv")))]
 async fn rejected(
     viewer: Viewer,

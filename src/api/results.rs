@@ -51,7 +51,7 @@ pub fn routes() -> OpenApiRouter<Context> {
 }
 
 /// Every job of a run with its outcome, as CSV; `var.*` are the leads' variables.
-#[utoipa::path(get, path = "/v1/runs/{id}/results.csv", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(get, path = "/v1/runs/{id}/results.csv", tag = "runs", operation_id = "results_of_run", params(("id" = RunId, Path)),
     responses((status = 200, body = String, content_type = "text/csv")))]
 async fn results(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Response, ApiError> {
     let mut tx = ctx.stores.pg.begin().await?;

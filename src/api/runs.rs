@@ -38,7 +38,7 @@ pub fn routes() -> OpenApiRouter<Context> {
 }
 
 /// Make a run, with or without its leads.
-#[utoipa::path(post, path = "/v1/runs", tag = "runs", request_body = NewRun,
+#[utoipa::path(post, path = "/v1/runs", tag = "runs", operation_id = "make_run", request_body = NewRun,
     responses((status = 201, description = "The run, a draft", body = Created)))]
 async fn make(
     manager: Manager,
@@ -51,7 +51,7 @@ async fn make(
 }
 
 /// Runs, newest first.
-#[utoipa::path(get, path = "/v1/runs", tag = "runs", params(PageQuery), responses((status = 200, body = List<Run>)))]
+#[utoipa::path(get, path = "/v1/runs", tag = "runs", operation_id = "list_runs", params(PageQuery), responses((status = 200, body = List<Run>)))]
 async fn list(
     viewer: Viewer,
     State(ctx): State<Context>,
@@ -63,14 +63,14 @@ async fn list(
 }
 
 /// One run with its progress, all of one moment.
-#[utoipa::path(get, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path)), responses((status = 200, body = Run)))]
+#[utoipa::path(get, path = "/v1/runs/{id}", tag = "runs", operation_id = "one_run", params(("id" = RunId, Path)), responses((status = 200, body = Run)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Json<Run>, ApiError> {
     let run = store::one(&ctx.stores.pg, viewer.business, id).await?;
     run.map(Json).ok_or_else(|| ApiError::not_found("run"))
 }
 
 /// Remove a draft.
-#[utoipa::path(delete, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(delete, path = "/v1/runs/{id}", tag = "runs", operation_id = "delete_run", params(("id" = RunId, Path)),
     responses((status = 204, description = "The draft and its leads are gone")))]
 async fn delete(manager: Manager, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<StatusCode, ApiError> {
     moves::delete(&ctx.stores.pg, manager.business, id).await?;
@@ -78,7 +78,7 @@ async fn delete(manager: Manager, State(ctx): State<Context>, Ids(id): Ids<RunId
 }
 
 /// Begin to dial.
-#[utoipa::path(post, path = "/v1/runs/{id}/start", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(post, path = "/v1/runs/{id}/start", tag = "runs", operation_id = "start_run", params(("id" = RunId, Path)),
     responses((status = 200, body = Run)))]
 async fn start(
     manager: Manager,
@@ -92,7 +92,7 @@ async fn start(
 }
 
 /// Dial nothing new; calls in flight go on.
-#[utoipa::path(post, path = "/v1/runs/{id}/pause", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(post, path = "/v1/runs/{id}/pause", tag = "runs", operation_id = "pause_run", params(("id" = RunId, Path)),
     responses((status = 200, body = Stopped)))]
 async fn pause(
     manager: Manager,
@@ -107,7 +107,7 @@ async fn pause(
 }
 
 /// Dial again.
-#[utoipa::path(post, path = "/v1/runs/{id}/resume", tag = "runs", params(("id" = RunId, Path)),
+#[utoipa::path(post, path = "/v1/runs/{id}/resume", tag = "runs", operation_id = "resume_run", params(("id" = RunId, Path)),
     responses((status = 200, body = Run)))]
 async fn resume(
     manager: Manager,

@@ -94,10 +94,14 @@ impl CallState {
     pub fn of(state: AttemptState, owner: Option<&str>) -> Self {
         match state {
             AttemptState::Intent if owner.is_none() => Self::Queued,
-            AttemptState::Intent | AttemptState::Unknown | AttemptState::Placed | AttemptState::Initiated => Self::Dialing,
+            AttemptState::Intent | AttemptState::Unknown | AttemptState::Placed | AttemptState::Initiated => {
+                Self::Dialing
+            }
             AttemptState::Ringing => Self::Ringing,
             AttemptState::Answered => Self::Answered,
-            AttemptState::Ended | AttemptState::Refused | AttemptState::NotSent | AttemptState::NotPlaced => Self::Ended,
+            AttemptState::Ended | AttemptState::Refused | AttemptState::NotSent | AttemptState::NotPlaced => {
+                Self::Ended
+            }
         }
     }
 }

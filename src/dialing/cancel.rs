@@ -5,33 +5,68 @@
 
 use sqlx::PgPool;
 
-use super::moves::{Stopped, allow_list_step, stopped};
+use super::moves::Stopped;
 use crate::{
     attempts::{self, Call, store::HangUp},
     error::{ApiError, Slug},
     ids::{AttemptId, BusinessId, JobId, RunId},
-    jobs::{self, Job, JobState, store::Cancelled},
-    runs::{Action, store::lock},
+    jobs::{
+        self, Job, JobState,
+        store::{CANCEL_BATCH, Cancelled},
+    },
+    runs::{self, Action, store::lock},
 };
 
 /// Cancels a run: marks what is in flight to be hung up, ends every other job. The caller rings for the business.
+///
+/// The first transaction is short whatever the list: once it is through, nothing of the run is claimed again. The rest of a
+/// long list ends batch by batch, here or, should this process die, in the sweep ([`finish`]).
 ///
 /// # Errors
 /// 404; 409 `run-state`.
 pub async fn run(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Stopped, ApiError> {
     let mut tx = pg.begin().await?;
-    allow_list_step(&mut tx).await?;
     let mut locked = lock(&mut tx, business, run).await?;
     locked.check(Action::Cancel)?;
     let open = attempts::store::want_hangup(&mut tx, business, HangUp::Run(run)).await?;
-    jobs::store::cancel_queued(&mut tx, Cancelled::Run(run)).await?;
+    let done = jobs::store::cancel_queued(&mut *tx, Cancelled::Run(run)).await?;
     locked.act(&mut tx, Action::Cancel, by).await?;
-    if open == 0 {
+    if open == 0 && done < CANCEL_BATCH {
         locked.end_cancel(&mut tx).await?;
     }
-    let stopped = stopped(&mut tx, &locked).await?;
+    let (in_flight, in_flight_total) = attempts::store::in_flight(&mut *tx, business, run).await?;
     tx.commit().await?;
-    Ok(stopped)
+    if done == CANCEL_BATCH {
+        finish_one(pg, run).await?;
+    }
+    let run = runs::store::one(pg, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    Ok(Stopped { run, in_flight, in_flight_total })
+}
+
+/// Ends what is left of every run that is being cancelled: the sweep's part. Returns how many jobs it ended.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn finish(pg: &PgPool) -> sqlx::Result<u64> {
+    let mut ended = 0;
+    for run in runs::store::cancelling(pg).await? {
+        ended += finish_one(pg, run).await?;
+    }
+    Ok(ended)
+}
+
+/// Ends the queued jobs of a run that is being cancelled, then the run itself where no call is in flight.
+async fn finish_one(pg: &PgPool, run: RunId) -> sqlx::Result<u64> {
+    let mut ended = 0;
+    loop {
+        let done = jobs::store::cancel_queued(pg, Cancelled::Run(run)).await?;
+        ended += done;
+        if done < CANCEL_BATCH {
+            break;
+        }
+    }
+    runs::store::end_if_done(pg, run).await?;
+    Ok(ended)
 }
 
 /// Cancels one job: a queued one at once, one that is being dialed by a hang-up. The caller rings for the business.
@@ -43,12 +78,12 @@ pub async fn job(pg: &PgPool, business: BusinessId, id: JobId) -> Result<Job, Ap
     let found = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
     lock(&mut tx, business, found.run_id).await?;
     let open = attempts::store::want_hangup(&mut tx, business, HangUp::Job(id)).await?;
-    if open == 0 && jobs::store::cancel_queued(&mut tx, Cancelled::Job(id)).await? == 0 {
+    if open == 0 && jobs::store::cancel_queued(&mut *tx, Cancelled::Job(id)).await? == 0 {
         let job = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
         return Err(has_outcome(job.state));
     }
     // It may have been the last one of its run.
-    sqlx::query!("SELECT end_run_if_done($1)", found.run_id as RunId).fetch_one(&mut *tx).await?;
+    runs::store::end_if_done(&mut *tx, found.run_id).await?;
     let job = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
     tx.commit().await?;
     Ok(job)

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgPool, PgTransaction};
+use sqlx::{PgExecutor, PgPool, PgTransaction};
 use tokio::io::AsyncRead;
 
 use crate::{
@@ -68,13 +68,15 @@ pub async fn into_run<R: AsyncRead + Unpin>(
     run: RunId,
     upload: Upload<R>,
 ) -> Result<(Imported, RunState), ApiError> {
-    let target = target(pg, business, run).await?;
-    let rules = number_rules(&target.default_region, target.allowed_countries.as_deref())?;
+    let early = target(pg, business, run).await?;
+    let rules = number_rules(&early.default_region, early.allowed_countries.as_deref())?;
     let mut source = Source::open(upload, rules).await?;
     let mut tx = pg.begin().await?;
     if !runs::store::import_lock(&mut tx, run).await? {
-        return Err(importing(target.state));
+        return Err(importing(early.state));
     }
+    // Read again behind the lock: from here on nobody starts the run.
+    let target = target(&mut *tx, business, run).await?;
     // A run that was started already says its message to whoever is added: a lead that lacks a variable is rejected.
     let said = target.message.filter(|_| target.state != RunState::Draft).map(|message| Template::parse(&message.text));
     let mut intake = Intake::begin(&mut tx, business, run, said.and_then(Result::ok)).await?;
@@ -119,7 +121,8 @@ pub fn importing(state: RunState) -> ApiError {
 /// # Errors
 /// Where a stored country is none: a fault of ours.
 pub(super) fn number_rules(region: &str, allowed: Option<&[String]>) -> anyhow::Result<NumberRules> {
-    let allowed = allowed.map(|list| list.iter().map(|code| code.parse()).collect::<Result<Vec<_>, _>>()).transpose()?;
+    let allowed =
+        allowed.map(|list| list.iter().map(|code| code.parse()).collect::<Result<Vec<_>, _>>()).transpose()?;
     Ok(NumberRules::new(region.parse()?).allowing(allowed))
 }
 
@@ -131,7 +134,7 @@ struct Target {
 }
 
 /// What the import needs to know before it begins; a state that does not allow it is refused before any row is read.
-async fn target(pg: &PgPool, business: BusinessId, run: RunId) -> Result<Target, ApiError> {
+async fn target(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -> Result<Target, ApiError> {
     let row = sqlx::query!(
         r#"SELECT r.state AS "state: RunState", r.default_region, b.allowed_countries,
                   r.message AS "message: sqlx::types::Json<Message>"
@@ -155,14 +158,14 @@ async fn target(pg: &PgPool, business: BusinessId, run: RunId) -> Result<Target,
 
 /// Batches out of either kind of upload.
 enum Source<R> {
-    Csv(CsvLeads<R>),
+    Csv(Box<CsvLeads<R>>),
     Json(Batch),
 }
 
 impl<R: AsyncRead + Unpin> Source<R> {
     async fn open(upload: Upload<R>, rules: NumberRules) -> Result<Self, ApiError> {
         Ok(match upload {
-            Upload::Csv(file) => Self::Csv(CsvLeads::open(file, rules).await.map_err(refused_file)?),
+            Upload::Csv(file) => Self::Csv(Box::new(CsvLeads::open(file, rules).await.map_err(refused_file)?)),
             Upload::Json(leads) => Self::Json(read_json(&leads, "", &rules).map_err(refused_fields)?),
         })
     }
@@ -272,7 +275,7 @@ impl Intake {
         let variables: Option<Vec<String>> = variables.map(|names| names.into_iter().collect());
         locked.add_leads(tx, &for_run, variables.as_deref()).await?;
         let errors_truncated = counts.rejected > count(errors.len());
-        let rejected_url = format!("/v1/runs/{}/rejected.csv", import.run);
+        let rejected_url = format!("/v1/runs/{}/rejected.csv?import={}", import.run, import.id);
         let imported = Imported {
             import_id: import.id,
             rows,
@@ -294,10 +297,11 @@ fn count(n: usize) -> i64 {
 
 /// Moves leads that lack a variable of the message to the rejected rows.
 fn reject_speechless(said: &Template, batch: &mut Batch) {
-    let (speechless, leads) =
-        std::mem::take(&mut batch.leads).into_iter().partition(|(_, lead)| !said.missing(&lead.variables).is_empty());
+    let leads = std::mem::take(&mut batch.leads);
+    let (speechless, leads): (Vec<_>, Vec<_>) =
+        leads.into_iter().partition(|(_, lead)| !said.missing(&lead.variables).is_empty());
     batch.leads = leads;
-    let rejected = Vec::<(u64, Lead)>::from(speechless).into_iter().map(|(line, lead)| {
+    let rejected = speechless.into_iter().map(|(line, lead)| {
         let missing = said.missing(&lead.variables).join(", ");
         let detail = format!("The run's message says {missing}, which this row lacks.");
         Rejected { line, column: None, code: "missing_variable".into(), detail, value: None }

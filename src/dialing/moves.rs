@@ -18,8 +18,6 @@ use crate::{
 
 /// Lines that a refused start names per variable.
 const LINES_SHOWN: i64 = 20;
-/// How long a step over a whole list may take.
-pub(super) const LIST_STEP: &str = "60s";
 
 /// The run after a pause or a cancel, and what was in flight then.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -63,9 +61,10 @@ pub async fn pause(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> R
     let mut tx = pg.begin().await?;
     let mut locked = lock(&mut tx, business, run).await?;
     locked.act(&mut tx, Action::Pause, by).await?;
-    let stopped = stopped(&mut tx, &locked).await?;
+    let (in_flight, in_flight_total) = attempts::store::in_flight(&mut *tx, business, run).await?;
+    let run = shown(&mut tx, &locked).await?;
     tx.commit().await?;
-    Ok(stopped)
+    Ok(Stopped { run, in_flight, in_flight_total })
 }
 
 /// Dials again. The caller rings for the business.
@@ -87,7 +86,6 @@ pub async fn resume(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> 
 /// 404; 409 `run-state`.
 pub async fn delete(pg: &PgPool, business: BusinessId, run: RunId) -> Result<(), ApiError> {
     let mut tx = pg.begin().await?;
-    allow_list_step(&mut tx).await?;
     let locked = lock(&mut tx, business, run).await?;
     locked.check(Action::Delete)?;
     if !import_lock(&mut tx, run).await? {
@@ -98,21 +96,10 @@ pub async fn delete(pg: &PgPool, business: BusinessId, run: RunId) -> Result<(),
     Ok(tx.commit().await?)
 }
 
-/// Lets the statements of this transaction take as long as a whole list needs.
-pub(super) async fn allow_list_step(tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
-    sqlx::query!("SELECT set_config('statement_timeout', $1, true)", LIST_STEP).fetch_one(&mut **tx).await.map(drop)
-}
-
 /// The run as this transaction leaves it.
-pub(super) async fn shown(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Run, ApiError> {
+async fn shown(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Run, ApiError> {
     let run = runs::store::one(&mut **tx, locked.business, locked.run).await?;
     run.ok_or_else(|| ApiError::not_found("run"))
-}
-
-/// The run as this transaction leaves it, with what is in flight.
-pub(super) async fn stopped(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Stopped, ApiError> {
-    let (in_flight, in_flight_total) = attempts::store::in_flight(&mut **tx, locked.business, locked.run).await?;
-    Ok(Stopped { run: shown(tx, locked).await?, in_flight, in_flight_total })
 }
 
 /// The carrier account must be there and own the numbers that the run calls from.
@@ -155,7 +142,6 @@ async fn check_message(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<()
     if unsure.is_empty() {
         return Ok(());
     }
-    allow_list_step(tx).await?;
     let mut errors = Vec::new();
     for name in unsure {
         let (count, lines) = jobs::store::lines_without(&mut **tx, locked.run, &name, LINES_SHOWN).await?;

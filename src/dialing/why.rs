@@ -52,7 +52,8 @@ pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result
     let workers = workers_alive(stores).await;
     let blockers = blockers(&facts, workers);
     // What only slows the run down, or concerns single numbers, does not stop it.
-    let stopped = blockers.iter().any(|blocker| !matches!(blocker.code, "unknown_attempts" | "suppressed" | "importing"));
+    let stopped =
+        blockers.iter().any(|blocker| !matches!(blocker.code, "unknown_attempts" | "suppressed" | "importing"));
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
     let until = blockers.iter().filter_map(|blocker| blocker.next_at).max();
     let next_possible_at = if dialing { Some(facts.at) } else { until };
@@ -125,8 +126,14 @@ async fn workers_alive(stores: &Stores) -> Option<usize> {
     let mut redis = stores.redis.clone();
     let (mut cursor, mut found) = (0_u64, 0);
     loop {
-        let scan: redis::RedisResult<(u64, Vec<String>)> =
-            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000).query_async(&mut redis).await;
+        let scan: redis::RedisResult<(u64, Vec<String>)> = redis::cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(&pattern)
+            .arg("COUNT")
+            .arg(1000)
+            .query_async(&mut redis)
+            .await;
         let (next, keys) = scan.ok()?;
         found += keys.len();
         if next == 0 || found > 0 {
@@ -148,7 +155,13 @@ fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
     let state = facts.state.as_str();
     add(facts.state != RunState::Running, "run_not_running", queued, None, format!("The run is {state}."));
     add(!facts.business_active, "run_not_running", queued, None, "The business is suspended.".into());
-    add(facts.importing, "importing", queued, None, "A list is being imported; its rows are dialed when it is in.".into());
+    add(
+        facts.importing,
+        "importing",
+        queued,
+        None,
+        "A list is being imported; its rows are dialed when it is in.".into(),
+    );
     let detail = format!("All {} calls that the business may have at once are taken.", facts.slot_limit);
     add(facts.slots_held >= i64::from(facts.slot_limit), "no_slot", queued, None, detail);
     let detail = format!("All {} calls that the installation may have at once are taken.", facts.line_limit);
@@ -156,7 +169,8 @@ fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
     let detail = "The business has no carrier account: PUT /v1/businesses/{id}/carriers/twilio.";
     add(facts.health.is_none(), "no_caller_id", queued, None, detail.into());
     let why = facts.health_detail.as_deref().unwrap_or("it does not say why");
-    let detail = format!("The carrier refuses the account ({why}). Correct its credentials; one call a minute tries again.");
+    let detail =
+        format!("The carrier refuses the account ({why}). Correct its credentials; one call a minute tries again.");
     add(refused, "account_refused", queued, facts.held_until, detail);
     let detail = "The carrier asked for fewer calls; dialing goes on by itself.";
     add(!refused && facts.held_until.is_some(), "carrier_backoff", queued, facts.held_until, detail.into());

@@ -40,12 +40,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn page(
-    pg: impl PgExecutor<'_>,
-    run: RunId,
-    after: Option<JobId>,
-    limit: i64,
-) -> sqlx::Result<Vec<Outcome>> {
+pub async fn page(pg: impl PgExecutor<'_>, run: RunId, after: Option<JobId>, limit: i64) -> sqlx::Result<Vec<Outcome>> {
     sqlx::query_as!(
         Outcome,
         r#"SELECT j.job_id AS "job_id: JobId", j.external_id, j.to_number, j.state AS "state: JobState", j.reason, j.disposition,

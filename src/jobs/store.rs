@@ -156,18 +156,21 @@ pub async fn any_queued(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<boo
 /// What is to be cancelled.
 #[derive(Debug, Clone, Copy)]
 pub enum Cancelled {
-    /// Every job of a run that is not being dialed.
+    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`].
     Run(RunId),
     /// One job, unless it is being dialed.
     Job(JobId),
 }
 
-/// Ends the jobs that nobody dials; the caller holds the lock of the business, so that none is claimed meanwhile.
-/// Returns how many.
+/// The most jobs that one statement cancels, so that it ends long before its time limit.
+pub const CANCEL_BATCH: u64 = 5000;
+
+/// Ends jobs that nobody dials. The caller sees to it that none is claimed meanwhile: by the lock of the business, or because
+/// the run is not running any more. Returns how many.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn cancel_queued(tx: &mut PgTransaction<'_>, what: Cancelled) -> sqlx::Result<u64> {
+pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Result<u64> {
     let (run, job) = match what {
         Cancelled::Run(run) => (Some(run), None),
         Cancelled::Job(job) => (None, Some(job)),
@@ -175,11 +178,13 @@ pub async fn cancel_queued(tx: &mut PgTransaction<'_>, what: Cancelled) -> sqlx:
     let done = sqlx::query!(
         "UPDATE job SET state = 'cancelled', disposition = 'cancelled', reason = 'cancelled', next_at = NULL,
                         finished_at = clock_timestamp()
-         WHERE (run_id = $1 OR job_id = $2) AND state IN ('queued', 'waiting')",
+         WHERE job_id IN (SELECT job_id FROM job WHERE (run_id = $1 OR job_id = $2) AND state IN ('queued', 'waiting')
+                          LIMIT $3 FOR NO KEY UPDATE)",
         run as Option<RunId>,
         job as Option<JobId>,
+        CANCEL_BATCH.cast_signed()
     )
-    .execute(&mut **tx)
+    .execute(pg)
     .await?;
     Ok(done.rows_affected())
 }

@@ -47,7 +47,7 @@ pub enum Fate {
 pub async fn begin(tx: &mut PgTransaction<'_>, import: &Import) -> sqlx::Result<()> {
     sqlx::query!(
         "SELECT set_config('rollcall.importing', 'on', true) AS a, set_config('statement_timeout', '30min', true) AS b,
-                set_config('lock_timeout', '5s', true) AS c, set_config('idle_in_transaction_session_timeout', '60s', true) AS d"
+                set_config('lock_timeout', '30s', true) AS c, set_config('idle_in_transaction_session_timeout', '60s', true) AS d"
     )
     .fetch_one(&mut **tx)
     .await?;

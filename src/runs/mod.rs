@@ -70,8 +70,10 @@ pub struct LeadCounts {
 
 /// A run as the API shows it.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-#[schema(as = Run)]
-#[expect(missing_docs, reason = "the fields are those of the run's creation, documented in `new`, and their plain names")]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the run's creation, documented in `new`, and their plain names"
+)]
 pub struct Run {
     pub id: RunId,
     pub business_id: BusinessId,
@@ -93,7 +95,8 @@ impl Run {
     pub fn refuse(state: RunState, action: Action) -> ApiError {
         let allowed: Vec<&str> = state.allowed().into_iter().map(Action::as_str).collect();
         let may = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
-        let detail = format!("The run is {}; {} is not allowed then. Allowed now: {may}.", state.as_str(), action.as_str());
+        let detail =
+            format!("The run is {}; {} is not allowed then. Allowed now: {may}.", state.as_str(), action.as_str());
         ApiError::new(Slug::RunState, detail).with("state", state.as_str()).with("allowed", Value::from(allowed))
     }
 }

@@ -169,7 +169,12 @@ impl NewRun {
     ///
     /// # Errors
     /// 422 `validation` with every field out of range; else 422 `not-available` with every field whose rule is not built.
-    pub fn rules(self, defaults: &Defaults, callers: &[String], further: Vec<FieldError>) -> Result<RunRules, ApiError> {
+    pub fn rules(
+        self,
+        defaults: &Defaults,
+        callers: &[String],
+        further: Vec<FieldError>,
+    ) -> Result<RunRules, ApiError> {
         let mut wrong = further;
         self.check_texts(&mut wrong);
         self.check_callers(callers, &mut wrong);
@@ -260,7 +265,11 @@ impl NewRun {
                 "More than one attempt",
                 retry.and_then(|r| r.max_attempts).is_some_and(|attempts| attempts > 1),
             ),
-            ("/retry/rules", "A retry rule", retry.and_then(|r| r.rules.as_ref()).is_some_and(|rules| !rules.is_empty())),
+            (
+                "/retry/rules",
+                "A retry rule",
+                retry.and_then(|r| r.rules.as_ref()).is_some_and(|rules| !rules.is_empty()),
+            ),
             ("/breaker", "A breaker", self.breaker.is_some()),
             ("/budget", "A budget", self.budget.is_some()),
             ("/start_at", "A start time", self.start_at.is_some()),
@@ -269,7 +278,9 @@ impl NewRun {
         let errors: Vec<_> = unbuilt
             .into_iter()
             .filter(|(.., asked)| *asked)
-            .map(|(at, what, _)| FieldError::new(at, "not_available", format!("{what} is not available yet; leave it out.")))
+            .map(|(at, what, _)| {
+                FieldError::new(at, "not_available", format!("{what} is not available yet; leave it out."))
+            })
             .collect();
         match errors.first() {
             None => Ok(()),

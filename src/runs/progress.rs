@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn states_without_jobs_are_zero_and_dispositions_without_jobs_are_left_out() {
-        let tally = [("queued", 3), ("completed", 2), ("d:answered", 2), ("d:busy", 0), ("attempts", 2), ("changes", 9)];
+        let tally =
+            [("queued", 3), ("completed", 2), ("d:answered", 2), ("d:busy", 0), ("attempts", 2), ("changes", 9)];
         let tally = tally.into_iter().map(|(key, n)| (key.to_owned(), n)).collect();
         let at = Time(chrono::DateTime::UNIX_EPOCH);
         let progress = Progress::of(&tally, at, 1, 0, Held { held: 1, limit: 3 });

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::{PgExecutor, PgTransaction, types::Json};
 
-use super::{
-    Action, LeadCounts, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held,
-};
+use super::{Action, LeadCounts, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
 use crate::{
     clock::Time,
     error::ApiError,
@@ -195,11 +193,17 @@ pub struct Locked {
     pub lead_variables: Option<Vec<String>>,
 }
 
-/// Locks the business, then the run, as every claim, cancel and change of a limit does first.
+/// Locks the business, then the run, as every claim, cancel and change of a limit does first. A person waits for it, and
+/// perhaps for a step over a whole list behind it: the transaction may take longer than a claim.
 ///
 /// # Errors
 /// 404 where the business has no such run.
 pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) -> Result<Locked, ApiError> {
+    sqlx::query!(
+        "SELECT set_config('lock_timeout', '5s', true) AS a, set_config('statement_timeout', '60s', true) AS b"
+    )
+    .fetch_one(&mut **tx)
+    .await?;
     sqlx::query!("SELECT 1 AS one FROM business WHERE business_id = $1 FOR NO KEY UPDATE", business as BusinessId)
         .fetch_optional(&mut **tx)
         .await?;
@@ -309,6 +313,22 @@ impl Locked {
         sqlx::query!("DELETE FROM run WHERE run_id = $1", self.run as RunId).execute(&mut **tx).await?;
         Ok(())
     }
+}
+
+/// Runs that are being cancelled and not over.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn cancelling(pg: impl PgExecutor<'_>) -> sqlx::Result<Vec<RunId>> {
+    sqlx::query_scalar!(r#"SELECT run_id AS "run: RunId" FROM run WHERE state = 'cancelling'"#).fetch_all(pg).await
+}
+
+/// Ends a run whose jobs all have their outcome. A run that is locked just now is left to the sweep.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn end_if_done(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT end_run_if_done($1) AS "ended!""#, run as RunId).fetch_one(pg).await
 }
 
 /// Has an import of this run the run to itself? A start or another import has to wait for it; pause and cancel do not.

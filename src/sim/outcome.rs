@@ -81,11 +81,14 @@ pub struct Shares {
     /// Share of calls that ring until driven by hand.
     #[arg(long, default_value_t = Shares::default().held, value_name = "SHARE", value_parser = share)]
     pub held: f64,
+    /// No number is magic: the shares decide for every one of them.
+    #[arg(long)]
+    pub no_magic: bool,
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { answered: 0.6, busy: 0.1, no_answer: 0.2, failed: 0.1, machine: 0.0, held: 0.0 }
+        Self { answered: 0.6, busy: 0.1, no_answer: 0.2, failed: 0.1, machine: 0.0, held: 0.0, no_magic: false }
     }
 }
 
@@ -93,7 +96,7 @@ impl Shares {
     /// Every ordinary number has this outcome; one that has no share means `Answered`.
     #[must_use]
     pub fn all(outcome: Outcome) -> Self {
-        let mut shares = Self { answered: 0.0, busy: 0.0, no_answer: 0.0, failed: 0.0, machine: 0.0, held: 0.0 };
+        let mut shares = Self { answered: 0.0, busy: 0.0, no_answer: 0.0, failed: 0.0, ..Self::default() };
         match outcome {
             Outcome::Busy => shares.busy = 1.0,
             Outcome::NoAnswer => shares.no_answer = 1.0,
@@ -128,7 +131,8 @@ impl Shares {
 /// The outcome of the `nth` call (from 0) to a number. It depends on nothing else, so that neither
 /// the order of calls nor a repeat of the run changes it.
 pub(crate) fn outcome_of(to: &str, nth: usize, shares: &Shares, seed: u64) -> Outcome {
-    if let Some((_, outcome)) = MAGIC.iter().find(|(suffix, _)| to.ends_with(suffix)) {
+    let magic = MAGIC.iter().find(|(suffix, _)| to.ends_with(suffix) && !shares.no_magic);
+    if let Some((_, outcome)) = magic {
         return *outcome;
     }
     let mut hasher = DefaultHasher::new();

@@ -17,6 +17,7 @@ mod leads_example;
 mod leads_message;
 mod leaves_nothing;
 mod runs_bad_input;
+mod runs_document;
 mod runs_harness;
 mod runs_import;
 mod runs_moves;

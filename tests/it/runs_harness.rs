@@ -73,7 +73,8 @@ impl Desk {
 
     /// The rows of a CSV file that the api gives, its header first.
     pub(crate) async fn download(&self, path: &str) -> Vec<Vec<String>> {
-        let response = self.app.http.get(format!("{}{path}", self.app.base)).bearer_auth(&self.key).send().await.unwrap();
+        let response =
+            self.app.http.get(format!("{}{path}", self.app.base)).bearer_auth(&self.key).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let text = response.text().await.unwrap();
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
@@ -98,9 +99,15 @@ pub(crate) async fn claim(pg: &PgPool, business: BusinessId, slot: i32) -> Optio
 }
 
 /// Tells of a call as the carrier would.
-pub(crate) async fn event(pg: &PgPool, business: BusinessId, attempt: AttemptId, state: &str, disposition: Option<&str>) {
+pub(crate) async fn event(
+    pg: &PgPool,
+    business: BusinessId,
+    attempt: AttemptId,
+    state: &str,
+    disposition: Option<&str>,
+) {
     let verdict = sqlx::query_scalar!(
-        "SELECT (apply_event($1, $2, 'webhook', $3, $4, $5, 7, NULL, NULL, NULL, NULL, NULL, NULL, NULL)).verdict",
+        "SELECT (apply_event($1, $2, 'webhook', $3, $4, $5, CASE WHEN $4 = 'ended' THEN 7 END, NULL, NULL, NULL, NULL, NULL, NULL, NULL)).verdict",
         business.0,
         attempt.0,
         format!("CA{attempt}"),
@@ -113,7 +120,8 @@ pub(crate) async fn event(pg: &PgPool, business: BusinessId, attempt: AttemptId,
 /// The `i`th fictional number of the United States (555-0100 to 555-0199 in every area code).
 pub(crate) fn number(i: usize) -> String {
     const AREAS: [u16; 24] = [
-        201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224, 225, 228, 229, 231, 234, 239,
+        201, 202, 203, 205, 206, 207, 208, 209, 210, 212, 213, 214, 215, 216, 217, 218, 219, 224, 225, 228, 229, 231,
+        234, 239,
     ];
     format!("+1{}55501{:02}", AREAS[i / 100], i % 100)
 }

@@ -26,7 +26,9 @@ async fn twenty_thousand_rows_are_counted_to_the_last(_: PgPoolOptions, pg: PgCo
     desk.app.ask(Method::PUT, "/v1/suppressions/+12025550199", &desk.key, json!({"source": "test"})).await;
     let mut file = String::from("Phone,name,time_zone,external_id\n");
     // Exchanges 200 to 999 but those of services: every number is a valid one, and each comes once.
-    let numbers = (0..).map(|i| (200 + i / 10_000, i % 10_000)).filter(|(exchange, _)| !(exchange % 100 == 11 || *exchange == 555));
+    let numbers = (0..)
+        .map(|i| (200 + i / 10_000, i % 10_000))
+        .filter(|(exchange, _)| !(exchange % 100 == 11 || *exchange == 555));
     for (i, (exchange, line)) in numbers.take(18_000).enumerate() {
         let _ = writeln!(file, "(303) {exchange}-{line:04},n{i},America/Denver,row-{i}");
     }
@@ -41,7 +43,9 @@ async fn twenty_thousand_rows_are_counted_to_the_last(_: PgPoolOptions, pg: PgCo
     let answer = desk.csv(run, file).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     let (body, leads) = (&answer.body, desk.get(&format!("/v1/runs/{run}")).await.body);
-    for (name, n) in [("rows", 20_000), ("accepted", 18_001), ("duplicates", 1_000), ("suppressed", 2), ("rejected", 997)] {
+    for (name, n) in
+        [("rows", 20_000), ("accepted", 18_001), ("duplicates", 1_000), ("suppressed", 2), ("rejected", 997)]
+    {
         assert_eq!((&body[name], &leads["leads"][name]), (&json!(n), &json!(n)), "{name}");
     }
     assert_eq!((body["errors"].as_array().unwrap().len(), &body["errors_truncated"]), (100, &json!(true)));
@@ -60,7 +64,10 @@ async fn twenty_thousand_rows_are_counted_to_the_last(_: PgPoolOptions, pg: PgCo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn while_a_list_goes_in_a_run_is_not_started_or_deleted_but_can_be_stopped(_: PgPoolOptions, pg: PgConnectOptions) {
+async fn while_a_list_goes_in_a_run_is_not_started_or_deleted_but_can_be_stopped(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
     let desk = Desk::open(pg).await;
     let (draft, running) = (desk.run_of(1).await, desk.running(2).await);
     let (first, second) = (import_going_on(&desk, draft).await, import_going_on(&desk, running).await);
@@ -111,7 +118,10 @@ async fn a_list_for_a_run_that_ended_meanwhile_is_not_stored(_: PgPoolOptions, p
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn the_first_of_two_uploads_of_one_number_wins_and_leads_may_come_with_the_run(_: PgPoolOptions, pg: PgConnectOptions) {
+async fn the_first_of_two_uploads_of_one_number_wins_and_leads_may_come_with_the_run(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
     let desk = Desk::open(pg).await;
     let leads = json!([{"to": "202-555-0101", "external_id": "first"}, {"to": "2025550101"}, {"to": "nobody"}]);
     let made = desk.post("/v1/runs", json!({"name": "x", "leads": leads})).await;
@@ -120,7 +130,8 @@ async fn the_first_of_two_uploads_of_one_number_wins_and_leads_may_come_with_the
     assert_eq!((&import["accepted"], &import["duplicates"], &import["rejected"]), (&json!(1), &json!(1), &json!(1)));
     assert_eq!((&import["errors"][0]["line"], &import["errors"][0]["column"]), (&json!(3), &json!("to")));
     let run = made.body["id"].as_str().unwrap();
-    let again = desk.post(&format!("/v1/runs/{run}/leads"), json!([{"to": "+12025550101", "external_id": "second"}])).await;
+    let again =
+        desk.post(&format!("/v1/runs/{run}/leads"), json!([{"to": "+12025550101", "external_id": "second"}])).await;
     assert_eq!((&again.body["accepted"], &again.body["duplicates"]), (&json!(0), &json!(1)));
     let jobs = desk.get("/v1/jobs?to=%2B12025550101").await.body;
     assert_eq!((jobs["data"].as_array().unwrap().len(), &jobs["data"][0]["external_id"]), (1, &json!("first")));

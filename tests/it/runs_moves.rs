@@ -59,13 +59,17 @@ async fn a_pause_lists_what_is_in_flight_and_a_cancel_asks_for_its_end(_: PgPool
 
     let paused = desk.act(run, "pause").await;
     let listed = paused.body["in_flight"].as_array().unwrap();
-    let states: Vec<_> = listed.iter().map(|a| (a["attempt_id"].as_str().unwrap(), a["state"].as_str().unwrap())).collect();
+    let states: Vec<_> =
+        listed.iter().map(|a| (a["attempt_id"].as_str().unwrap(), a["state"].as_str().unwrap())).collect();
     assert_eq!(states, [(first.to_string().as_str(), "intent"), (second.to_string().as_str(), "ringing")]);
     assert!(listed.iter().all(|a| a["since"].is_string() && a["job_id"].is_string() && a["to"].is_string()));
     assert_eq!(desk.claim(3).await, None, "a paused run is not claimed from");
 
     let cancelled = desk.act(run, "cancel").await;
-    assert_eq!((&cancelled.body["run"]["state"], &cancelled.body["in_flight_total"]), (&json!("cancelling"), &json!(2)));
+    assert_eq!(
+        (&cancelled.body["run"]["state"], &cancelled.body["in_flight_total"]),
+        (&json!("cancelling"), &json!(2))
+    );
     assert_eq!(cancelled.body["run"]["progress"]["states"]["cancelled"], 3);
     let wanted = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE hangup_wanted AND rank < 9"#);
     assert_eq!(wanted.fetch_one(desk.pg()).await.unwrap(), 2);
@@ -76,6 +80,31 @@ async fn a_pause_lists_what_is_in_flight_and_a_cancel_asks_for_its_end(_: PgPool
     let run = desk.get(&format!("/v1/runs/{run}")).await.body;
     assert_eq!((&run["state"], &run["progress"]["states"]["completed"]), (&json!("cancelled"), &json!(1)));
     assert_eq!((&run["progress"]["states"]["cancelled"], &run["progress"]["slots"]["held"]), (&json!(4), &json!(0)));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_long_list_is_cancelled_to_its_end_also_by_another_process(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let (here, elsewhere) = (desk.running(1).await, desk.running(1).await);
+    for run in [here, elsewhere] {
+        let more = sqlx::query!(
+            "INSERT INTO job (job_id, run_id, business_id, to_number)
+             SELECT gen_random_uuid(), $1, $2, '+1303200' || lpad(i::text, 4, '0') FROM generate_series(0, 5199) i",
+            run.0,
+            desk.business.0
+        );
+        more.execute(desk.pg()).await.unwrap();
+    }
+    let cancelled = desk.act(here, "cancel").await.body;
+    assert_eq!(cancelled["run"]["state"], "cancelled");
+    assert_eq!(cancelled["run"]["progress"]["states"]["cancelled"], 5_201);
+
+    // As a process leaves it that dies behind the first transaction of a cancel.
+    let half = sqlx::query!("UPDATE run SET state = 'cancelling' WHERE run_id = $1", elsewhere.0);
+    half.execute(desk.pg()).await.unwrap();
+    assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 5_201);
+    assert_eq!(desk.state(elsewhere).await, "cancelled");
+    assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 0);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -100,12 +129,15 @@ async fn a_variable_that_leads_lack_refuses_the_start_with_the_rows_named(_: PgP
     let desk = Desk::open(pg).await;
     let run = desk.run(json!({"message": {"text": "Hello {{first_name}}, {{city | default(\"there\")}}"}})).await;
     let mut leads: Vec<Value> = (0..30).map(|i| json!({"to": number(i), "variables": {"first_name": "Ada"}})).collect();
-    for lacking in 5..30 {
-        leads[lacking]["variables"] = if lacking % 2 == 0 { json!({}) } else { json!({"first_name": null}) };
+    for (i, lacking) in leads.iter_mut().enumerate().skip(5) {
+        lacking["variables"] = if i % 2 == 0 { json!({}) } else { json!({"first_name": null}) };
     }
     assert_eq!(desk.post(&format!("/v1/runs/{run}/leads"), json!(leads)).await.body["accepted"], 30);
     let refused = desk.act(run, "start").await;
-    assert_eq!((refused.status.as_u16(), refused.slug(), refused.fault()), (422, "validation", ("/message/text", "missing_variable")));
+    assert_eq!(
+        (refused.status.as_u16(), refused.slug(), refused.fault()),
+        (422, "validation", ("/message/text", "missing_variable"))
+    );
     let detail = refused.body["errors"][0]["detail"].as_str().unwrap();
     assert!(detail.contains("first_name") && detail.starts_with("25 leads") && detail.contains("6, 7, 8"), "{detail}");
     assert!(detail.ends_with("25, …."), "{detail}");
@@ -113,7 +145,10 @@ async fn a_variable_that_leads_lack_refuses_the_start_with_the_rows_named(_: PgP
     // Once the leads that lack it are cancelled, nothing stands in the way.
     let jobs = desk.get(&format!("/v1/runs/{run}/jobs?limit=500")).await.body;
     for job in jobs["data"].as_array().unwrap().iter().filter(|job| job["variables"]["first_name"].is_null()) {
-        assert_eq!(desk.post(&format!("/v1/jobs/{}/cancel", job["id"].as_str().unwrap()), Value::Null).await.status, 200);
+        assert_eq!(
+            desk.post(&format!("/v1/jobs/{}/cancel", job["id"].as_str().unwrap()), Value::Null).await.status,
+            200
+        );
     }
     assert_eq!(desk.act(run, "start").await.body["state"], "running");
     // A run that speaks already takes nobody whom it could not speak to.
@@ -157,7 +192,8 @@ async fn another_business_sees_and_moves_nothing(_: PgPoolOptions, pg: PgConnect
     let attempt = desk.claim(1).await.unwrap();
     let job = desk.get(&format!("/v1/attempts/{attempt}")).await.body["job_id"].as_str().unwrap().to_owned();
     let (_, stranger) = desk.app.managed().await;
-    let gets = ["", "/jobs", "/results.csv", "/rejected.csv", "/events", "/why"].map(|rest| format!("/v1/runs/{run}{rest}"));
+    let gets =
+        ["", "/jobs", "/results.csv", "/rejected.csv", "/events", "/why"].map(|rest| format!("/v1/runs/{run}{rest}"));
     for path in gets.into_iter().chain([format!("/v1/jobs/{job}"), format!("/v1/attempts/{attempt}")]) {
         let answer = desk.app.ask(Method::GET, &path, &stranger, Value::Null).await;
         assert_eq!(answer.status, 404, "{path}");

@@ -25,12 +25,27 @@ async fn results_hold_every_job_and_no_cell_begins_a_formula(_: PgPoolOptions, p
     assert_eq!(rows[0].join(","), columns);
     assert_eq!(rows.len(), 4);
     let cell = |row: usize, name: &str| rows[row][rows[0].iter().position(|column| column == name).unwrap()].as_str();
-    let first = ["external_id", "to", "state", "disposition", "attempts", "from", "var.a", "var.b", "var.n", "var.quote"];
+    let first =
+        ["external_id", "to", "state", "disposition", "attempts", "from", "var.a", "var.b", "var.n", "var.quote"];
     assert_eq!(
         first.map(|name| cell(1, name)),
-        ["'=HYPERLINK(1)", "+12025550101", "completed", "answered", "1", "+12025550100", "'@SUM(1)", "", "'-5", "say \"x\", y"]
+        [
+            "'=HYPERLINK(1)",
+            "+12025550101",
+            "completed",
+            "answered",
+            "1",
+            "+12025550100",
+            "'@SUM(1)",
+            "",
+            "'-5",
+            "say \"x\", y"
+        ]
     );
-    assert_eq!(["to", "state", "var.b", "var.n", "carrier"].map(|name| cell(2, name)), ["+12025550102", "queued", "'+1", "", ""]);
+    assert_eq!(
+        ["to", "state", "var.b", "var.n", "carrier"].map(|name| cell(2, name)),
+        ["+12025550102", "queued", "'+1", "", ""]
+    );
 
     let rejected = desk.csv(run, "to,x\n=1+1,1\n").await;
     assert_eq!(rejected.body["rejected"], 1);
@@ -45,24 +60,37 @@ async fn a_job_shows_its_attempts_and_can_be_cancelled_until_it_is_over(_: PgPoo
     let attempt = desk.claim(1).await.unwrap();
     event(desk.pg(), desk.business, attempt, "initiated", None).await;
     let shown = desk.get(&format!("/v1/attempts/{attempt}")).await.body;
-    let events: Vec<_> = shown["events"].as_array().unwrap().iter().map(|e| (&e["seq"], &e["from"], &e["to"])).collect();
-    assert_eq!(events, [(&json!(1), &Value::Null, &json!("intent")), (&json!(2), &json!("intent"), &json!("initiated"))]);
+    let events: Vec<_> =
+        shown["events"].as_array().unwrap().iter().map(|e| (&e["seq"], &e["from"], &e["to"])).collect();
+    assert_eq!(
+        events,
+        [(&json!(1), &Value::Null, &json!("intent")), (&json!(2), &json!("intent"), &json!("initiated"))]
+    );
     for field in ["price", "recording_url", "sip_code", "duration_secs", "answered_by", "placed_at"] {
         assert_eq!(shown.get(field), Some(&Value::Null), "{field} is null, not absent");
     }
     let dialed = format!("/v1/jobs/{}", shown["job_id"].as_str().unwrap());
     let job = desk.get(&dialed).await.body;
-    assert_eq!((&job["state"], &job["attempts"][0]["id"], &job["decisions"]), (&json!("dialing"), &json!(attempt), &json!([])));
+    assert_eq!(
+        (&job["state"], &job["attempts"][0]["id"], &job["decisions"]),
+        (&json!("dialing"), &json!(attempt), &json!([]))
+    );
 
     let cancelled = desk.post(&format!("{dialed}/cancel"), Value::Null).await;
     assert_eq!((cancelled.status.as_u16(), &cancelled.body["state"]), (200, &json!("dialing")));
     event(desk.pg(), desk.business, attempt, "ended", Some("cancelled")).await;
     let refused = desk.post(&format!("{dialed}/cancel"), Value::Null).await;
-    assert_eq!((refused.status.as_u16(), refused.slug(), &refused.body["state"]), (409, "conflict", &json!("cancelled")));
+    assert_eq!(
+        (refused.status.as_u16(), refused.slug(), &refused.body["state"]),
+        (409, "conflict", &json!("cancelled"))
+    );
 
     let queued = desk.get(&format!("/v1/runs/{run}/jobs?state=queued&limit=1")).await.body;
     assert!(queued["next_cursor"].is_string());
-    let next = desk.get(&format!("/v1/runs/{run}/jobs?state=queued&cursor={}", queued["next_cursor"].as_str().unwrap())).await.body;
+    let next = desk
+        .get(&format!("/v1/runs/{run}/jobs?state=queued&cursor={}", queued["next_cursor"].as_str().unwrap()))
+        .await
+        .body;
     assert_eq!((next["data"].as_array().unwrap().len(), &next["next_cursor"]), (1, &Value::Null));
     for job in [&queued["data"][0], &next["data"][0]] {
         let cancelled = desk.post(&format!("/v1/jobs/{}/cancel", job["id"].as_str().unwrap()), Value::Null).await;
@@ -85,17 +113,26 @@ async fn admit(desk: &Desk, slot: i32) -> AttemptId {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_call_that_nobody_took_ends_at_once_and_one_that_was_taken_is_hung_up(_: PgPoolOptions, pg: PgConnectOptions) {
+async fn a_call_that_nobody_took_ends_at_once_and_one_that_was_taken_is_hung_up(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
     let desk = Desk::open(pg).await;
     let (untaken, taken) = (admit(&desk, 1).await, admit(&desk, 2).await);
-    sqlx::query!("UPDATE attempt SET owner = 'worker' WHERE attempt_id = $1", taken.0).execute(desk.pg()).await.unwrap();
+    sqlx::query!("UPDATE attempt SET owner = 'worker' WHERE attempt_id = $1", taken.0)
+        .execute(desk.pg())
+        .await
+        .unwrap();
     let listed = desk.get("/v1/calls").await.body;
     let states: Vec<_> = listed["data"].as_array().unwrap().iter().map(|call| (&call["id"], &call["state"])).collect();
     assert_eq!(states, [(&json!(taken), &json!("dialing")), (&json!(untaken), &json!("queued"))]);
     assert_eq!(listed["data"][1].get("session"), Some(&Value::Null));
 
     let ended = desk.post(&format!("/v1/calls/{untaken}/hangup"), Value::Null).await.body;
-    assert_eq!((&ended["state"], &ended["disposition"], &ended["reason"]), (&json!("ended"), &json!("cancelled"), &json!("cancelled")));
+    assert_eq!(
+        (&ended["state"], &ended["disposition"], &ended["reason"]),
+        (&json!("ended"), &json!("cancelled"), &json!("cancelled"))
+    );
     let asked = desk.post(&format!("/v1/calls/{taken}/hangup"), Value::Null).await;
     assert_eq!((asked.status.as_u16(), &asked.body["state"]), (200, &json!("dialing")));
     let wanted = sqlx::query_scalar!("SELECT hangup_wanted FROM attempt WHERE attempt_id = $1", taken.0);
@@ -156,7 +193,10 @@ async fn the_event_stream_begins_with_now_and_ends_with_the_run(_: PgPoolOptions
     lines.sort_unstable();
     let data: Value = serde_json::from_str(lines[0].strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!((lines[1], lines[2]), ("event: progress", format!("id: {}", data["progress"]["sequence"]).as_str()));
-    assert_eq!((&data["run_id"], &data["state"], &data["progress"]["total"]), (&json!(run), &json!("running"), &json!(2)));
+    assert_eq!(
+        (&data["run_id"], &data["state"], &data["progress"]["total"]),
+        (&json!(run), &json!("running"), &json!(2))
+    );
 
     assert_eq!(desk.act(run, "cancel").await.status, 200);
     while let Some(chunk) = stream.next().await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rollcall::{
+    dialing::cancel,
     ids::{BusinessId, RunId},
     runs::store,
     stores::MIGRATOR,
@@ -84,6 +85,8 @@ async fn progress_equals_the_jobs_at_every_read_while_they_move(_: PgPoolOptions
     for slot in 1..=WORKERS {
         dial(desk.pg().clone(), desk.business, slot).await;
     }
+    // Of two last calls that end at one moment, neither sees the other's end: then the sweep ends the run.
+    store::end_if_done(desk.pg(), run).await.unwrap();
     let (sequence, over) = compare(desk.pg(), desk.business, run).await;
     assert!(over && sequence >= last);
     let shown = desk.get(&format!("/v1/runs/{run}")).await.body;
@@ -92,10 +95,41 @@ async fn progress_equals_the_jobs_at_every_read_while_they_move(_: PgPoolOptions
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_cancel_at_any_moment_lists_every_call_that_is_still_open_behind_it(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    sqlx::query!("UPDATE business SET max_concurrent_calls = $1", WORKERS).execute(desk.pg()).await.unwrap();
+    for dialed_before in [0, 1, 7, 20] {
+        let run = desk.running(40).await;
+        let mut dialers = tokio::task::JoinSet::new();
+        for slot in 1..=WORKERS {
+            dialers.spawn(dial(desk.pg().clone(), desk.business, slot));
+        }
+        while store::one(desk.pg(), desk.business, run).await.unwrap().unwrap().progress.attempts < dialed_before {}
+        let cancelled = desk.act(run, "cancel").await;
+        let rows = sqlx::query_scalar!("SELECT attempt_id FROM attempt WHERE run_id = $1 AND rank < 9", run.0);
+        let open = rows.fetch_all(desk.pg()).await.unwrap();
+        assert_eq!(cancelled.status, 200, "{}", cancelled.body);
+        let listed = cancelled.body["in_flight"].as_array().unwrap();
+        for id in open {
+            assert!(listed.iter().any(|attempt| attempt["attempt_id"] == json!(id)), "{id} is open and was not listed");
+        }
+        while let Some(done) = dialers.join_next().await {
+            done.unwrap();
+        }
+        // Of two last calls that end at one moment, neither sees the other's end: then the sweep ends the run.
+        cancel::finish(desk.pg()).await.unwrap();
+        let (_, over) = compare(desk.pg(), desk.business, run).await;
+        assert!(over, "cancelled, and nothing in flight");
+        assert_eq!(desk.state(run).await, "cancelled");
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn every_move_of_a_run_moves_its_sequence(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     let run = desk.run_of(1).await;
-    let sequence = || async { desk.get(&format!("/v1/runs/{run}")).await.body["progress"]["sequence"].as_i64().unwrap() };
+    let sequence =
+        || async { desk.get(&format!("/v1/runs/{run}")).await.body["progress"]["sequence"].as_i64().unwrap() };
     let mut last = sequence().await;
     for action in ["start", "pause", "resume", "cancel"] {
         assert_eq!(desk.act(run, action).await.status, 200);

@@ -29,7 +29,8 @@ const WORKER: &str = "worker";
 /// Most calls at once of the whole demo installation.
 pub(super) const MAX_LINES: u32 = 50;
 /// How the sandbox carrier behaves: calls that are short, an answer that is quick, and a share of each outcome.
-const CARRIER_FLAGS: [&str; 18] = [
+const CARRIER_FLAGS: [&str; 19] = [
+    "--no-magic",
     "--cps",
     "50",
     "--dial-ms",
