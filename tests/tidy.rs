@@ -10,7 +10,7 @@ use rollcall::config::Settings;
 
 /// Which module stands on which floor. A module may import only what stands below it: this list is the architecture.
 const FLOORS: &[(u8, &[&str])] = &[
-    (1, &["ids", "error"]),
+    (1, &["ids", "error", "country", "killpoints"]),
     (2, &["config"]),
     (3, &["clock", "stores", "telemetry", "shutdown"]),
     // Facts: one store or one outside party each. They do not know each other.

@@ -238,12 +238,10 @@ impl Children {
 impl Drop for Children {
     fn drop(&mut self) {
         self.orders = None;
-        // The watchdog sees a process as alive until its parent, which is us, has taken its exit status.
-        while let Ok(None) = self.watchdog.try_wait() {
-            for running in &mut self.running {
-                let _ = running.child.try_wait();
-            }
-            std::thread::sleep(LOOK);
+        // Failing to wait leaves the watchdog at its work; it needs nobody.
+        let _ = self.watchdog.wait();
+        for running in &mut self.running {
+            let _ = running.child.try_wait();
         }
     }
 }

@@ -19,15 +19,27 @@ while read -r order first second; do
         ;;
     esac
 done
+
+# A zombie has ended, though nobody has taken its exit status yet: the parent may be gone, and init in no haste.
+lives() {
+    kill -0 "$1" 2>/dev/null || return 1
+    if [ -d /proc/self ]; then
+        read -r status 2>/dev/null <"/proc/$1/stat" || return 1
+        status=${status##*) }
+    else
+        status=$(ps -o stat= -p "$1" 2>/dev/null)
+    fi
+    case $status in Z*) return 1 ;; esac
+}
+
 for each in $watched; do
     pid=${each%%:*}
-    kill -s "${each##*:}" "$pid" 2>/dev/null || continue
+    kill -s "${each##*:}" "$pid" 2>/dev/null
     tenths=0
-    while kill -0 "$pid" 2>/dev/null; do
+    while lives "$pid"; do
         tenths=$((tenths + 1))
+        # Longer than any of them takes to drain.
         [ "$tenths" -eq 150 ] && kill -s KILL "$pid" 2>/dev/null
-        # A process that nobody reaps stays a name for ever: go on to the next.
-        [ "$tenths" -ge 180 ] && break
         sleep 0.1
     done
 done

@@ -5,9 +5,8 @@
 //! Not here: any rule of dialing. The demo is a client of the API, and believes the carrier's figures only.
 
 use clap::{Args, builder::FalseyValueParser};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-use crate::shutdown;
 
 mod client;
 mod parts;
@@ -38,7 +37,7 @@ pub(super) struct Demo {
 /// # Errors
 /// Where something does not start, or a program ends in the middle.
 pub(super) async fn demo(order: &Demo) -> anyhow::Result<u8> {
-    let stop = shutdown::on_signal()?;
+    let stop = interrupted()?;
     println!("Starting a private Postgres and Redis, the sandbox carrier, the api and the worker …");
     let mut parts = tokio::select! {
         parts = Parts::start() => parts?,
@@ -53,6 +52,18 @@ pub(super) async fn demo(order: &Demo) -> anyhow::Result<u8> {
     println!("Stopping worker, api and carrier, then Redis and Postgres …");
     parts.end().await?;
     done
+}
+
+/// Cancelled by Ctrl-C or SIGTERM. Further ones are swallowed: stopping takes seconds, and nothing may be left behind.
+fn interrupted() -> std::io::Result<CancellationToken> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        cancelled.cancel();
+    });
+    Ok(token)
 }
 
 async fn call_the_list(parts: &mut Parts, order: &Demo, stop: &CancellationToken) -> anyhow::Result<u8> {
