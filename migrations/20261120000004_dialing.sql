@@ -135,6 +135,10 @@ BEGIN
        OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
         RETURN false;
     END IF;
+    -- An upload into the run holds this lock: its leads may be about to come.
+    IF NOT pg_try_advisory_xact_lock_shared(hashtextextended('rollcall.import:' || p_run::text, 0)) THEN
+        RETURN false;
+    END IF;
     PERFORM 1 FROM run WHERE run_id = p_run AND state IN ('running', 'paused', 'cancelling') FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN false;

@@ -9,7 +9,7 @@ use crate::{
         state::{AttemptState, Disposition, Source},
     },
     context::Context,
-    dialing::{finish, gate},
+    dialing::{cancel, finish, gate},
     jobs::queue::Rung,
     runs::ending,
     slots::Learned,
@@ -25,6 +25,9 @@ pub async fn round(ctx: &Context) {
     }
     if let Err(error) = expire(ctx).await {
         tracing::warn!(%error, "expired attempts could not be read");
+    }
+    if let Err(error) = cancel::finish(&ctx.stores.pg).await {
+        tracing::warn!(%error, "cancelled runs could not be finished");
     }
     match ending::end_finished(&ctx.stores.pg).await {
         Ok(ended) => ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    businesses::answers,
     context::Context,
     dialing::{doubt, hang_up, live, sweep},
 };
@@ -20,6 +21,9 @@ pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTra
     every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
         if let Err(error) = ctx.bells.prune().await {
             tracing::warn!(%error, "finished bells could not be forgotten");
+        }
+        if let Err(error) = answers::prune(&ctx.stores.pg).await {
+            tracing::warn!(%error, "old answers to idempotency keys could not be forgotten");
         }
     });
 }
