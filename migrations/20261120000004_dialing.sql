@@ -99,7 +99,7 @@ BEGIN
         INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
                              ring_timeout_secs, call_time_limit_secs, owner, next_look_at, events)
         SELECT v_holders[i], job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
-               callers[1 + (dials + abs(hashtext(to_number))) % cardinality(callers)], to_number, v_slots[i], v_lines[i],
+               callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number, v_slots[i], v_lines[i],
                ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0), transition(1, 'claim', NULL, 'intent')
         FROM numbered
         ON CONFLICT DO NOTHING
