@@ -61,7 +61,7 @@ CREATE TABLE attempt (
 ) WITH (fillfactor = 60);
 COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
 COMMENT ON COLUMN attempt.owner IS 'The worker process that may send it; null: a single call that no worker has taken yet.';
-COMMENT ON COLUMN attempt.message IS 'What a single call says, rendered; a run''s message is read from the run.';
+COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
 COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
 

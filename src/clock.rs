@@ -12,6 +12,12 @@ use serde::{Serialize, Serializer};
 #[schema(value_type = DateTime<Utc>)]
 pub struct Time(pub DateTime<Utc>);
 
+impl From<DateTime<Utc>> for Time {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self(at)
+    }
+}
+
 impl std::fmt::Display for Time {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))

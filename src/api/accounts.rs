@@ -12,13 +12,13 @@ use crate::{
         auth::Operator,
         body::{Body, Change, Ids},
         check::Check,
-        time::Stamp,
     },
     businesses::{
         accounts::{self, Account, Outcome, Terms},
         rules,
         store::{self, Health},
     },
+    clock::Time,
     context::Context,
     error::{ApiError, Slug},
     ids::{BusinessId, Carrier},
@@ -51,7 +51,7 @@ struct TwilioSecrets {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct SecretView {
     set: bool,
-    updated_at: Stamp,
+    updated_at: Time,
 }
 
 impl From<Account> for TwilioAccount {

@@ -11,12 +11,12 @@ use crate::{
         check::Check,
         idempotency::NewId,
         page::{List, PageQuery},
-        time::Stamp,
     },
     businesses::{
         rules,
         store::{self, Business, BusinessState, Terms},
     },
+    clock::Time,
     context::Context,
     error::ApiError,
     ids::{BusinessId, Carrier},
@@ -40,8 +40,8 @@ pub struct BusinessView {
     allowed_countries: Option<Vec<String>>,
     carriers: Vec<Carrier>,
     slots: SlotsView,
-    created_at: Stamp,
-    updated_at: Stamp,
+    created_at: Time,
+    updated_at: Time,
 }
 
 /// Calls at once: how many are, how many may be.

@@ -1,17 +1,21 @@
 //! Single calls: listed, looked at, hung up.
 
-use axum::{Json, extract::State};
+use axum::{Json, extract::State, http::StatusCode};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
         auth::{Manager, Viewer},
-        body::{Ids, NoBody, Query},
+        body::{Body, Ids, NoBody, Query},
+        idempotency::NewId,
         page::{List, PageQuery},
     },
     attempts::{Call, store},
     context::Context,
-    dialing::cancel,
+    dialing::{
+        call::{self, NewCall},
+        cancel,
+    },
     error::ApiError,
     ids::AttemptId,
     runs::Span,
@@ -19,7 +23,20 @@ use crate::{
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Context> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(one)).routes(routes!(hangup))
+    OpenApiRouter::new().routes(routes!(place, list)).routes(routes!(one)).routes(routes!(hangup))
+}
+
+/// Call one number now.
+#[utoipa::path(post, path = "/v1/calls", tag = "calls", operation_id = "place_call", request_body = NewCall,
+    responses((status = 201, description = "The call, admitted", body = Call)))]
+async fn place(
+    manager: Manager,
+    State(ctx): State<Context>,
+    NewId(id): NewId,
+    Body(new): Body<NewCall>,
+) -> Result<(StatusCode, Json<Call>), ApiError> {
+    let call = call::place(&ctx, manager.business, AttemptId(id), new).await?;
+    Ok((StatusCode::CREATED, Json(call)))
 }
 
 /// Single calls, newest first.

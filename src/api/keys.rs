@@ -11,12 +11,12 @@ use crate::{
         body::{Body, Ids, Query},
         check::Check,
         page::{List, PageQuery},
-        time::Stamp,
     },
     businesses::{
         keys::{self, Key, Role},
         rules, store,
     },
+    clock::Time,
     context::Context,
     error::ApiError,
     ids::{BusinessId, KeyId},
@@ -35,8 +35,8 @@ pub struct KeyView {
     prefix: String,
     role: Role,
     name: Option<String>,
-    created_at: Stamp,
-    revoked_at: Option<Stamp>,
+    created_at: Time,
+    revoked_at: Option<Time>,
 }
 
 impl From<Key> for KeyView {

@@ -27,7 +27,6 @@ pub mod results;
 pub mod runs;
 pub mod status;
 pub mod suppressions;
-pub mod time;
 pub mod why;
 
 use axum::{Router, middleware};

@@ -12,7 +12,7 @@ use crate::{
     api::{
         auth::{Manager, Viewer},
         body::{Body, Ids, NoBody, Query},
-        idempotency::LARGEST_JSON,
+        idempotency::{LARGEST_JSON, NewId},
         page::{List, PageQuery},
     },
     context::Context,
@@ -43,9 +43,10 @@ pub fn routes() -> OpenApiRouter<Context> {
 async fn make(
     manager: Manager,
     State(ctx): State<Context>,
+    NewId(id): NewId,
     Body(new): Body<NewRun, LARGEST_JSON>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let created = create::run(&ctx.stores.pg, &ctx.settings, manager.business, new).await?;
+    let created = create::run(&ctx.stores.pg, &ctx.settings, (manager.business, RunId(id)), new).await?;
     let location = format!("/v1/runs/{}", created.run.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
 }

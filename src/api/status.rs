@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    api::time::Stamp, businesses::store::Health, context::Context, error::ApiError, ids::BusinessId, ids::Carrier,
+    businesses::store::Health, clock::Time, context::Context, error::ApiError, ids::BusinessId, ids::Carrier,
 };
 
 /// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
@@ -55,7 +55,7 @@ pub async fn figures(ctx: &Context) -> Result<Figures, ApiError> {
 /// `/status`.
 #[derive(Debug, Serialize)]
 pub struct Status {
-    at: Stamp,
+    at: Time,
     lines: Lines,
     businesses_with_work: i64,
     runs: BTreeMap<String, i64>,
@@ -77,7 +77,7 @@ struct AccountNotOk {
     carrier: Carrier,
     health: Health,
     detail: Option<String>,
-    hold_until: Option<Stamp>,
+    hold_until: Option<Time>,
 }
 
 /// Reads the state of the installation. Workers that have died since their last heartbeat show by its age.

@@ -11,12 +11,12 @@ use crate::{
         body::{Body, Ids, Query},
         check::Check,
         page::{List, PageQuery},
-        time::Stamp,
     },
     businesses::{
         rules,
         suppressions::{self, Put, Suppression},
     },
+    clock::Time,
     context::Context,
     error::{ApiError, Slug},
     ids::BusinessId,
@@ -37,8 +37,8 @@ struct SuppressionView {
     number: String,
     source: String,
     note: Option<String>,
-    expires_at: Option<Stamp>,
-    created_at: Stamp,
+    expires_at: Option<Time>,
+    created_at: Time,
 }
 
 impl From<Suppression> for SuppressionView {

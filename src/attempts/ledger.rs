@@ -251,3 +251,54 @@ pub async fn answer(
     };
     Ok(row.speak.then_some(Answer { message: row.message, variables }))
 }
+
+/// A single call that asks to be admitted.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// Its holder at the gate.
+    pub held: crate::slots::Held,
+    /// Through whom.
+    pub carrier: crate::ids::Carrier,
+    /// Caller id, E.164; the account's first where it is left out.
+    pub from: Option<String>,
+    /// Callee, E.164.
+    pub to: String,
+    /// The client's own name for it.
+    pub external_id: Option<String>,
+    /// The callee's variables, a JSON object.
+    pub variables: serde_json::Value,
+    /// What is said, a template: `{text, language, voice}`.
+    pub message: serde_json::Value,
+    /// Seconds that it may ring.
+    pub ring_timeout_secs: i32,
+    /// Seconds that it may last.
+    pub call_time_limit_secs: i32,
+    /// Seconds within which a worker must take it.
+    pub max_wait_secs: i32,
+}
+
+/// Writes the intent of a single call, without an owner, if the ledger agrees that there is room. The answer is one of
+/// `admit_call`'s words: admitted, full, held, suppressed, account, business.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx::Result<String> {
+    sqlx::query_scalar!(
+        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS "word!""#,
+        business.0,
+        call.held.attempt.0,
+        call.held.slot,
+        call.held.line,
+        call.carrier.as_str(),
+        call.from,
+        call.to,
+        call.external_id,
+        call.variables,
+        call.message,
+        call.ring_timeout_secs,
+        call.call_time_limit_secs,
+        call.max_wait_secs,
+    )
+    .fetch_one(pg)
+    .await
+}

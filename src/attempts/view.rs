@@ -119,7 +119,7 @@ pub struct Call {
     pub reason: Option<String>,
     pub external_id: Option<String>,
     pub variables: Value,
-    /// What it says, rendered.
+    /// What it says to whoever answers: a template over `variables`.
     pub message: Option<Value>,
     pub carrier: Carrier,
     pub carrier_call_id: Option<String>,

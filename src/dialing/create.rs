@@ -7,7 +7,7 @@ use super::import::{self, Imported};
 use crate::{
     config::Settings,
     error::{ApiError, FieldError},
-    ids::{BusinessId, Carrier},
+    ids::{BusinessId, Carrier, RunId},
     leads::{Country, Template, read_json},
     runs::{self, NewRun, Run, new::Defaults},
 };
@@ -22,11 +22,16 @@ pub struct Created {
     pub import: Option<Imported>,
 }
 
-/// Makes a run. A lead that cannot be called is counted as rejected, as in a file; one whose shape does not fit refuses all.
+/// Makes a run under this id, or finds it made by the same request before. A lead that cannot be called is counted as rejected, as in a file; one whose shape does not fit refuses all.
 ///
 /// # Errors
 /// 422 with every field that does not fit or whose rule is not built; then nothing is stored.
-pub async fn run(pg: &PgPool, settings: &Settings, business: BusinessId, mut new: NewRun) -> Result<Created, ApiError> {
+pub async fn run(
+    pg: &PgPool,
+    settings: &Settings,
+    (business, id): (BusinessId, RunId),
+    mut new: NewRun,
+) -> Result<Created, ApiError> {
     let home = home(pg, business).await?;
     let leads = new.leads.take();
     let further = further_faults(&new);
@@ -40,8 +45,8 @@ pub async fn run(pg: &PgPool, settings: &Settings, business: BusinessId, mut new
     let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(import::refused_fields)?;
 
     let mut tx = pg.begin().await?;
-    let id = runs::store::insert(&mut tx, business, &rules).await?;
-    let import = match batch {
+    let fresh = runs::store::insert(&mut tx, business, id, &rules).await?;
+    let import = match batch.filter(|_| fresh) {
         Some(batch) => Some(import::with_new_run(&mut tx, business, id, batch).await?),
         None => None,
     };
@@ -62,13 +67,14 @@ fn further_faults(new: &NewRun) -> Vec<FieldError> {
     faults
 }
 
-struct Home {
-    default_region: String,
-    allowed_countries: Option<Vec<String>>,
-    caller_ids: Vec<String>,
+/// What of a business decides which numbers and caller ids fit.
+pub(super) struct Home {
+    pub(super) default_region: String,
+    pub(super) allowed_countries: Option<Vec<String>>,
+    pub(super) caller_ids: Vec<String>,
 }
 
-async fn home(pg: &PgPool, business: BusinessId) -> Result<Home, ApiError> {
+pub(super) async fn home(pg: &PgPool, business: BusinessId) -> Result<Home, ApiError> {
     let row = sqlx::query_as!(
         Home,
         r#"SELECT default_region, allowed_countries, coalesce(a.caller_ids, '{}') AS "caller_ids!"

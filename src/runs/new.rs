@@ -113,6 +113,26 @@ pub struct Retry {
     pub rules: Option<Map<String, Value>>,
 }
 
+impl Message {
+    /// Adds what does not fit: an empty text, a language that is no tag, a voice that is no name.
+    pub fn check(&self, wrong: &mut Vec<FieldError>) {
+        if self.text.trim().is_empty() {
+            wrong.push(FieldError::new("/message/text", "empty", "Write what is to be said."));
+        }
+        let word = |text: &str, extra: &str| {
+            (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+        };
+        if !word(&self.language, "-") || !self.language.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            let detail = "Write a language tag such as en-US or de-DE.";
+            wrong.push(FieldError::new("/message/language", "invalid_language", detail));
+        }
+        if self.voice.as_ref().is_some_and(|voice| !word(voice, "-._")) {
+            let detail = "Write the carrier's name of a voice, such as Polly.Joanna, or null.";
+            wrong.push(FieldError::new("/message/voice", "invalid_voice", detail));
+        }
+    }
+}
+
 /// The rules of a run, every one of them said.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields are those of NewRun")]
@@ -220,20 +240,8 @@ impl NewRun {
         if let Some(id) = &self.external_id {
             text_fits("/external_id", id, EXTERNAL_ID_MAX, wrong);
         }
-        let Some(message) = &self.message else { return };
-        if message.text.trim().is_empty() {
-            wrong.push(FieldError::new("/message/text", "empty", "Write what is to be said."));
-        }
-        let word = |text: &str, extra: &str| {
-            (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
-        };
-        if !word(&message.language, "-") || !message.language.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            let detail = "Write a language tag such as en-US or de-DE.";
-            wrong.push(FieldError::new("/message/language", "invalid_language", detail));
-        }
-        if message.voice.as_ref().is_some_and(|voice| !word(voice, "-._")) {
-            let detail = "Write the carrier's name of a voice, such as Polly.Joanna, or null.";
-            wrong.push(FieldError::new("/message/voice", "invalid_voice", detail));
+        if let Some(message) = &self.message {
+            message.check(wrong);
         }
     }
 
@@ -289,7 +297,7 @@ impl NewRun {
     }
 }
 
-fn text_fits(pointer: &str, text: &str, max: usize, wrong: &mut Vec<FieldError>) {
+pub(crate) fn text_fits(pointer: &str, text: &str, max: usize, wrong: &mut Vec<FieldError>) {
     if text.chars().count() > max {
         wrong.push(FieldError::new(pointer, "too_long", format!("At most {max} characters fit here.")));
     }

@@ -150,17 +150,16 @@ pub async fn exists(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -
     found.fetch_one(pg).await
 }
 
-/// Stores a new run as a draft and returns its id.
+/// Stores a new run as a draft under this id; false where there is one already, which the same request made before.
 ///
 /// # Errors
 /// Where Postgres cannot store it.
-pub async fn insert(tx: &mut PgTransaction<'_>, business: BusinessId, rules: &RunRules) -> sqlx::Result<RunId> {
-    let run = RunId::new();
+pub async fn insert(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId, rules: &RunRules) -> sqlx::Result<bool> {
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
-    sqlx::query!(
+    let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
                           ring_timeout_secs, call_time_limit_secs)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -175,7 +174,7 @@ pub async fn insert(tx: &mut PgTransaction<'_>, business: BusinessId, rules: &Ru
     )
     .execute(&mut **tx)
     .await?;
-    Ok(run)
+    Ok(done.rows_affected() == 1)
 }
 
 /// A run whose business and row this transaction holds locked: only such a run can be moved.

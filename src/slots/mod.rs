@@ -124,6 +124,14 @@ impl Gate {
     /// Where Redis cannot be asked. Then some may be held without anyone knowing; the sweep evicts them.
     pub async fn take(&self, ask: &Ask<'_>) -> redis::RedisResult<Taken> {
         let attempts: Vec<AttemptId> = (0..ask.most).map(|_| AttemptId::new()).collect();
+        self.take_as(ask, &attempts).await
+    }
+
+    /// The same for attempts that have their ids already.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn take_as(&self, ask: &Ask<'_>, attempts: &[AttemptId]) -> redis::RedisResult<Taken> {
         let mut script = self.take.prepare_invoke();
         script
             .key(self.keys.key("gate:ready"))
@@ -137,7 +145,7 @@ impl Gate {
             .arg(ask.line_limit)
             .arg(ask.calls_per_second)
             .arg(saved_up(ask.calls_per_second));
-        for attempt in &attempts {
+        for attempt in attempts {
             script.arg(attempt.to_string());
         }
         let answer: Vec<i64> = script.invoke_async(&mut self.redis.clone()).await?;

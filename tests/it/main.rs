@@ -29,6 +29,7 @@ mod sandbox_carrier_figures;
 mod sandbox_carrier_lists;
 mod sandbox_carrier_signature;
 mod scripted_carrier;
+mod single_calls_go_first;
 mod the_gate_heals;
 mod the_limit_holds;
 mod twilio_client;

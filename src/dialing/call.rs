@@ -1,0 +1,194 @@
+//! A single call: it is admitted only where a slot and a line can be its own now, and goes ahead of every list.
+//!
+//! The api holds the slot and writes the intent without an owner; a worker takes it over and sends it. Nobody within
+//! `max_wait_secs`: it is closed as expired and never rings late.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    attempts::{self, Call, ledger},
+    context::Context,
+    dialing::{create, import},
+    error::{ApiError, FieldError, Slug},
+    ids::{AttemptId, BusinessId, Carrier},
+    leads::Template,
+    runs::{Message, new::text_fits},
+    slots::{Ask, Held, Taken},
+};
+
+/// Seconds that a caller may let it wait for a worker.
+const MAX_WAIT_SECS: std::ops::RangeInclusive<i64> = 1..=300;
+/// Most bytes of the variables, as JSON.
+const VARIABLES_BYTES: usize = 16 * 1024;
+
+/// A single call to be made.
+#[derive(Debug, Clone, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCall {
+    /// Whom to call.
+    pub to: String,
+    /// Number to call from; the account's first by default.
+    pub from: Option<String>,
+    /// Only `twilio` yet.
+    pub carrier: Option<Carrier>,
+    /// Not available yet.
+    pub agent_id: Option<Value>,
+    /// What is said.
+    pub message: Option<Message>,
+    /// What the message's `{{names}}` stand for.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub variables: Map<String, Value>,
+    /// Your own name for it, at most 255 characters.
+    pub external_id: Option<String>,
+    /// Not available yet.
+    pub machine: Option<Value>,
+    /// Only false yet.
+    pub record: Option<bool>,
+    /// 1 to 300 (30): not dialed within it, it is over and never rings.
+    pub max_wait_secs: Option<i64>,
+}
+
+/// Admits a call, or says why there is no room for it now.
+///
+/// # Errors
+/// 422 with every field that does not fit; 503 `at-capacity` with `Retry-After` where no slot, line or token is free.
+pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewCall) -> Result<Call, ApiError> {
+    if let Some(call) = made_before(ctx, business, id).await? {
+        return Ok(call);
+    }
+    let home = create::home(&ctx.stores.pg, business).await?;
+    let (to, message) = checked(&home, &new)?;
+    let held = take(ctx, business, id).await?;
+    let outcome = ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, held.0)).await;
+    match outcome.as_deref() {
+        Ok("admitted") => {
+            ctx.ring(business).await;
+            made_before(ctx, business, id).await?.ok_or_else(|| ApiError::not_found("call"))
+        }
+        refused => {
+            let refused = refused.unwrap_or_default().to_owned();
+            if let Err(error) = ctx.gate.give_back(business, &held.1, &[id]).await {
+                tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder");
+            }
+            outcome?;
+            Err(refusal(ctx, &refused).await)
+        }
+    }
+}
+
+async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<Option<Call>, ApiError> {
+    Ok(attempts::store::calls(&ctx.stores.pg, business, (id.0, id.0), 1).await?.pop())
+}
+
+/// The number and the message of a call that fits.
+fn checked(home: &create::Home, new: &NewCall) -> Result<(String, Value), ApiError> {
+    for (pointer, what, asked) in [
+        ("/carrier", "Calling through Telnyx", new.carrier == Some(Carrier::Telnyx)),
+        ("/agent_id", "A voice agent", new.agent_id.is_some()),
+        ("/machine", "Machine detection", new.machine.is_some()),
+        ("/record", "Recording", new.record == Some(true)),
+    ] {
+        if asked {
+            return Err(ApiError::not_available(pointer, what));
+        }
+    }
+    let mut wrong = Vec::new();
+    let numbers = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
+    let to = numbers.read(&new.to).map_err(|error| wrong.push(FieldError::new("/to", error.code(), error.to_string())));
+    if new.from.as_ref().is_some_and(|from| !home.caller_ids.contains(from)) {
+        wrong.push(FieldError::new("/from", "unknown_caller_id", "Use one of the caller_ids of the carrier account."));
+    }
+    if let Some(external_id) = &new.external_id {
+        text_fits("/external_id", external_id, 255, &mut wrong);
+    }
+    if new.max_wait_secs.is_some_and(|secs| !MAX_WAIT_SECS.contains(&secs)) {
+        wrong.push(FieldError::new("/max_wait_secs", "out_of_range", "Write a whole number from 1 to 300."));
+    }
+    let message = message(new, &mut wrong);
+    match (to, message) {
+        (Ok(to), Some(message)) if wrong.is_empty() => Ok((to.e164.as_str().to_owned(), message)),
+        _ => Err(ApiError::validation(wrong)),
+    }
+}
+
+fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
+    if new.variables.values().any(|value| value.is_object() || value.is_array()) {
+        wrong.push(FieldError::new("/variables", "wrong_type", "A variable is a text, a number, true, false or null."));
+    }
+    if serde_json::to_vec(&new.variables).is_ok_and(|bytes| bytes.len() > VARIABLES_BYTES) {
+        wrong.push(FieldError::new("/variables", "variables_too_large", "All variables together must stay below 16 KiB."));
+    }
+    let Some(message) = &new.message else {
+        wrong.push(FieldError::new("/message", "missing", "Say what the call shall say."));
+        return None;
+    };
+    message.check(wrong);
+    let template = Template::parse(&message.text)
+        .map_err(|error| wrong.push(FieldError::new("/message/text", "invalid_template", error.to_string())))
+        .ok()?;
+    if let Err(error) = template.render(&new.variables) {
+        wrong.push(FieldError::new("/message/text", "missing_variable", error.to_string()));
+    }
+    // Stored as it came and rendered when somebody answers, like a run's: a variable's own braces are no template.
+    Some(json!(message))
+}
+
+fn admission(ctx: &Context, new: &NewCall, to: String, message: Value, held: Held) -> ledger::Admission {
+    ledger::Admission {
+        held,
+        carrier: Carrier::Twilio,
+        from: new.from.clone(),
+        to,
+        external_id: new.external_id.clone(),
+        variables: Value::Object(new.variables.clone()),
+        message,
+        ring_timeout_secs: ctx.settings.ring_timeout_secs,
+        call_time_limit_secs: ctx.settings.call_time_limit_secs,
+        max_wait_secs: new.max_wait_secs.and_then(|secs| i32::try_from(secs).ok()).unwrap_or(30),
+    }
+}
+
+/// A slot and a line for the call, and its account's name.
+async fn take(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<(Held, String), ApiError> {
+    let profile = ctx.profile(business).await?.ok_or_else(|| ApiError::not_found("business"))?;
+    let Some(account) = profile.accounts.first() else { return Err(refusal(ctx, "account").await) };
+    let ask = Ask {
+        business,
+        slot_limit: profile.slots,
+        line_limit: profile.lines,
+        account: &account.reference,
+        calls_per_second: account.calls_per_second,
+        most: 1,
+    };
+    match ctx.gate.take_as(&ask, &[id]).await? {
+        Taken::NotReady => Err(ApiError::new(Slug::Unavailable, "The gate is being rebuilt. Try again.").retry_after(1)),
+        Taken::Some { held, .. } => match held.first() {
+            Some(held) => Ok((*held, account.reference.clone())),
+            None => Err(refusal(ctx, "full").await),
+        },
+    }
+}
+
+/// The problem for each of `admit_call`'s words.
+async fn refusal(ctx: &Context, why: &str) -> ApiError {
+    let field = |pointer: &str, code: &'static str, detail: &str| {
+        ApiError::validation(vec![FieldError::new(pointer, code, detail)])
+    };
+    match why {
+        "business" => ApiError::new(Slug::Conflict, "The business is suspended; nothing is dialed for it."),
+        "account" => field("/carrier", "no_account", "PUT the business's carrier account first."),
+        "suppressed" => field("/to", "suppressed", "This number is on the business's suppression list."),
+        "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
+        _ => {
+            let key = ctx.stores.keys.key("metrics:calls_rejected_max_concurrent");
+            let counted: redis::RedisResult<()> =
+                redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
+            if let Err(error) = counted {
+                tracing::debug!(%error, "a rejected call was not counted");
+            }
+            ApiError::new(Slug::AtCapacity, "No slot or line is free for this call now. Try again.").retry_after(1)
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `POST /v1/calls`: one call, admitted only where it has a slot and a line now, ahead of lists, never late.
+
+use reqwest::Method;
+use rollcall::{ids::BusinessId, sim};
+use serde_json::{Value, json};
+
+use crate::house::{House, OPERATOR_KEY, Options, numbers};
+
+async fn ask(house: &House, business: BusinessId, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    let mut request = rollcall::carriers::http_client(&rollcall::carriers::HttpLimits::default())
+        .unwrap()
+        .request(method, format!("http://{}{path}", house.addr))
+        .bearer_auth(OPERATOR_KEY)
+        .header("Rollcall-Business", business.to_string());
+    if let Some(body) = body {
+        request = request.json(&body);
+    }
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+}
+
+fn call(to: &str) -> Value {
+    json!({ "to": to, "message": { "text": "Hi {{name}}", "language": "en-US" }, "variables": { "name": "Bo" } })
+}
+
+async fn state(house: &House, business: BusinessId, id: &str) -> (String, Value) {
+    let (_, shown) = ask(house, business, Method::GET, &format!("/v1/calls/{id}"), None).await;
+    (shown["state"].as_str().unwrap().to_owned(), shown)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_is_dialed_speaks_and_ends() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(2).await;
+    house.until("the gate is open", || async { house.ctx.gate.is_ready().await.unwrap() }).await;
+    let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550101"))).await;
+    assert_eq!((status, made["state"].as_str(), &made["session"]), (201, Some("queued"), &Value::Null), "{made}");
+    let id = made["id"].as_str().unwrap().to_owned();
+    house.until("the call has ended", || async { state(&house, business, &id).await.0 == "ended" }).await;
+    assert_eq!(state(&house, business, &id).await.1["disposition"], "answered");
+    assert_eq!(house.sim.calls()[0].heard, ["Hi Bo"]);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_without_a_free_slot_is_refused_and_counted() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(1).await;
+    let run = house.started(business, &["+12125550194".to_owned()]).await;
+    house.until("the slot is taken", || async { house.open_attempts().await == 1 }).await;
+    let (status, problem) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550101"))).await;
+    assert_eq!((status, problem["type"].as_str()), (503, Some("/problems/at-capacity")), "{problem}");
+    let rejected: i64 = redis::cmd("GET")
+        .arg(house.ctx.stores.keys.key("metrics:calls_rejected_max_concurrent"))
+        .query_async(&mut house.ctx.stores.redis.clone())
+        .await
+        .unwrap();
+    assert_eq!(rejected, 1);
+    house.until("the call is answered", || async { house.attempts_in("answered").await == 1 }).await;
+    house.sim.end(&house.sim.calls()[0].sid, sim::Status::Completed).unwrap();
+    house.until_run_is(run, "completed").await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_that_no_worker_takes_expires_and_never_rings() {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(2).await;
+    house.ctx.gate.open().await.unwrap();
+    let body = { let mut body = call("+12125550101"); body["max_wait_secs"] = json!(1); body };
+    let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(body)).await;
+    assert_eq!(status, 201, "{made}");
+    house.until("its time is over", || async {
+        sqlx::query_scalar!(r#"SELECT dial_by < clock_timestamp() AS "over!" FROM attempt"#).fetch_one(&house.ctx.stores.pg).await.unwrap()
+    })
+    .await;
+    house.start_worker();
+    let id = made["id"].as_str().unwrap().to_owned();
+    house.until("it is over", || async { state(&house, business, &id).await.0 == "ended" }).await;
+    assert_eq!(state(&house, business, &id).await.1["reason"], "expired");
+    assert_eq!(house.sim.figures().total.requests, 0);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_goes_ahead_of_a_list() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(2).await;
+    let list = house.run(business, &numbers(300)).await;
+    house.until("the list is being called", || async { house.sim.figures().total.created > 5 }).await;
+    let id = loop {
+        let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12135550101"))).await;
+        if status == 201 {
+            break made["id"].as_str().unwrap().to_owned();
+        }
+        assert_eq!(status, 503, "{made}");
+    };
+    house.until("the call has ended", || async { state(&house, business, &id).await.0 == "ended" }).await;
+    assert!(house.jobs_in(list, "queued").await > 0, "the list was still waiting");
+    house.stop_dialing(list).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_that_does_not_fit_is_refused_with_pointers() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(2).await;
+    let wrong = [
+        (json!({ "to": "12", "message": { "text": "Hi" } }), "/to"),
+        (json!({ "to": "+12125550101" }), "/message"),
+        (json!({ "to": "+12125550101", "message": { "text": "Hi {{name}}" } }), "/message/text"),
+        (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "from": "+15005550006" }), "/from"),
+        (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "record": true }), "/record"),
+        (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "max_wait_secs": 0 }), "/max_wait_secs"),
+        (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "surprise": 1 }), "/surprise"),
+    ];
+    for (body, pointer) in wrong {
+        let (status, problem) = ask(&house, business, Method::POST, "/v1/calls", Some(body)).await;
+        assert_eq!((status, problem["errors"][0]["pointer"].as_str()), (422, Some(pointer)), "{problem}");
+    }
+    assert_eq!(house.open_attempts().await, 0);
+    house.close().await;
+}
