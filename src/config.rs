@@ -3,7 +3,7 @@
 //! Invariant: a contradiction is refused before a port opens, with exit code 64; a wrong role with 78.
 //! Not here: what a business may set for itself (rows in Postgres), and the sandbox carrier's own flags.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
@@ -64,7 +64,12 @@ pub struct Settings {
     #[arg(long, env = "SERVICE_ROLE", ignore_case = true)]
     pub service_role: Option<Role>,
     /// Postgres 14 or later.
-    #[arg(long, env = "DATABASE_URL", default_value = "postgres://rollcall@127.0.0.1:5432/rollcall", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "postgres://rollcall@127.0.0.1:5432/rollcall",
+        hide_env_values = true
+    )]
     pub database_url: SecretString,
     /// Redis 6.0 or later, or Valkey; one primary, no cluster.
     #[arg(long, env = "REDIS_URL", default_value = "redis://127.0.0.1:6379/0", hide_env_values = true)]
@@ -240,6 +245,22 @@ impl Times {
 }
 
 impl Settings {
+    /// The settings of this process, for a program of role `own`. What does not fit is printed.
+    ///
+    /// # Errors
+    /// With the exit code: 64 for a wrong setting, 78 for another program's role, 0 after `--help` and `--version`.
+    pub fn of_program(own: Role) -> Result<Self, ExitCode> {
+        let settings = Self::try_parse().map_err(|error| {
+            let _ = error.print();
+            ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 })
+        })?;
+        settings.judge(own).map_err(|(why, code)| {
+            eprintln!("[STARTUP] {why}");
+            ExitCode::from(code)
+        })?;
+        Ok(settings)
+    }
+
     /// Why this process may not start as `own`: the sentence and the exit code. The api may leave the role unset.
     ///
     /// # Errors
@@ -248,7 +269,11 @@ impl Settings {
         let name = |role: Role| role.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         match self.service_role {
             Some(role) if role != own => {
-                let text = format!("SERVICE_ROLE is {}, but this program is the {}; it does not start.", name(role), name(own));
+                let text = format!(
+                    "SERVICE_ROLE is {}, but this program is the {}; it does not start.",
+                    name(role),
+                    name(own)
+                );
                 return Err((text, EXIT_ROLE));
             }
             None if own != Role::Api => {
@@ -259,7 +284,10 @@ impl Settings {
         }
         let mut wrong = self.times.contradictions();
         if self.rollcall_sealing_key.is_none() {
-            wrong.push("ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`.".into());
+            wrong.push(
+                "ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`."
+                    .into(),
+            );
         }
         if self.max_concurrent_calls > 10_000 {
             wrong.push(format!("MAX_CONCURRENT_CALLS is {}; it must be at most 10000.", self.max_concurrent_calls));

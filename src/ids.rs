@@ -71,6 +71,17 @@ id!(
     ImportId
 );
 
+/// One attempt at the gate, before it has a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The holder.
+    pub attempt: AttemptId,
+    /// The lowest slot of the business that was free.
+    pub slot: i32,
+    /// The lowest line that was free.
+    pub line: i32,
+}
+
 /// A telephone carrier that Rollcall can dial through.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema,

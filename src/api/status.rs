@@ -10,9 +10,7 @@ use redis::AsyncCommands;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    businesses::store::Health, clock::Time, context::Context, error::ApiError, ids::BusinessId, ids::Carrier,
-};
+use crate::{businesses::store::Health, clock::Time, context::Context, error::ApiError, ids::BusinessId, ids::Carrier};
 
 /// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
 pub const REJECTED: &str = "metrics:calls_rejected_max_concurrent";

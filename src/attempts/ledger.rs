@@ -4,7 +4,7 @@ use sqlx::PgPool;
 
 use crate::{
     attempts::state::{AttemptState, Disposition, Source},
-    ids::{AttemptId, BusinessId, JobId, RunId},
+    ids::{AttemptId, BusinessId, Carrier, Held, JobId, RunId},
 };
 
 /// What the carrier said about a call, in our words.
@@ -129,7 +129,12 @@ pub enum JobThen {
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn close(pg: &PgPool, attempt: AttemptId, source: Source, closing: Closing<'_>) -> sqlx::Result<Option<Change>> {
+pub async fn close(
+    pg: &PgPool,
+    attempt: AttemptId,
+    source: Source,
+    closing: Closing<'_>,
+) -> sqlx::Result<Option<Change>> {
     let row = sqlx::query_as!(
         Row,
         r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
@@ -256,9 +261,9 @@ pub async fn answer(
 #[derive(Debug, Clone)]
 pub struct Admission {
     /// Its holder at the gate.
-    pub held: crate::slots::Held,
+    pub held: Held,
     /// Through whom.
-    pub carrier: crate::ids::Carrier,
+    pub carrier: Carrier,
     /// Caller id, E.164; the account's first where it is left out.
     pub from: Option<String>,
     /// Callee, E.164.

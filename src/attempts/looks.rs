@@ -342,7 +342,11 @@ pub async fn on_the_line(pg: &PgPool, known: &[AttemptId]) -> sqlx::Result<Vec<O
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn expired(pg: &PgPool, most: i64, expire_after_ms: i64) -> sqlx::Result<Vec<(AttemptId, Option<String>, bool)>> {
+pub async fn expired(
+    pg: &PgPool,
+    most: i64,
+    expire_after_ms: i64,
+) -> sqlx::Result<Vec<(AttemptId, Option<String>, bool)>> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id AS "attempt: AttemptId", carrier_call_id, owner IS NULL AS "unowned!" FROM attempt
            WHERE rank < 9 AND ((owner IS NULL AND dial_by < clock_timestamp())

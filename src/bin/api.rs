@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
 use rollcall::{
     api, businesses,
-    config::{EXIT_USAGE, Role, Settings},
+    config::{Role, Settings},
     context::Context,
     server, shutdown,
     stores::Stores,
@@ -16,17 +15,10 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = match Settings::try_parse() {
+    let settings = match Settings::of_program(Role::Api) {
         Ok(settings) => settings,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
-        }
+        Err(code) => return code,
     };
-    if let Err((text, code)) = settings.judge(Role::Api) {
-        eprintln!("rollcall-api: {text}");
-        return ExitCode::from(code);
-    }
     telemetry::start_logs(&settings);
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,

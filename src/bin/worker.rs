@@ -3,10 +3,9 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::Parser;
 use rollcall::{
     api,
-    config::{EXIT_USAGE, Role, Settings},
+    config::{Role, Settings},
     context::Context,
     server, shutdown, telemetry, worker,
 };
@@ -14,18 +13,11 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = match Settings::try_parse() {
+    let settings = match Settings::of_program(Role::Worker) {
         Ok(settings) => settings,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
     telemetry::start_logs(&settings);
-    if let Err((why, code)) = settings.judge(Role::Worker) {
-        tracing::error!("[STARTUP] {why}");
-        return ExitCode::from(code);
-    }
     match run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,7 +39,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let name = format!("{}-{}-{}", worker::beat::host(), std::process::id(), uuid::Uuid::now_v7().simple());
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
     let status = api::admin::router(ctx.clone(), telemetry::start_metrics()?);
-    let (served, worked) = tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
+    let (served, worked) =
+        tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
     served?;
     worked
 }

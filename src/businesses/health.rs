@@ -21,7 +21,14 @@ pub enum Hold {
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn hold(pg: &PgPool, business: BusinessId, account: &str, hold: Hold, time: Duration, detail: &str) -> sqlx::Result<()> {
+pub async fn hold(
+    pg: &PgPool,
+    business: BusinessId,
+    account: &str,
+    hold: Hold,
+    time: Duration,
+    detail: &str,
+) -> sqlx::Result<()> {
     let health = match hold {
         Hold::BackOff => None,
         Hold::Refused => Some("refused"),

@@ -103,8 +103,12 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
     .fetch_all(pg)
     .await?;
     let Some(first) = rows.first() else { return Ok(None) };
-    let mut profile =
-        Profile { slots: first.max_concurrent_calls, lines: first.max_lines, active: first.active, accounts: Vec::new() };
+    let mut profile = Profile {
+        slots: first.max_concurrent_calls,
+        lines: first.max_lines,
+        active: first.active,
+        accounts: Vec::new(),
+    };
     for row in rows {
         let (Some(carrier), Some(reference), Some(calls_per_second), Some(secret), Some(sealing_key)) =
             (row.carrier, row.reference, row.calls_per_second, row.secret, row.sealing_key)

@@ -11,10 +11,10 @@ use crate::{
     context::Context,
     dialing::{create, import},
     error::{ApiError, FieldError, Slug},
-    ids::{AttemptId, BusinessId, Carrier},
+    ids::{AttemptId, BusinessId, Carrier, Held},
     leads::Template,
     runs::{Message, new::text_fits},
-    slots::{Ask, Held, Taken},
+    slots::{Ask, Taken},
 };
 
 /// Seconds that a caller may let it wait for a worker.
@@ -118,7 +118,11 @@ fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
         wrong.push(FieldError::new("/variables", "wrong_type", "A variable is a text, a number, true, false or null."));
     }
     if serde_json::to_vec(&new.variables).is_ok_and(|bytes| bytes.len() > VARIABLES_BYTES) {
-        wrong.push(FieldError::new("/variables", "variables_too_large", "All variables together must stay below 16 KiB."));
+        wrong.push(FieldError::new(
+            "/variables",
+            "variables_too_large",
+            "All variables together must stay below 16 KiB.",
+        ));
     }
     let Some(message) = &new.message else {
         wrong.push(FieldError::new("/message", "missing", "Say what the call shall say."));
@@ -163,7 +167,9 @@ async fn take(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<(Hel
         most: 1,
     };
     match ctx.gate.take_as(&ask, &[id]).await? {
-        Taken::NotReady => Err(ApiError::new(Slug::Unavailable, "The gate is being rebuilt. Try again.").retry_after(1)),
+        Taken::NotReady => {
+            Err(ApiError::new(Slug::Unavailable, "The gate is being rebuilt. Try again.").retry_after(1))
+        }
         Taken::Some { held, .. } => match held.first() {
             Some(held) => Ok((*held, account.reference.clone())),
             None => Err(refusal(ctx, "full").await),

@@ -165,7 +165,11 @@ async fn find(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Resu
 }
 
 /// The attempt whose token the call was created with, where the carrier shows it.
-async fn whose(ctx: &Context, account: &Account, view: &CallView) -> Result<Option<crate::ids::AttemptId>, CarrierError> {
+async fn whose(
+    ctx: &Context,
+    account: &Account,
+    view: &CallView,
+) -> Result<Option<crate::ids::AttemptId>, CarrierError> {
     let shown = match ctx.carriers.request_parameters(account, &view.call_id).await {
         Ok(shown) => shown.unwrap_or_default(),
         // The events are second evidence: where there are none, the list alone decides.

@@ -7,9 +7,9 @@ use std::{collections::HashMap, time::Duration};
 use crate::{
     attempts::looks,
     context::Context,
-    ids::AttemptId,
+    ids::{AttemptId, Held},
     killpoints::{Point, reach},
-    slots::{Held, Holder, Learned},
+    slots::{Holder, Learned},
 };
 
 /// A holder without a row is older than any claim that may still insert it, or the claim failed. A claim that is later than

@@ -54,9 +54,13 @@ async fn account(ctx: &Context, business: BusinessId, reference: &str) -> Option
 async fn cancel(ctx: &Context, call: LiveCall) {
     let Some(account) = account(ctx, call.business, &call.account).await else { return };
     match ctx.carriers.hang_up(&account, &call.call_id, How::Complete).await {
-        Ok(HangUp::Done) => tracing::info!(attempt.id = %call.attempt, call.id = call.call_id, "asked the carrier to hang up"),
+        Ok(HangUp::Done) => {
+            tracing::info!(attempt.id = %call.attempt, call.id = call.call_id, "asked the carrier to hang up")
+        }
         Ok(HangUp::AlreadyEnded | HangUp::NotFound) => look(ctx, &account, &call).await,
-        Err(error) => tracing::warn!(attempt.id = %call.attempt, %error, "the hang-up was not taken; it is asked for again"),
+        Err(error) => {
+            tracing::warn!(attempt.id = %call.attempt, %error, "the hang-up was not taken; it is asked for again")
+        }
     }
 }
 
@@ -100,7 +104,9 @@ async fn leave_queue(ctx: &Context, call: LiveCall) {
 pub(crate) async fn look(ctx: &Context, account: &Account, call: &LiveCall) {
     match ctx.carriers.fetch(account, &call.call_id).await {
         Ok(Some(view)) => applied(ctx, call, &view).await,
-        Ok(None) => tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, "the carrier does not show this call now"),
+        Ok(None) => {
+            tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, "the carrier does not show this call now")
+        }
         Err(error) => report(call, &error),
     }
 }
@@ -113,11 +119,12 @@ pub(crate) async fn applied(ctx: &Context, call: &LiveCall, view: &crate::carrie
     match ledger::apply(&ctx.stores.pg, (call.business, call.attempt), Source::Reconcile, moved, &said).await {
         Ok(Some(change)) => finish::after(ctx, call.attempt, &change, Learned::Asked).await,
         Ok(None) => {}
-        Err(error) => tracing::warn!(attempt.id = %call.attempt, %error, "what the carrier said was not stored; it is asked again"),
+        Err(error) => {
+            tracing::warn!(attempt.id = %call.attempt, %error, "what the carrier said was not stored; it is asked again")
+        }
     }
 }
 
 fn report(call: &LiveCall, error: &CarrierError) {
     tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, %error, "the carrier could not be asked; its slot stays held");
 }
-

@@ -76,7 +76,10 @@ async fn mostly_asked(ctx: &Context, account: &str) -> bool {
     asked * 10 > told + asked
 }
 
-async fn live_list(ctx: &Context, account: &crate::carriers::Account) -> Result<HashMap<String, CallView>, CarrierError> {
+async fn live_list(
+    ctx: &Context,
+    account: &crate::carriers::Account,
+) -> Result<HashMap<String, CallView>, CarrierError> {
     let mut listed = HashMap::new();
     for status in [LiveState::Queued, LiveState::Ringing, LiveState::Answered] {
         let filter = ListFilter { status: Some(status), ..ListFilter::default() };

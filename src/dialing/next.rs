@@ -13,10 +13,10 @@ use crate::{
     businesses::profile::Profile,
     context::Context,
     dialing::send::{self, ClaimedAt},
-    ids::{AttemptId, BusinessId},
+    ids::{AttemptId, BusinessId, Held},
     jobs::claim::{self, Claimed},
     killpoints::{Point, reach},
-    slots::{Ask, Held, Short, Taken},
+    slots::{Ask, Short, Taken},
 };
 
 /// Most attempts claimed in one transaction: the business is locked for as long as it takes.

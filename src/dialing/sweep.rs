@@ -21,7 +21,10 @@ const MOST: i64 = 100;
 /// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails.
 pub async fn round(ctx: &Context) {
     if let Err(error) = gate::correct(ctx).await {
-        tracing::warn!(error = format!("{error:#}"), "the gate could not be compared with the ledger; dialing may pause");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "the gate could not be compared with the ledger; dialing may pause"
+        );
     }
     if let Err(error) = expire(ctx).await {
         tracing::warn!(%error, "expired attempts could not be read");

@@ -4,8 +4,7 @@ use sqlx::PgPool;
 
 use crate::{
     config::Times,
-    ids::{AttemptId, BusinessId, JobId, RunId},
-    slots::Held,
+    ids::{AttemptId, BusinessId, Held, JobId, RunId},
 };
 
 /// An attempt that this process may send, and nobody else.
@@ -34,7 +33,13 @@ pub struct Claimed {
 /// # Errors
 /// Where Postgres does not answer: then the commit may have happened all the same, and `attempts::ledger::still_intents`
 /// says so.
-pub async fn claim(pg: &PgPool, business: BusinessId, owner: &str, held: &[Held], times: &Times) -> sqlx::Result<Vec<Claimed>> {
+pub async fn claim(
+    pg: &PgPool,
+    business: BusinessId,
+    owner: &str,
+    held: &[Held],
+    times: &Times,
+) -> sqlx::Result<Vec<Claimed>> {
     let attempts: Vec<_> = held.iter().map(|h| h.attempt.0).collect();
     let slots: Vec<_> = held.iter().map(|h| h.slot).collect();
     let lines: Vec<_> = held.iter().map(|h| h.line).collect();

@@ -98,13 +98,7 @@ impl Bells {
         let task = TaskBuilder::new(json!({ "business": business })).task_id(id).build();
         self.storage(redis.clone()).push_task(task).await?;
         let wake = self.wake_key();
-        redis::pipe()
-            .rpush(&wake, 1)
-            .ignore()
-            .ltrim(&wake, -200, -1)
-            .ignore()
-            .query_async::<()>(&mut redis)
-            .await?;
+        redis::pipe().rpush(&wake, 1).ignore().ltrim(&wake, -200, -1).ignore().query_async::<()>(&mut redis).await?;
         Ok(Rung::Yes)
     }
 
@@ -201,7 +195,7 @@ pub fn named(task: &Value) -> Option<BusinessId> {
 /// a scan and a publish per task and buy nothing; a worker is given up after a minute without a heartbeat.
 fn config(keys: &Keys) -> Config {
     let mut config = Config::default()
-        .queue(&keys.key("dial"))
+        .queue(keys.key("dial"))
         .batch_size(4)
         .heartbeat_interval(Duration::from_secs(5))
         .missed_heartbeats(12);

@@ -154,7 +154,12 @@ pub async fn exists(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -
 ///
 /// # Errors
 /// Where Postgres cannot store it.
-pub async fn insert(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId, rules: &RunRules) -> sqlx::Result<bool> {
+pub async fn insert(
+    tx: &mut PgTransaction<'_>,
+    business: BusinessId,
+    run: RunId,
+    rules: &RunRules,
+) -> sqlx::Result<bool> {
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,

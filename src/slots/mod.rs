@@ -9,7 +9,7 @@ use std::{collections::HashMap, time::Duration};
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 
 use crate::{
-    ids::{AttemptId, BusinessId},
+    ids::{AttemptId, BusinessId, Held},
     stores::{Keys, Stores},
 };
 
@@ -41,17 +41,6 @@ pub struct Ask<'a> {
     pub calls_per_second: f64,
     /// How many at most.
     pub most: usize,
-}
-
-/// One attempt at the gate, before it has a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// The holder.
-    pub attempt: AttemptId,
-    /// The lowest slot of the business that was free.
-    pub slot: i32,
-    /// The lowest line that was free.
-    pub line: i32,
 }
 
 /// Why fewer were taken than asked for.
@@ -183,7 +172,12 @@ impl Gate {
     ///
     /// # Errors
     /// Where Redis cannot be asked; the sweep evicts the holders later.
-    pub async fn give_back(&self, business: BusinessId, account: &str, attempts: &[AttemptId]) -> redis::RedisResult<u64> {
+    pub async fn give_back(
+        &self,
+        business: BusinessId,
+        account: &str,
+        attempts: &[AttemptId],
+    ) -> redis::RedisResult<u64> {
         self.let_go(business, account, attempts, attempts.len(), Learned::NoCall).await
     }
 
@@ -274,7 +268,11 @@ impl Gate {
         Ok((told.unwrap_or(0), asked.unwrap_or(0)))
     }
 
-    fn holder_keys<'a, 'b>(&self, script: &'a mut ScriptInvocation<'b>, business: BusinessId) -> &'a mut ScriptInvocation<'b> {
+    fn holder_keys<'a, 'b>(
+        &self,
+        script: &'a mut ScriptInvocation<'b>,
+        business: BusinessId,
+    ) -> &'a mut ScriptInvocation<'b> {
         script
             .key(self.slots_key(business))
             .key(self.keys.key("lines:held"))

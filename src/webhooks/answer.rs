@@ -41,7 +41,9 @@ pub(super) async fn what_to_say(
         return Ok(None);
     };
     Ok(speech(message, variables)
-        .inspect_err(|error| tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said"))
+        .inspect_err(
+            |error| tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said"),
+        )
         .ok())
 }
 

@@ -51,8 +51,12 @@ async fn status(
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     match finish::callback(&ctx, key, &event).await? {
         Some(change) if change.verdict == Verdict::Stale => {}
-        Some(_) => tracing::debug!(attempt.id = %key.1, call.id = event.call_id, state = event.carrier_status, "callback applied"),
-        None => tracing::error!(attempt.id = %key.1, call.id = event.call_id, "a callback for an attempt that is not in the ledger"),
+        Some(_) => {
+            tracing::debug!(attempt.id = %key.1, call.id = event.call_id, state = event.carrier_status, "callback applied")
+        }
+        None => {
+            tracing::error!(attempt.id = %key.1, call.id = event.call_id, "a callback for an attempt that is not in the ledger")
+        }
     }
     reach(Point::K7).await;
     Ok(StatusCode::NO_CONTENT)

@@ -75,5 +75,6 @@ fn key(keys: &Keys, name: &str) -> String {
 /// The name of this machine, or "unknown".
 #[must_use]
 pub fn host() -> String {
-    nix::sys::utsname::uname().map_or_else(|_| "unknown".to_owned(), |name| name.nodename().to_string_lossy().into_owned())
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.nodename().to_string_lossy().into_owned())
 }

@@ -12,11 +12,7 @@ use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    config::WorkClass,
-    context::Context,
-    dialing::next::Owner,
-};
+use crate::{config::WorkClass, context::Context, dialing::next::Owner};
 
 /// Runs a worker until `stopping` is cancelled and its sends have ended.
 ///

@@ -35,7 +35,11 @@ pub(super) async fn look_at_bells(ctx: Context, owner: Owner, stopping: Cancella
             metrics::counter!("rollcall_queue_worker_ended_total").increment(1);
             tracing::warn!(error = format!("{error:#}"), "the queue worker ended; another takes its place");
         }
-        pause = if started.elapsed() > Duration::from_secs(10) { Duration::from_millis(100) } else { (pause * 2).min(Duration::from_secs(2)) };
+        pause = if started.elapsed() > Duration::from_secs(10) {
+            Duration::from_millis(100)
+        } else {
+            (pause * 2).min(Duration::from_secs(2))
+        };
         tokio::select! { () = tokio::time::sleep(pause) => {}, () = stopping.cancelled() => {} }
     }
     Ok(())

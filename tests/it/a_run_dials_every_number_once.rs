@@ -26,12 +26,17 @@ async fn every_outcome_becomes_its_disposition() {
     let house = House::open(Options { workers: 1, ..Options::default() }).await;
     let business = house.business(10).await;
     let lead = |magic: &str| format!("+1212{magic}");
-    let run = house.started(business, &["5550190", "5550191", "5550192", "5550193", "5550195", "5550197", "5550199"].map(lead)).await;
+    let run = house
+        .started(business, &["5550190", "5550191", "5550192", "5550193", "5550195", "5550197", "5550199"].map(lead))
+        .await;
     house.until_run_is(run, "completed").await;
-    let jobs = sqlx::query!("SELECT to_number, state, disposition, reason FROM job WHERE run_id = $1 ORDER BY to_number", run.0)
-        .fetch_all(&house.ctx.stores.pg)
-        .await
-        .unwrap();
+    let jobs = sqlx::query!(
+        "SELECT to_number, state, disposition, reason FROM job WHERE run_id = $1 ORDER BY to_number",
+        run.0
+    )
+    .fetch_all(&house.ctx.stores.pg)
+    .await
+    .unwrap();
     let told: Vec<_> = jobs.iter().map(|j| (j.state.as_str(), j.disposition.as_deref(), j.reason.as_deref())).collect();
     assert_eq!(
         told,
@@ -50,7 +55,11 @@ async fn every_outcome_becomes_its_disposition() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_goes_on_where_the_carrier_paces_and_delays() {
-    let sim = sim::Config { accept_delay_ms: sim::Millis::between(5, 30), talk_ms: sim::Millis::between(10, 40), ..sim::Config::quick() };
+    let sim = sim::Config {
+        accept_delay_ms: sim::Millis::between(5, 30),
+        talk_ms: sim::Millis::between(10, 40),
+        ..sim::Config::quick()
+    };
     let house = House::open(Options { sim: Some(sim), workers: 3, ..Options::default() }).await;
     let (a, b) = (house.business(2).await, house.business(5).await);
     let (first, second) = (house.started(a, &numbers(20)).await, house.started(b, &numbers(50)).await);

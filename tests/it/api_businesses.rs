@@ -166,7 +166,10 @@ async fn changed_credentials_are_unchecked_again_and_other_changes_keep_health_a
     refuse().await;
     let moved = change(json!({"api_base_url": "http://127.0.0.1:9099/"})).await.body;
     assert_eq!((&moved["health"], &moved["api_base_url"]), (&json!("unchecked"), &json!("http://127.0.0.1:9099")));
-    let held = sqlx::query_scalar!(r#"SELECT hold_until IS NOT NULL AS "held!" FROM carrier_account WHERE business_id = $1"#, business.0);
+    let held = sqlx::query_scalar!(
+        r#"SELECT hold_until IS NOT NULL AS "held!" FROM carrier_account WHERE business_id = $1"#,
+        business.0
+    );
     assert!(!held.fetch_one(&app.ctx.stores.pg).await.unwrap());
 }
 

@@ -19,7 +19,12 @@ async fn run_with(create: Vec<Rule<CreateFault>>, callback: Vec<Rule<CallbackFau
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_was_accepted_and_not_confirmed_is_found_and_not_made_again() {
-    for kind in [CreateFault::Http500AfterAccept, CreateFault::ResetAfterAccept, CreateFault::GarbageAfterAccept, CreateFault::TimeoutAfterAccept] {
+    for kind in [
+        CreateFault::Http500AfterAccept,
+        CreateFault::ResetAfterAccept,
+        CreateFault::GarbageAfterAccept,
+        CreateFault::TimeoutAfterAccept,
+    ] {
         let house = run_with(vec![Rule::next(kind, 2)], vec![], 8).await;
         assert_eq!(house.sim.figures().total.created, 8, "{kind:?}");
         house.close().await;
@@ -28,7 +33,9 @@ async fn a_call_that_was_accepted_and_not_confirmed_is_found_and_not_made_again(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_doubt_is_found_though_its_callbacks_are_lost() {
-    let house = run_with(vec![Rule::next(CreateFault::ResetAfterAccept, 2)], vec![Rule::share(CallbackFault::Lost, 1.0)], 6).await;
+    let house =
+        run_with(vec![Rule::next(CreateFault::ResetAfterAccept, 2)], vec![Rule::share(CallbackFault::Lost, 1.0)], 6)
+            .await;
     assert_eq!(house.sim.figures().total.created, 6);
     house.close().await;
 }
@@ -63,7 +70,10 @@ async fn a_final_callback_before_the_answer_to_the_post_is_final() {
 async fn too_many_requests_are_not_charged_and_not_lost() {
     let house = run_with(vec![Rule::next(CreateFault::Http429, 4)], vec![], 10).await;
     assert_eq!(house.attempts_in("refused").await, 4);
-    let charged = sqlx::query_scalar!(r#"SELECT max(attempt_count)::int AS "most!" FROM job"#).fetch_one(&house.ctx.stores.pg).await.unwrap();
+    let charged = sqlx::query_scalar!(r#"SELECT max(attempt_count)::int AS "most!" FROM job"#)
+        .fetch_one(&house.ctx.stores.pg)
+        .await
+        .unwrap();
     assert_eq!(charged, 1);
     house.close().await;
 }
@@ -103,10 +113,14 @@ async fn wrong_credentials_fail_no_job_and_block_the_account_at_the_first_answer
     let house = House::open(Options { sim: Some(sim), workers: 2, ..Options::default() }).await;
     let business = house.business_with(rollcall::ids::BusinessId::new(), 3, &account, "wrong token", 1_000.0).await;
     let run = house.started(business, &numbers(7_000)).await;
-    house.until("the account is blocked", || async {
-        sqlx::query_scalar!(r#"SELECT health = 'refused' AS "refused!" FROM carrier_account"#).fetch_one(&house.ctx.stores.pg).await.unwrap()
-    })
-    .await;
+    house
+        .until("the account is blocked", || async {
+            sqlx::query_scalar!(r#"SELECT health = 'refused' AS "refused!" FROM carrier_account"#)
+                .fetch_one(&house.ctx.stores.pg)
+                .await
+                .unwrap()
+        })
+        .await;
     house.until("nothing is in flight", || async { house.open_attempts().await == 0 }).await;
     assert_eq!(house.jobs_in(run, "queued").await, 7_000);
     let requests = house.sim.figures().total.requests;
@@ -116,7 +130,10 @@ async fn wrong_credentials_fail_no_job_and_block_the_account_at_the_first_answer
         .vault
         .seal(business, rollcall::ids::Carrier::Twilio, &secrecy::SecretString::from("right token"))
         .unwrap();
-    sqlx::query!("UPDATE carrier_account SET secret = $1, sealing_key = $2", secret, key).execute(&house.ctx.stores.pg).await.unwrap();
+    sqlx::query!("UPDATE carrier_account SET secret = $1, sealing_key = $2", secret, key)
+        .execute(&house.ctx.stores.pg)
+        .await
+        .unwrap();
     house.until("calls are made again", || async { house.jobs_in(run, "completed").await > 0 }).await;
     house.stop_dialing(run).await;
     house.close().await;

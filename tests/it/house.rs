@@ -13,13 +13,14 @@ use rollcall::{
     ids::{BusinessId, Carrier, JobId, RunId},
     server,
     sim::{self, Sim},
-    stores::MIGRATOR,
     worker,
 };
 use secrecy::SecretString;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::database::{database_url, new_database, redis_url, run};
 
 /// Longest wait for something that must happen. It is no measurement: it ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,48 +46,6 @@ struct Worker {
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the test runner says where the private stores are")]
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is unset: run the tests by `make test`"))
-}
-
-/// Redis as the test runner gives it.
-pub(crate) fn redis_url() -> String {
-    variable("REDIS_URL")
-}
-
-/// The database server as the test runner gives it, with another database.
-pub(crate) fn database_url(database: &str) -> String {
-    let mut url: url::Url = variable("DATABASE_URL").parse().unwrap();
-    url.set_path(database);
-    url.to_string()
-}
-
-/// A new database with the schema, copied from a template that the first test makes.
-pub(crate) async fn new_database() -> String {
-    let version: i64 = MIGRATOR.iter().map(|m| m.version).max().unwrap();
-    let hash = MIGRATOR.iter().flat_map(|m| m.checksum.iter()).fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(*b)));
-    let template = format!("template_{version}_{hash:x}");
-    let mut admin = PgConnection::connect(&database_url("postgres")).await.unwrap();
-    sqlx::query!("SELECT pg_advisory_lock(42) IS NULL AS locked").fetch_one(&mut admin).await.unwrap();
-    let there = sqlx::query_scalar!("SELECT 1 AS there FROM pg_database WHERE datname = $1", template).fetch_optional(&mut admin).await.unwrap();
-    if there.is_none() {
-        run(&mut admin, &format!("CREATE DATABASE {template}_new")).await;
-        let mut fresh = PgConnection::connect(&database_url(&format!("{template}_new"))).await.unwrap();
-        MIGRATOR.run(&mut fresh).await.unwrap();
-        fresh.close().await.unwrap();
-        run(&mut admin, &format!("ALTER DATABASE {template}_new RENAME TO {template}")).await;
-    }
-    let name = format!("t_{}", uuid::Uuid::now_v7().simple());
-    run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-    sqlx::query!("SELECT pg_advisory_unlock(42) AS unlocked").fetch_one(&mut admin).await.unwrap();
-    name
-}
-
-async fn run(admin: &mut PgConnection, statement: &str) {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned())).execute(admin).await.unwrap();
-}
-
 /// What differs from a quick, obedient carrier and the settings of every test.
 #[derive(Default)]
 pub(crate) struct Options {
@@ -100,9 +59,28 @@ pub(crate) struct Options {
 
 /// Times short enough for a test, in the same proportions as the real ones.
 const SHORT_TIMES: [&str; 22] = [
-    "--claim-max-age-ms", "1000", "--post-timeout-ms", "1500", "--intent-grace-ms", "3000", "--first-empty-look-ms", "800",
-    "--second-empty-look-ms", "2000", "--empty-looks-apart-ms", "1000", "--look-give-up-ms", "4000", "--live-look-ms", "500",
-    "--live-look-fast-ms", "200", "--silent-after-ms", "300", "--refused-retry-ms", "2000",
+    "--claim-max-age-ms",
+    "1000",
+    "--post-timeout-ms",
+    "1500",
+    "--intent-grace-ms",
+    "3000",
+    "--first-empty-look-ms",
+    "800",
+    "--second-empty-look-ms",
+    "2000",
+    "--empty-looks-apart-ms",
+    "1000",
+    "--look-give-up-ms",
+    "4000",
+    "--live-look-ms",
+    "500",
+    "--live-look-fast-ms",
+    "200",
+    "--silent-after-ms",
+    "300",
+    "--refused-retry-ms",
+    "2000",
 ];
 
 impl House {
@@ -110,20 +88,31 @@ impl House {
     pub(crate) async fn open(options: Options) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let database = new_database().await;
-        let config = options.sim.unwrap_or_else(|| sim::Config { shares: sim::Shares::all(sim::Outcome::Answered), ..sim::Config::quick() });
+        let config = options.sim.unwrap_or_else(|| sim::Config {
+            shares: sim::Shares::all(sim::Outcome::Answered),
+            ..sim::Config::quick()
+        });
         let sim = Arc::new(Sim::start_local(config).unwrap());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut args: Vec<String> = vec![
             "rollcall".into(),
-            "--database-url".into(), database_url(&database),
-            "--redis-url".into(), redis_url(),
-            "--redis-prefix".into(), format!("{database}:"),
-            "--database-pool".into(), "8".into(),
-            "--public-base-url".into(), format!("http://{addr}"),
-            "--rollcall-sealing-key".into(), SEALING_KEY.into(),
-            "--rollcall-operator-key".into(), OPERATOR_KEY.into(),
-            "--twilio-api-base-url".into(), sim.base_url(),
+            "--database-url".into(),
+            database_url(&database),
+            "--redis-url".into(),
+            redis_url(),
+            "--redis-prefix".into(),
+            format!("{database}:"),
+            "--database-pool".into(),
+            "8".into(),
+            "--public-base-url".into(),
+            format!("http://{addr}"),
+            "--rollcall-sealing-key".into(),
+            SEALING_KEY.into(),
+            "--rollcall-operator-key".into(),
+            OPERATOR_KEY.into(),
+            "--twilio-api-base-url".into(),
+            sim.base_url(),
         ];
         args.extend(SHORT_TIMES.map(String::from));
         args.extend(options.args.iter().map(|a| (*a).to_owned()));
@@ -167,7 +156,14 @@ impl House {
     }
 
     /// A business with everything given.
-    pub(crate) async fn business_with(&self, business: BusinessId, slots: i32, account: &str, token: &str, cps: f64) -> BusinessId {
+    pub(crate) async fn business_with(
+        &self,
+        business: BusinessId,
+        slots: i32,
+        account: &str,
+        token: &str,
+        cps: f64,
+    ) -> BusinessId {
         let vault = Vault::from_setting(&SecretString::from(SEALING_KEY)).unwrap();
         let (secret, key) = vault.seal(business, Carrier::Twilio, &SecretString::from(token)).unwrap();
         let pg = &self.ctx.stores.pg;
@@ -255,7 +251,10 @@ impl House {
     }
 
     pub(crate) async fn run_state(&self, run: RunId) -> String {
-        sqlx::query_scalar!("SELECT state FROM run WHERE run_id = $1", run.0).fetch_one(&self.ctx.stores.pg).await.unwrap()
+        sqlx::query_scalar!("SELECT state FROM run WHERE run_id = $1", run.0)
+            .fetch_one(&self.ctx.stores.pg)
+            .await
+            .unwrap()
     }
 
     /// Takes what is queued from a run, so that it ends with what is in flight.
@@ -267,8 +266,10 @@ impl House {
         .execute(&self.ctx.stores.pg)
         .await
         .unwrap();
-        self.until("what was in flight has ended", || async { self.open_attempts().await == 0 && self.jobs_in(run, "queued").await == 0 })
-            .await;
+        self.until("what was in flight has ended", || async {
+            self.open_attempts().await == 0 && self.jobs_in(run, "queued").await == 0
+        })
+        .await;
     }
 
     /// How many jobs of the run are in this state.
@@ -281,12 +282,18 @@ impl House {
 
     /// How many attempts are in this state.
     pub(crate) async fn attempts_in(&self, state: &str) -> i64 {
-        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE state = $1"#, state).fetch_one(&self.ctx.stores.pg).await.unwrap()
+        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE state = $1"#, state)
+            .fetch_one(&self.ctx.stores.pg)
+            .await
+            .unwrap()
     }
 
     /// How many attempts are open.
     pub(crate) async fn open_attempts(&self) -> i64 {
-        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE rank < 9"#).fetch_one(&self.ctx.stores.pg).await.unwrap()
+        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE rank < 9"#)
+            .fetch_one(&self.ctx.stores.pg)
+            .await
+            .unwrap()
     }
 
     /// Ends the test: nothing may be held, waiting or alive, and the tallies must equal the jobs.
@@ -327,7 +334,10 @@ impl House {
         .fetch_all(&self.ctx.stores.pg)
         .await
         .unwrap();
-        let wrong: Vec<_> = wrong.iter().map(|w| format!("{} {}: {:?} tallied, {:?} counted", w.run, w.key, w.tallied, w.counted)).collect();
+        let wrong: Vec<_> = wrong
+            .iter()
+            .map(|w| format!("{} {}: {:?} tallied, {:?} counted", w.run, w.key, w.tallied, w.counted))
+            .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

@@ -8,6 +8,7 @@ mod api_frame;
 mod api_harness;
 mod api_idempotency;
 mod api_suppressions;
+mod database;
 mod doubt_is_resolved_by_asking;
 mod house;
 mod leads_check;

@@ -67,13 +67,21 @@ async fn a_single_call_that_no_worker_takes_expires_and_never_rings() {
     let mut house = House::open(Options::default()).await;
     let business = house.business(2).await;
     house.ctx.gate.open().await.unwrap();
-    let body = { let mut body = call("+12125550101"); body["max_wait_secs"] = json!(1); body };
+    let body = {
+        let mut body = call("+12125550101");
+        body["max_wait_secs"] = json!(1);
+        body
+    };
     let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(body)).await;
     assert_eq!(status, 201, "{made}");
-    house.until("its time is over", || async {
-        sqlx::query_scalar!(r#"SELECT dial_by < clock_timestamp() AS "over!" FROM attempt"#).fetch_one(&house.ctx.stores.pg).await.unwrap()
-    })
-    .await;
+    house
+        .until("its time is over", || async {
+            sqlx::query_scalar!(r#"SELECT dial_by < clock_timestamp() AS "over!" FROM attempt"#)
+                .fetch_one(&house.ctx.stores.pg)
+                .await
+                .unwrap()
+        })
+        .await;
     house.start_worker();
     let id = made["id"].as_str().unwrap().to_owned();
     house.until("it is over", || async { state(&house, business, &id).await.0 == "ended" }).await;

@@ -2,10 +2,10 @@
 
 use rollcall::{
     dialing::gate::{self, Corrected},
-    ids::AttemptId,
+    ids::{AttemptId, Held},
     jobs::claim::claim,
     sim,
-    slots::{Ask, Held, Short, Taken},
+    slots::{Ask, Short, Taken},
 };
 
 use crate::house::{House, Options, numbers};
@@ -25,11 +25,12 @@ async fn an_empty_gate_lets_nobody_in_until_it_is_rebuilt() {
     assert_eq!(got.iter().map(|h| (h.slot, h.line)).collect::<Vec<_>>(), [(1, 1), (3, 2)], "slot 2 is the ledger's");
     assert_eq!(short, Some(Short::Slots));
     rollcall::dialing::send::not_sent(&house.ctx, held.attempt, "the test is over").await;
-    house.until("the ghosts are evicted", || async {
-        gate::correct(&house.ctx).await.unwrap();
-        house.ctx.gate.holders().await.unwrap().is_empty()
-    })
-    .await;
+    house
+        .until("the ghosts are evicted", || async {
+            gate::correct(&house.ctx).await.unwrap();
+            house.ctx.gate.holders().await.unwrap().is_empty()
+        })
+        .await;
     house.close().await;
 }
 

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use rollcall::{
     config::Times,
-    ids::{AttemptId, BusinessId},
+    ids::{AttemptId, BusinessId, Held},
     jobs::claim::claim,
-    slots::{Ask, Held, Learned, Taken},
+    slots::{Ask, Learned, Taken},
 };
 
 use crate::house::{House, Options, numbers};
@@ -37,7 +37,11 @@ async fn of_sixty_four_askers_three_are_let_in() {
     assert_eq!(held.iter().map(|h| h.slot).collect::<HashSet<_>>(), HashSet::from([1, 2, 3]));
     let ids: Vec<_> = held.iter().map(|h| h.attempt).collect();
     assert_eq!(house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap(), 3);
-    assert_eq!(house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap(), 0, "a second release changes nothing");
+    assert_eq!(
+        house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap(),
+        0,
+        "a second release changes nothing"
+    );
     house.close().await;
 }
 
@@ -93,8 +97,11 @@ async fn max_lines_lowered_holds_over_all_businesses() {
     let times = house.ctx.settings.times.clone();
     let pg = &house.ctx.stores.pg;
     let lines = |business, lines: &'static [i32]| {
-        let held: Vec<Held> =
-            lines.iter().enumerate().map(|(i, &line)| Held { attempt: AttemptId::new(), slot: i32::try_from(i).unwrap() + 1, line }).collect();
+        let held: Vec<Held> = lines
+            .iter()
+            .enumerate()
+            .map(|(i, &line)| Held { attempt: AttemptId::new(), slot: i32::try_from(i).unwrap() + 1, line })
+            .collect();
         let times = times.clone();
         async move { claim(pg, business, "w", &held, &times).await.unwrap().iter().map(|c| c.attempt).collect::<Vec<_>>() }
     };
@@ -108,7 +115,8 @@ async fn max_lines_lowered_holds_over_all_businesses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limit_holds_at_the_carrier_while_it_changes_in_mid_run() {
-    let sim = rollcall::sim::Config { talk_ms: rollcall::sim::Millis::between(5, 20), ..rollcall::sim::Config::quick() };
+    let sim =
+        rollcall::sim::Config { talk_ms: rollcall::sim::Millis::between(5, 20), ..rollcall::sim::Config::quick() };
     let house = House::open(Options { sim: Some(sim), workers: 4, ..Options::default() }).await;
     let business = house.business(5).await;
     let run = house.started(business, &numbers(150)).await;
