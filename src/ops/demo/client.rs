@@ -195,15 +195,4 @@ mod tests {
         assert_eq!((run.progress.states.finished(), run.progress.states.open()), (1, 1));
         assert_eq!(run.leads.rows, 5);
     }
-
-    #[test]
-    fn no_number_of_the_list_hangs_at_the_sandbox() {
-        // The sandbox never ends a call to 555-0194 and 555-0196 by itself, and keeps 555-0198 in its queue for ever.
-        for line in std::str::from_utf8(LEADS).unwrap().lines() {
-            let digits: String = line.chars().filter(char::is_ascii_digit).collect();
-            for hangs in ["5550194", "5550196", "5550198"] {
-                assert!(!digits.contains(hangs), "{line}");
-            }
-        }
-    }
 }
