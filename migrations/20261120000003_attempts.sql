@@ -7,7 +7,7 @@ CREATE TABLE attempt (
     run_id               uuid,
     business_id          uuid NOT NULL,
     direction            text NOT NULL DEFAULT 'outbound' CHECK (direction IN ('outbound', 'inbound')),
-    n                    smallint NOT NULL DEFAULT 1,
+    n                    integer NOT NULL DEFAULT 1,
     external_id          text,
     variables            jsonb NOT NULL DEFAULT '{}',
     message              jsonb,

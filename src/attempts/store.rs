@@ -17,7 +17,7 @@ pub const IN_FLIGHT_MAX: i64 = 100;
 
 struct Row {
     attempt_id: AttemptId,
-    n: i16,
+    n: i32,
     job_id: Option<JobId>,
     run_id: Option<RunId>,
     business_id: BusinessId,

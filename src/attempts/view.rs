@@ -16,7 +16,7 @@ use crate::{
 pub struct Attempt {
     pub id: AttemptId,
     /// Which dial of its job, from 1.
-    pub n: i16,
+    pub n: i32,
     pub job_id: Option<JobId>,
     pub run_id: Option<RunId>,
     pub business_id: BusinessId,

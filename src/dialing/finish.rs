@@ -2,6 +2,8 @@
 //!
 //! It runs after the commit and changes no fact; if the process dies before it, the sweep does the same within seconds.
 
+use std::time::Duration;
+
 use crate::{
     attempts::{
         ledger::{self, Change, Said, Verdict},
@@ -14,6 +16,9 @@ use crate::{
     killpoints::{Point, reach},
     slots::Learned,
 };
+
+/// A Redis that hangs must not keep a carrier waiting for its 2xx: what is left undone here, the sweep does.
+const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Applies a verified callback. `None` where its attempt does not exist.
 ///
@@ -57,10 +62,14 @@ pub async fn after(ctx: &Context, attempt: AttemptId, change: &Change, learned: 
     if !change.closed {
         return;
     }
-    if let Err(error) = ctx.gate.release(change.business, &change.account, &[attempt], learned).await {
-        tracing::warn!(attempt.id = %attempt, %error, "the slot is free in the ledger but not at the gate yet; the sweep releases it");
+    let released = tokio::time::timeout(REDIS_PATIENCE, async {
+        ctx.gate.release(change.business, &change.account, &[attempt], learned).await?;
+        ctx.ring(change.business).await;
+        redis::RedisResult::Ok(())
+    });
+    if !matches!(released.await, Ok(Ok(()))) {
+        tracing::warn!(attempt.id = %attempt, "the slot is free in the ledger but not at the gate yet; the sweep releases it");
     }
-    ctx.ring(change.business).await;
     tracing::info!(
         attempt.id = %attempt, business.id = %change.business, run.id = change.run.map(|r| r.to_string()),
         run_ended = change.run_ended, "[ProcessNext] slot freed, next rung"

@@ -46,6 +46,8 @@ impl ClaimedAt {
     }
 }
 
+/// A carrier that cannot be reached is left alone for this long, at least.
+const DOWN: Duration = Duration::from_secs(2);
 /// A claim this young was not cancelled without the cancel having listed it; an older one asks again.
 const SURELY_WANTED: Duration = Duration::from_millis(250);
 
@@ -141,7 +143,9 @@ async fn store_answer(
         }
         DialAnswer::NotSent { why } => {
             metrics::counter!("rollcall_not_sent_total").increment(1);
-            hold(ctx, business, account, Hold::Down, Duration::from_secs(2), &why).await;
+            // Jittered, so that many businesses do not come back to a carrier that recovers in the same second.
+            let jitter = Duration::from_millis(rand::rng().random_range(0..3_000));
+            hold(ctx, business, account, Hold::Down, DOWN + jitter, &why).await;
             not_sent(ctx, attempt, &why).await;
         }
         DialAnswer::Unknown { why } => {

@@ -35,7 +35,7 @@ pub struct Job {
     pub disposition: Option<String>,
     pub reason: Option<String>,
     /// Attempts charged to it.
-    pub attempt_count: i16,
+    pub attempt_count: i32,
     /// When it is looked at again, while it waits.
     pub next_at: Option<Time>,
     pub priority: i16,

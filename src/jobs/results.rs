@@ -22,7 +22,7 @@ pub struct Outcome {
     pub state: JobState,
     pub reason: Option<String>,
     pub disposition: Option<String>,
-    pub attempts: i16,
+    pub attempts: i32,
     pub answered_by: Option<String>,
     pub first_dialed_at: Option<Time>,
     pub answered_at: Option<Time>,

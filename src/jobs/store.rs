@@ -20,7 +20,7 @@ struct Row {
     state: JobState,
     disposition: Option<String>,
     reason: Option<String>,
-    attempt_count: i16,
+    attempt_count: i32,
     next_at: Option<Time>,
     priority: i16,
     created_at: Time,
