@@ -1,6 +1,7 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
 mod api_auth;
 mod api_businesses;
@@ -16,6 +17,7 @@ mod leads_csv;
 mod leads_example;
 mod leads_message;
 mod leaves_nothing;
+mod processes;
 mod runs_bad_input;
 mod runs_document;
 mod runs_harness;
