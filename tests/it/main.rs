@@ -1,6 +1,7 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod a_drain_finishes_what_is_in_flight;
 mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
 mod api_auth;
@@ -36,3 +37,4 @@ mod single_calls_go_first;
 mod the_gate_heals;
 mod the_limit_holds;
 mod twilio_client;
+mod two_of_everything;
