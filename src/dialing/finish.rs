@@ -41,7 +41,9 @@ pub async fn callback(
     let moved = translate::state(event.state);
     let change = ledger::apply(&ctx.stores.pg, (business, attempt), Source::Webhook, moved, &said).await?;
     if let Some(change) = &change {
-        reach(Point::K9).await;
+        if change.closed {
+            reach(Point::K9).await;
+        }
         after(ctx, attempt, change, Learned::Told).await;
     }
     Ok(change)

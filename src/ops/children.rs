@@ -34,6 +34,8 @@ pub enum Stop {
     Terminate,
     /// SIGINT: Postgres' fast shutdown, which does not wait for its clients.
     Interrupt,
+    /// SIGQUIT: Postgres' immediate shutdown, which leaves a recovery to its next start.
+    Quit,
 }
 
 impl Stop {
@@ -41,6 +43,7 @@ impl Stop {
         match self {
             Self::Terminate => Signal::SIGTERM,
             Self::Interrupt => Signal::SIGINT,
+            Self::Quit => Signal::SIGQUIT,
         }
     }
 }

@@ -23,8 +23,10 @@ use crate::ops::{
     environment::clean_command,
 };
 
-const POSTGRES: &str = "postgres";
-const REDIS: &str = "redis";
+/// Postgres among [`PrivateStores::children`].
+pub const POSTGRES: &str = "postgres";
+/// Redis among [`PrivateStores::children`].
+pub const REDIS: &str = "redis";
 /// Enough for a test run with a pool per test, beside a few servers.
 const MAX_CONNECTIONS: u32 = 300;
 /// A free port can be taken by someone else before its server binds it; then others are tried.
@@ -159,7 +161,11 @@ impl PrivateStores {
         self.start_redis().await
     }
 
-    async fn start_postgres(&mut self) -> anyhow::Result<()> {
+    /// Starts Postgres, which has been stopped, on the same port with the same data, and waits until it answers.
+    ///
+    /// # Errors
+    /// Where it does not start; with the end of its log.
+    pub async fn start_postgres(&mut self) -> anyhow::Result<()> {
         let mut command = self.command(&self.binaries.postgres.join("postgres"));
         command.arg("-D").arg(self.folder(POSTGRES)).arg("-k").arg(self.children.scratch());
         let mut settings = vec![
@@ -182,7 +188,12 @@ impl PrivateStores {
         self.children.wait_for(POSTGRES, connects).await
     }
 
-    async fn start_redis(&mut self) -> anyhow::Result<()> {
+    /// Starts Redis, which has been stopped, on the same port with what it had saved (nothing where `Scratch`), and waits
+    /// until it answers.
+    ///
+    /// # Errors
+    /// Where it does not start; with the end of its log.
+    pub async fn start_redis(&mut self) -> anyhow::Result<()> {
         let mut command = self.command(&self.binaries.redis);
         command.arg("--dir").arg(self.folder(REDIS));
         command.args(["--bind", &self.redis.ip().to_string(), "--port", &self.redis.port().to_string(), "--save", ""]);

@@ -44,12 +44,12 @@ async fn a_signal_drains_the_worker(signal: Signal) {
     house.until("what was in flight has ended", || async { house.open_attempts().await == 0 }).await;
     assert_eq!(house.sim.figures().total.requests, sent, "calls after the end of the only worker");
 
-    let _next = house.worker().await;
+    let next = house.worker().await;
     house.until_run_is(run, "completed").await;
     let total = house.sim.figures().total;
     assert_eq!((total.created, total.numbers_called_twice), (24, 0));
     assert_eq!(ever_unknown(&house).await, 0);
-    house.close().await;
+    house.close_with([next]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +63,8 @@ async fn a_rolling_restart_of_everything_loses_nothing_and_puts_nothing_in_doubt
     let mut house = House::open(Options { sim: Some(sim), ..Options::default() }).await;
     let door = Door::open().await;
     house.call_back_at(door.addr);
-    let (mut apis, mut workers) = ([house.api(None).await, house.api(None).await], [house.worker().await, house.worker().await]);
+    let (mut apis, mut workers) =
+        ([house.api(None).await, house.api(None).await], [house.worker().await, house.worker().await]);
     door.leads_to(&[&apis[0], &apis[1]]).await;
     let business = house.business(3).await;
     let run = house.started(business, &numbers(80)).await;
@@ -84,7 +85,7 @@ async fn a_rolling_restart_of_everything_loses_nothing_and_puts_nothing_in_doubt
     assert_eq!((total.created, total.numbers_called_twice), (80, 0));
     assert!(total.most_live <= 3, "{} calls at once", total.most_live);
     assert_eq!(ever_unknown(&house).await, 0, "attempts that were in doubt");
-    house.close().await;
+    house.close_with(workers.into_iter().chain(apis)).await;
 }
 
 /// Runs a program that ends by itself, with these variables and nothing else.
@@ -120,8 +121,12 @@ fn settings_that_fight_are_refused_with_64_before_a_port_is_opened() {
             ("ROLLCALL_SEALING_KEY", "", "ROLLCALL_SEALING_KEY"),
             ("WORKER_CONCURRENCY", "many", "many"),
         ] {
-            let mut variables =
-                vec![("SERVICE_ROLE", role), ("API_ADDR", &taken), ("ADMIN_ADDR", &taken), ("ROLLCALL_SEALING_KEY", SEALING_KEY)];
+            let mut variables = vec![
+                ("SERVICE_ROLE", role),
+                ("API_ADDR", &taken),
+                ("ADMIN_ADDR", &taken),
+                ("ROLLCALL_SEALING_KEY", SEALING_KEY),
+            ];
             variables.retain(|(known, _)| *known != name);
             if !value.is_empty() {
                 variables.push((name, value));
@@ -146,13 +151,10 @@ async fn clock(house: &House) -> chrono::DateTime<chrono::Utc> {
 
 /// Attempts claimed after this moment that were sent. One that was being claimed at the moment is closed as not sent.
 async fn sent_after(house: &House, moment: chrono::DateTime<chrono::Utc>) -> i64 {
-    sqlx::query_scalar!(
-        r#"SELECT count(*) AS "n!" FROM attempt WHERE intent_at > $1 AND state <> 'not_sent'"#,
-        moment
-    )
-    .fetch_one(&house.ctx.stores.pg)
-    .await
-    .unwrap()
+    sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE intent_at > $1 AND state <> 'not_sent'"#, moment)
+        .fetch_one(&house.ctx.stores.pg)
+        .await
+        .unwrap()
 }
 
 async fn heartbeats(house: &House) -> Vec<String> {

@@ -4,6 +4,7 @@
 mod a_drain_finishes_what_is_in_flight;
 mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
+mod a_start_tidies_up_on_evidence;
 mod api_auth;
 mod api_businesses;
 mod api_frame;
@@ -34,6 +35,7 @@ mod sandbox_carrier_lists;
 mod sandbox_carrier_signature;
 mod scripted_carrier;
 mod single_calls_go_first;
+mod stores_restart_in_mid_run;
 mod the_gate_heals;
 mod the_limit_holds;
 mod twilio_client;

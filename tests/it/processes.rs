@@ -167,6 +167,17 @@ impl House {
         Process::start(Program::Api, &self.args[1..], killpoint).await
     }
 
+    /// Ends the test as `close` does, draining these processes once nothing is held: until then their sweep is needed, and
+    /// after that a look of theirs could hold a slot for a moment.
+    pub(crate) async fn close_with(self, processes: impl IntoIterator<Item = Process>) {
+        self.until("no attempt is open", || async { self.open_attempts().await == 0 }).await;
+        self.until("the gate holds nobody", || async { self.ctx.gate.holders().await.unwrap().is_empty() }).await;
+        for process in processes {
+            process.drain().await;
+        }
+        self.close().await;
+    }
+
     /// Makes carriers call this address from now on: workers and apis that are started later say so.
     pub(crate) fn call_back_at(&mut self, addr: SocketAddr) {
         let at = self.args.iter().position(|arg| arg == "--public-base-url").unwrap();

@@ -85,7 +85,7 @@ async fn a_dial_sends_what_twilio_documents_and_learns_the_call_id() {
     let expected = [
         ("To", "+15558675310"),
         ("From", "+15552223214"),
-        ("Url", "https://dialer.example.com/answer/t"),
+        ("Url", "https://dialer.example.com/answer/t#rc=5&rp=all&ct=1000&rt=2500"),
         ("Method", "POST"),
         ("StatusCallback", "https://dialer.example.com/status/t#rc=5&rp=all&ct=1000&rt=2500"),
         ("StatusCallbackMethod", "POST"),

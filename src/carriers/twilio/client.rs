@@ -110,9 +110,10 @@ fn dial_fields(request: &DialRequest, tries: &CallbackTries) -> Vec<(&'static st
     let mut fields = vec![
         ("To", request.to.clone()),
         ("From", request.from.clone()),
-        ("Url", request.answer_url.to_string()),
+        // An api that restarts must not turn an answered call into one that hears an application error.
+        ("Url", repeated(&request.answer_url, tries)),
         ("Method", "POST".to_owned()),
-        ("StatusCallback", status_callback(&request.status_url, tries)),
+        ("StatusCallback", repeated(&request.status_url, tries)),
         ("StatusCallbackMethod", "POST".to_owned()),
         ("Timeout", request.ring_timeout_secs.to_string()),
         ("TimeLimit", request.call_time_limit_secs.to_string()),
@@ -135,9 +136,9 @@ fn event_word(event: StatusEvent) -> &'static str {
     }
 }
 
-/// The callback URL with how to repeat it in its fragment, which is not part of what Twilio signs.
+/// A URL that Twilio calls, with how to repeat it in its fragment, which is not part of what Twilio signs.
 /// Source: Twilio, "Webhooks: Connection Overrides".
-fn status_callback(url: &Url, tries: &CallbackTries) -> String {
+fn repeated(url: &Url, tries: &CallbackTries) -> String {
     let mut url = url.clone();
     let CallbackTries { repeats, connect, read } = tries;
     url.set_fragment(Some(&format!("rc={repeats}&rp=all&ct={}&rt={}", connect.as_millis(), read.as_millis())));
