@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use futures::FutureExt as _;
 use rollcall::{
     api, businesses,
     config::{Role, Settings},
@@ -47,7 +46,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::try_join!(
         server::serve(doors, routes, stopping.clone()),
         server::serve(admin, status, stopping),
-        startup::clean_up(&ctx).map(Ok),
+        futures::FutureExt::map(startup::clean_up(&ctx), Ok),
     )?;
     Ok(())
 }
