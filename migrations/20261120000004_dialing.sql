@@ -131,8 +131,9 @@ END $$;
 -- with a cancel, which locks the run before its attempts.
 CREATE FUNCTION end_run_if_done(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state = 'queued')
-       OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
+    -- The order makes this one step into the index of queued jobs, even while the statistics call most jobs queued.
+    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' ORDER BY priority DESC, job_id LIMIT 1;
+    IF FOUND OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
         RETURN false;
     END IF;
     -- An upload into the run holds this lock: its leads may be about to come.
