@@ -12,7 +12,10 @@ use rollcall::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::house::House;
+use crate::{
+    api_harness::answer,
+    house::{House, OPERATOR_KEY},
+};
 
 /// The auth token of every account that `House::business` makes.
 pub(crate) const AUTH_TOKEN: &str = "secret token of the account";
@@ -22,6 +25,13 @@ impl House {
     pub(crate) async fn claim(&self, business: BusinessId, count: i32) -> Vec<Claimed> {
         let held: Vec<_> = (1..=count).map(|i| Held { attempt: AttemptId::new(), slot: i, line: i }).collect();
         claim::claim(&self.ctx.stores.pg, business, "by hand", &held, &self.ctx.settings.times).await.unwrap()
+    }
+
+    /// Claims one job with this slot and line.
+    pub(crate) async fn claim_at(&self, business: BusinessId, slot: i32, line: i32) -> AttemptId {
+        let held = Held { attempt: AttemptId::new(), slot, line };
+        let claimed = claim::claim(&self.ctx.stores.pg, business, "by hand", &[held], &self.ctx.settings.times).await.unwrap();
+        claimed[0].attempt
     }
 
     /// Claims one job and sends it, as a worker does.
@@ -61,6 +71,15 @@ impl House {
             .await
             .unwrap();
         rows.into_iter().map(|job| (job.state, job.disposition, job.reason)).collect()
+    }
+
+    /// Asks the api, as the operator, to move a run: `start`, `pause`, `resume` or `cancel`.
+    pub(crate) async fn act(&self, business: BusinessId, run: RunId, action: &str) -> serde_json::Value {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = http.post(format!("http://{}/v1/runs/{run}/{action}", self.addr)).bearer_auth(OPERATOR_KEY);
+        let answer = answer(request.header("Rollcall-Business", business.to_string())).await;
+        assert_eq!(answer.status, 200, "{action}: {}", answer.body);
+        answer.body
     }
 
     /// The path of one of our carrier routes for an attempt.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 mod a_run_dials_every_number_once;
+mod answers_behind_the_fence;
 mod api_auth;
 mod api_businesses;
 mod api_frame;
@@ -9,8 +10,10 @@ mod api_harness;
 mod api_idempotency;
 mod api_suppressions;
 mod by_hand;
+mod cancel_and_pause_at_any_moment;
 mod doubt_is_resolved_by_asking;
 mod events_in_any_order;
+mod forged_webhooks_change_nothing;
 mod house;
 mod leads_check;
 mod leads_csv;
@@ -31,6 +34,7 @@ mod sandbox_carrier_figures;
 mod sandbox_carrier_lists;
 mod sandbox_carrier_signature;
 mod scripted_carrier;
+mod single_job_and_queue_limits;
 mod states_in_two_languages;
 mod the_gate_heals;
 mod the_limit_holds;
