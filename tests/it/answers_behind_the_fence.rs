@@ -14,7 +14,7 @@ use rollcall::{
 };
 
 use crate::{
-    by_hand::AUTH_TOKEN,
+    by_hand::{AUTH_TOKEN, client},
     house::{House, Options},
 };
 
@@ -43,7 +43,7 @@ async fn twiml(house: &House, business: BusinessId, claimed: &Claimed, call: &Ca
     let path = house.hook("answer", business, claimed.attempt);
     let url = format!("http://{}{path}", house.addr);
     let form = [("CallSid", &*call.sid), ("AccountSid", &*call.account), ("CallStatus", "in-progress")];
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = client();
     let answer = http.post(&url).header("X-Twilio-Signature", sign(AUTH_TOKEN, &url, &form)).form(&form).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"text/xml".parse().unwrap()));
     answer.text().await.unwrap()

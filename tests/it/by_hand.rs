@@ -20,6 +20,11 @@ use crate::{
 /// The auth token of every account that `House::business` makes.
 pub(crate) const AUTH_TOKEN: &str = "secret token of the account";
 
+/// A client that asks nobody on the way.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
 impl House {
     /// Claims up to `count` due jobs; `i`th slot and line for the `i`th. The gate is not asked.
     pub(crate) async fn claim(&self, business: BusinessId, count: i32) -> Vec<Claimed> {
@@ -42,7 +47,7 @@ impl House {
         claimed
     }
 
-    /// The SID of the one call that the sandbox has for this number.
+    /// The one call that the sandbox has for this number.
     pub(crate) fn only_call(&self, to: &str) -> sim::CallReport {
         let mut calls = self.sim.calls_to(to);
         assert_eq!(calls.len(), 1, "calls to {to}");
@@ -75,7 +80,11 @@ impl House {
 
     /// Asks the api, as the operator, to move a run: `start`, `pause`, `resume` or `cancel`.
     pub(crate) async fn act(&self, business: BusinessId, run: RunId, action: &str) -> serde_json::Value {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        self.act_by(&client(), business, run, action).await
+    }
+
+    /// The same by a client that is there already: making one takes long enough to miss a moment.
+    pub(crate) async fn act_by(&self, http: &reqwest::Client, business: BusinessId, run: RunId, action: &str) -> serde_json::Value {
         let request = http.post(format!("http://{}/v1/runs/{run}/{action}", self.addr)).bearer_auth(OPERATOR_KEY);
         let answer = answer(request.header("Rollcall-Business", business.to_string())).await;
         assert_eq!(answer.status, 200, "{action}: {}", answer.body);

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    by_hand::AUTH_TOKEN,
+    by_hand::{AUTH_TOKEN, client},
     house::{House, Options, numbers},
 };
 
@@ -56,7 +56,7 @@ impl Street {
         let house = House::open(Options::default()).await;
         let ours = Self::party(&house, AUTH_TOKEN).await;
         let others = Self::party(&house, OTHERS_TOKEN).await;
-        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let http = client();
         Self { house, http, ours, others }
     }
 

@@ -20,6 +20,7 @@ mod leads_csv;
 mod leads_example;
 mod leads_message;
 mod leaves_nothing;
+mod logs_tell_no_secret;
 mod runs_bad_input;
 mod runs_document;
 mod runs_harness;

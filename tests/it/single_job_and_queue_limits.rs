@@ -10,7 +10,7 @@ use rollcall::{
 };
 
 use crate::{
-    by_hand::AUTH_TOKEN,
+    by_hand::{AUTH_TOKEN, client},
     house::{House, Options, caller_id, numbers},
 };
 
@@ -106,7 +106,7 @@ async fn called_by_somebody_else(house: &House, business: BusinessId) -> String 
     let account = format!("AC{}", business.0.simple());
     let url = format!("{}/2010-04-01/Accounts/{account}/Calls.json", house.sim.base_url());
     let form = [("To", HELD), ("From", &*caller_id(business)), ("Twiml", "<Response><Hangup/></Response>")];
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = client();
     let made: serde_json::Value =
         http.post(url).basic_auth(account, Some(AUTH_TOKEN)).form(&form).send().await.unwrap().json().await.unwrap();
     made["sid"].as_str().unwrap().to_owned()
