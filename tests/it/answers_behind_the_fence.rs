@@ -25,7 +25,11 @@ const NEVER_ENDS: &str = "+12125550194";
 const SOON: Duration = Duration::from_secs(20);
 
 async fn house(to: &str) -> (House, BusinessId, RunId) {
-    let house = House::open(Options { args: vec!["--status-events", "initiated,ringing,answered,completed"], ..Options::default() }).await;
+    let house = House::open(Options {
+        args: vec!["--status-events", "initiated,ringing,answered,completed"],
+        ..Options::default()
+    })
+    .await;
     let business = house.business(1).await;
     let run = house.run(business, &[to.to_owned()]).await;
     (house, business, run)
@@ -44,7 +48,8 @@ async fn twiml(house: &House, business: BusinessId, claimed: &Claimed, call: &Ca
     let url = format!("http://{}{path}", house.addr);
     let form = [("CallSid", &*call.sid), ("AccountSid", &*call.account), ("CallStatus", "in-progress")];
     let http = client();
-    let answer = http.post(&url).header("X-Twilio-Signature", sign(AUTH_TOKEN, &url, &form)).form(&form).send().await.unwrap();
+    let answer =
+        http.post(&url).header("X-Twilio-Signature", sign(AUTH_TOKEN, &url, &form)).form(&form).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"text/xml".parse().unwrap()));
     answer.text().await.unwrap()
 }
@@ -140,7 +145,8 @@ async fn a_call_of_an_attempt_that_is_closed_hears_nothing_and_is_ended() {
     ledger::close(&house.ctx.stores.pg, claimed.attempt, Source::Reconcile, closing).await.unwrap();
     // Its request reaches the carrier all the same.
     let account = house.ctx.account(business, &claimed.account).await.unwrap().unwrap();
-    let url = |route: &str| format!("http://{}{}", house.addr, house.hook(route, business, claimed.attempt)).parse().unwrap();
+    let url =
+        |route: &str| format!("http://{}{}", house.addr, house.hook(route, business, claimed.attempt)).parse().unwrap();
     let request = DialRequest {
         from: claimed.from.clone(),
         to: claimed.to.clone(),
@@ -168,7 +174,10 @@ async fn a_call_that_the_callee_would_not_end_is_ended_at_the_carrier_once_nobod
     let claimed = house.dialed(business).await;
     let call = house.only_call(NEVER_ENDS);
     house.until("it speaks", || async { house.only_call(NEVER_ENDS).heard == ["Hello Ada"] }).await;
-    sqlx::query!("UPDATE attempt SET intent_at = intent_at - interval '100 s'").execute(&house.ctx.stores.pg).await.unwrap();
+    sqlx::query!("UPDATE attempt SET intent_at = intent_at - interval '100 s'")
+        .execute(&house.ctx.stores.pg)
+        .await
+        .unwrap();
     // Asked again, it is late; the callee stays on the line, whatever the document says.
     assert_eq!(twiml(&house, business, &claimed, &call).await, HANG_UP);
     assert_eq!(house.only_call(NEVER_ENDS).status, Status::InProgress);

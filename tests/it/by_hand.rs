@@ -35,7 +35,8 @@ impl House {
     /// Claims one job with this slot and line.
     pub(crate) async fn claim_at(&self, business: BusinessId, slot: i32, line: i32) -> AttemptId {
         let held = Held { attempt: AttemptId::new(), slot, line };
-        let claimed = claim::claim(&self.ctx.stores.pg, business, "by hand", &[held], &self.ctx.settings.times).await.unwrap();
+        let claimed =
+            claim::claim(&self.ctx.stores.pg, business, "by hand", &[held], &self.ctx.settings.times).await.unwrap();
         claimed[0].attempt
     }
 
@@ -71,10 +72,11 @@ impl House {
 
     /// State, disposition and reason of the run's jobs in the order of their numbers.
     pub(crate) async fn jobs(&self, run: RunId) -> Vec<(String, Option<String>, Option<String>)> {
-        let rows = sqlx::query!("SELECT state, disposition, reason FROM job WHERE run_id = $1 ORDER BY to_number", run.0)
-            .fetch_all(&self.ctx.stores.pg)
-            .await
-            .unwrap();
+        let rows =
+            sqlx::query!("SELECT state, disposition, reason FROM job WHERE run_id = $1 ORDER BY to_number", run.0)
+                .fetch_all(&self.ctx.stores.pg)
+                .await
+                .unwrap();
         rows.into_iter().map(|job| (job.state, job.disposition, job.reason)).collect()
     }
 
@@ -84,7 +86,13 @@ impl House {
     }
 
     /// The same by a client that is there already: making one takes long enough to miss a moment.
-    pub(crate) async fn act_by(&self, http: &reqwest::Client, business: BusinessId, run: RunId, action: &str) -> serde_json::Value {
+    pub(crate) async fn act_by(
+        &self,
+        http: &reqwest::Client,
+        business: BusinessId,
+        run: RunId,
+        action: &str,
+    ) -> serde_json::Value {
         let request = http.post(format!("http://{}/v1/runs/{run}/{action}", self.addr)).bearer_auth(OPERATOR_KEY);
         let answer = answer(request.header("Rollcall-Business", business.to_string())).await;
         assert_eq!(answer.status, 200, "{action}: {}", answer.body);

@@ -83,7 +83,10 @@ async fn stopped(house: &House, leads: &[String], moment: usize, action: &str) -
     house.until("so many creates", || async { asked() >= moment }).await;
     let answer = house.act_by(&http, business, run, action).await;
     let answered_ms = now_ms();
-    let open = sqlx::query_scalar!(r#"SELECT attempt_id AS "id: AttemptId" FROM attempt WHERE run_id = $1 AND rank < 9"#, run.0);
+    let open = sqlx::query_scalar!(
+        r#"SELECT attempt_id AS "id: AttemptId" FROM attempt WHERE run_id = $1 AND rank < 9"#,
+        run.0
+    );
     let open = open.fetch_all(&house.ctx.stores.pg).await.unwrap();
     let in_flight = answer["in_flight"].as_array().unwrap();
     assert_eq!(answer["in_flight_total"], in_flight.len());
@@ -102,14 +105,18 @@ fn only_the_listed_were_sent(house: &House, stopped: &Stopped, before_ms: i64) {
         let (business, attempt) = house.ctx.tokens.read(&entry.token.unwrap()).unwrap();
         assert_eq!(business, stopped.business);
         let late_ms = entry.at_ms - stopped.answered_ms;
-        assert!(stopped.listed.contains(&attempt), "{attempt} was sent {late_ms} ms after the answer and is not listed");
+        assert!(
+            stopped.listed.contains(&attempt),
+            "{attempt} was sent {late_ms} ms after the answer and is not listed"
+        );
     }
 }
 
 async fn nothing_is_open(house: &House, run: RunId) {
     house
         .until("what was in flight is over", || async {
-            let open = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE run_id = $1 AND rank < 9"#, run.0);
+            let open =
+                sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE run_id = $1 AND rank < 9"#, run.0);
             open.fetch_one(&house.ctx.stores.pg).await.unwrap() == 0
         })
         .await;
@@ -137,7 +144,10 @@ async fn after_a_cancel_only_what_it_lists_is_sent_and_all_of_it_ends() {
         cut += house.jobs_in(one.run, "cancelled").await;
         assert!(house.claim(one.business, 5).await.is_empty(), "something of a cancelled run can be claimed");
     }
-    assert!(cut > 0 && stopped.iter().any(|one| !one.listed.is_empty()), "every run was over before its cancel: the test proves nothing");
+    assert!(
+        cut > 0 && stopped.iter().any(|one| !one.listed.is_empty()),
+        "every run was over before its cancel: the test proves nothing"
+    );
     assert!(house.sim.calls().iter().all(|call| call.status.is_final()), "a call outlived its cancel");
     house.close().await;
 }

@@ -73,11 +73,17 @@ async fn ends_the_same(end: Disposition, job: (&str, Option<&str>), tallies: &st
     let house = House::open(Options { args: vec!["--max-concurrent-calls", "200"], ..Options::default() }).await;
     let business = house.business(120).await;
     for orders in every_order() {
-        stream::iter(numbers(orders.len())).for_each_concurrent(8, |to| async { let _ = house.run(business, &[to]).await; }).await;
+        stream::iter(numbers(orders.len()))
+            .for_each_concurrent(8, |to| async {
+                let _ = house.run(business, &[to]).await;
+            })
+            .await;
         let claimed = house.claim(business, 120).await;
         assert_eq!(claimed.len(), orders.len());
         let told = claimed.iter().zip(&orders);
-        stream::iter(told).for_each_concurrent(8, |(claimed, order)| told_in(&house, business, claimed, order, end)).await;
+        stream::iter(told)
+            .for_each_concurrent(8, |(claimed, order)| told_in(&house, business, claimed, order, end))
+            .await;
         for (claimed, order) in claimed.iter().zip(&orders) {
             let row = sqlx::query!(
                 r#"SELECT a.state, a.disposition, a.carrier_call_id, a.sent_at IS NOT NULL AND a.placed_at IS NOT NULL AS "timed!",
@@ -139,7 +145,8 @@ async fn a_busy_call_ends_the_same_in_every_order_of_its_events() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_nobody_answers_ends_the_same_in_every_order_of_its_events() {
-    ends_the_same(Disposition::NoAnswer, ("unreached", Some("attempts_used")), "attempts=1 d:no_answer=1 unreached=1").await;
+    ends_the_same(Disposition::NoAnswer, ("unreached", Some("attempts_used")), "attempts=1 d:no_answer=1 unreached=1")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +156,8 @@ async fn a_failed_call_ends_the_same_in_every_order_of_its_events() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_call_ends_the_same_in_every_order_of_its_events() {
-    ends_the_same(Disposition::Cancelled, ("cancelled", Some("cancelled")), "attempts=1 cancelled=1 d:cancelled=1").await;
+    ends_the_same(Disposition::Cancelled, ("cancelled", Some("cancelled")), "attempts=1 cancelled=1 d:cancelled=1")
+        .await;
 }
 
 /// Everything of the ledger but the notes on late events, which an attempt that never became a call may gain.

@@ -176,8 +176,12 @@ async fn a_neighbours_account_signs_only_for_its_own_calls() {
         account.clone_into(&mut form[1].1);
         form
     };
-    street.refused("their key, our account", &street.signed_by(OTHERS_TOKEN, &ours.path, street.form("completed"))).await;
-    street.refused("their key, their account", &street.signed_by(OTHERS_TOKEN, &ours.path, theirs(&others.account))).await;
+    street
+        .refused("their key, our account", &street.signed_by(OTHERS_TOKEN, &ours.path, street.form("completed")))
+        .await;
+    street
+        .refused("their key, their account", &street.signed_by(OTHERS_TOKEN, &ours.path, theirs(&others.account)))
+        .await;
     street.refused("our key, their account", &street.signed_by(AUTH_TOKEN, &ours.path, theirs(&others.account))).await;
     street.refused("our key, their call", &street.signed_by(AUTH_TOKEN, &others.path, street.form("completed"))).await;
     let mixed = street.house.hook("status", others.business, ours.attempt);
@@ -190,7 +194,9 @@ async fn a_neighbours_account_signs_only_for_its_own_calls() {
         let at = path.len() - 66 + at;
         path[at] = if path[at] == b'A' { b'B' } else { b'A' };
         let path = String::from_utf8(path).unwrap();
-        street.refused("a token changed by one character", &street.signed_by(AUTH_TOKEN, &path, street.form("completed"))).await;
+        street
+            .refused("a token changed by one character", &street.signed_by(AUTH_TOKEN, &path, street.form("completed")))
+            .await;
     }
     street.close().await;
 }
@@ -223,11 +229,20 @@ async fn a_callback_whose_form_or_url_was_touched_changes_nothing() {
     let query = |case: &str| format!("{}?x={case}", street.ours.path);
     let posted = street.signed_by(AUTH_TOKEN, &query("%2f"), street.form("completed"));
     street.refused("another case of an escape", &Posted { path: query("%2F"), ..posted }).await;
-    let posted = street.signed_by(AUTH_TOKEN, &street.house.hook("answer", street.ours.business, street.ours.attempt), street.form("completed"));
+    let posted = street.signed_by(
+        AUTH_TOKEN,
+        &street.house.hook("answer", street.ours.business, street.ours.attempt),
+        street.form("completed"),
+    );
     street.refused("the signature of another of our URLs", &Posted { path: street.ours.path.clone(), ..posted }).await;
     let before = street.house.ledger().await;
     for path in [format!("{}/", street.ours.path), upper, street.ours.path.to_uppercase()] {
-        let status = street.request(&street.signed_by(AUTH_TOKEN, &path, street.form("completed"))).send().await.unwrap().status();
+        let status = street
+            .request(&street.signed_by(AUTH_TOKEN, &path, street.form("completed")))
+            .send()
+            .await
+            .unwrap()
+            .status();
         assert!([StatusCode::NOT_FOUND, StatusCode::FORBIDDEN].contains(&status), "{path}: {status}");
     }
     assert_eq!(street.house.ledger().await, before);
@@ -261,11 +276,15 @@ async fn what_a_request_says_of_its_host_does_not_matter() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_method_or_kind_of_body_changes_nothing() {
     let street = Street::open().await;
-    let json = serde_json::to_vec(&street.form("completed").into_iter().collect::<std::collections::HashMap<_, _>>()).unwrap();
+    let json =
+        serde_json::to_vec(&street.form("completed").into_iter().collect::<std::collections::HashMap<_, _>>()).unwrap();
     let path = format!("{}?bodySHA256={}", street.ours.path, hex::encode(Sha256::digest(&json)));
     let signature = sign::<&str, &str>(AUTH_TOKEN, &street.url(&path), &[]);
-    let request = || street.http.post(format!("http://{}{path}", street.house.addr)).header("X-Twilio-Signature", &signature);
-    street.refused_request("JSON with its hash", request().header("content-type", "application/json").body(json.clone())).await;
+    let request =
+        || street.http.post(format!("http://{}{path}", street.house.addr)).header("X-Twilio-Signature", &signature);
+    street
+        .refused_request("JSON with its hash", request().header("content-type", "application/json").body(json.clone()))
+        .await;
     street.refused_request("a form under the hash of JSON", request().form(&street.form("completed"))).await;
     street.refused_request("no body", request()).await;
     street.refused_request("not UTF-8", request().body(b"CallSid=%ff".as_slice())).await;
@@ -279,7 +298,10 @@ async fn another_method_or_kind_of_body_changes_nothing() {
     }
     // What is said to come is 10 MB; it is refused long before it has come.
     let mut socket = tokio::net::TcpStream::connect(street.house.addr).await.unwrap();
-    let head = format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 10485760\r\nx-twilio-signature: {signature}\r\n\r\n", street.ours.path);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 10485760\r\nx-twilio-signature: {signature}\r\n\r\n",
+        street.ours.path
+    );
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(&[b'a'; 70 * 1024]).await.unwrap();
     let mut status = [0; 12];
@@ -344,7 +366,11 @@ async fn a_forged_question_what_to_say_is_told_nothing_and_changes_nothing() {
     let street = Street::open().await;
     let path = street.house.hook("answer", street.ours.business, street.ours.attempt);
     let right = street.signed_by(AUTH_TOKEN, &path, street.form("in-progress"));
-    for (what, signature) in [("none", None), ("empty", Some(String::new())), ("that of the status URL", street.signed("in-progress").signature)] {
+    for (what, signature) in [
+        ("none", None),
+        ("empty", Some(String::new())),
+        ("that of the status URL", street.signed("in-progress").signature),
+    ] {
         let posted = Posted { path: path.clone(), form: right.form.clone(), signature, headers: Vec::new() };
         street.refused(what, &posted).await;
     }

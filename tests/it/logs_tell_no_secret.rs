@@ -52,7 +52,18 @@ impl Program {
         let mut args = house.args[1..].to_vec();
         let base = args.iter().position(|arg| arg == "--public-base-url").unwrap() + 1;
         args[base] = format!("http://{api}");
-        let own = ["--service-role", role, "--log-level", "trace", "--log-format", format, "--api-addr", api, "--admin-addr", &admin];
+        let own = [
+            "--service-role",
+            role,
+            "--log-level",
+            "trace",
+            "--log-format",
+            format,
+            "--api-addr",
+            api,
+            "--admin-addr",
+            &admin,
+        ];
         let child = Command::new(exe)
             .args(args)
             .args(own)
@@ -117,9 +128,17 @@ fn faults() -> Faults {
 /// Requests that are refused, each with something in it that must not be logged.
 async fn refused_requests(house: &House, client: &Client, business: BusinessId, key: &str) {
     let hook = house.hook("status", business, AttemptId::new());
-    for (path, signature) in [(hook.as_str(), "wrong"), (hook.as_str(), ""), ("/webhooks/twilio/status/+12125550190", "wrong")] {
-        let form = [("CallSid", "CA0123456789abcdef0123456789abcdef"), ("AccountSid", ACCOUNT), ("CallStatus", "busy"), ("To", "+12125550190")];
-        let request = client.http.post(format!("{}{path}", client.base)).header("X-Twilio-Signature", signature).form(&form);
+    for (path, signature) in
+        [(hook.as_str(), "wrong"), (hook.as_str(), ""), ("/webhooks/twilio/status/+12125550190", "wrong")]
+    {
+        let form = [
+            ("CallSid", "CA0123456789abcdef0123456789abcdef"),
+            ("AccountSid", ACCOUNT),
+            ("CallStatus", "busy"),
+            ("To", "+12125550190"),
+        ];
+        let request =
+            client.http.post(format!("{}{path}", client.base)).header("X-Twilio-Signature", signature).form(&form);
         assert!(request.send().await.unwrap().status().is_client_error());
     }
     for (path, key, body) in [
@@ -147,20 +166,29 @@ async fn no_log_line_and_no_figure_holds_a_number_a_token_or_a_key() {
     let client = Client { http: by_hand::client(), base: format!("http://{api_addr}") };
     for program in &programs {
         let ready = format!("http://{}/readyz", program.admin);
-        house.until("it is ready", || async { client.http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200) }).await;
+        house
+            .until("it is ready", || async {
+                client.http.get(&ready).send().await.is_ok_and(|answer| answer.status() == 200)
+            })
+            .await;
     }
 
     let made = client.post("/v1/businesses", OPERATOR_KEY, json!({"name": "Test"})).await;
     let business: BusinessId = made["id"].as_str().unwrap().parse().unwrap();
     let made = client.post(&format!("/v1/businesses/{business}/keys"), OPERATOR_KEY, json!({"role": "manager"})).await;
     let key = made["key"].as_str().unwrap().to_owned();
-    let account = json!({"account_sid": ACCOUNT, "auth_token": AUTH_TOKEN, "caller_ids": [CALLER_ID], "calls_per_second": 200});
-    let put = client.ask(Method::PUT, &format!("/v1/businesses/{business}/carriers/twilio"), OPERATOR_KEY, account).await;
+    let account =
+        json!({"account_sid": ACCOUNT, "auth_token": AUTH_TOKEN, "caller_ids": [CALLER_ID], "calls_per_second": 200});
+    let put =
+        client.ask(Method::PUT, &format!("/v1/businesses/{business}/carriers/twilio"), OPERATOR_KEY, account).await;
     assert!(put.status.is_success(), "{}", put.body);
     client.post("/v1/suppressions", &key, json!({"number": SUPPRESSED, "note": "asked"})).await;
 
     let mut called = numbers(12);
-    called.extend(["5550190", "5550191", "5550192", "5550193", "5550195", "5550197", "5550199"].map(|magic| format!("+1212{magic}")));
+    called.extend(
+        ["5550190", "5550191", "5550192", "5550193", "5550195", "5550197", "5550199"]
+            .map(|magic| format!("+1212{magic}")),
+    );
     let leads: Vec<_> = called.iter().map(String::as_str).chain([SUPPRESSED, "+1212555"]).collect();
     let leads: Vec<_> = leads.iter().map(|to| json!({"to": to, "variables": {"name": "Ada"}})).collect();
     let run = json!({"name": "Test", "message": {"text": "Hello {{name}}"}, "leads": leads});
@@ -178,7 +206,10 @@ async fn no_log_line_and_no_figure_holds_a_number_a_token_or_a_key() {
         }
         written.push((program.log.display().to_string(), program.end()));
     }
-    let attempts = sqlx::query_scalar!(r#"SELECT attempt_id AS "id: AttemptId" FROM attempt"#).fetch_all(&house.ctx.stores.pg).await.unwrap();
+    let attempts = sqlx::query_scalar!(r#"SELECT attempt_id AS "id: AttemptId" FROM attempt"#)
+        .fetch_all(&house.ctx.stores.pg)
+        .await
+        .unwrap();
     assert!(attempts.len() >= called.len());
     called.extend([CALLER_ID.to_owned(), SUPPRESSED.to_owned()]);
     let mut secrets: Vec<String> = called.iter().map(|number| number[2..].to_owned()).collect();
@@ -193,7 +224,14 @@ async fn no_log_line_and_no_figure_holds_a_number_a_token_or_a_key() {
     }
     // The canary is worth something only where these lines were written.
     let all: String = written.iter().map(|(_, text)| text.as_str()).collect();
-    for said in ["callback applied", "[ProcessNext]", "the carrier refused", "a webhook was refused", "rollcall_calls_placed_total", "[STARTUP]"] {
+    for said in [
+        "callback applied",
+        "[ProcessNext]",
+        "the carrier refused",
+        "a webhook was refused",
+        "rollcall_calls_placed_total",
+        "[STARTUP]",
+    ] {
         assert!(all.contains(said), "{said:?} is nowhere");
     }
     house.close().await;

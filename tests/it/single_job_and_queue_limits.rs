@@ -24,7 +24,8 @@ fn refuse(code: u32, http_status: u16) -> Rule<CreateFault> {
 }
 
 async fn with_faults(faults: Faults, slots: i32) -> (House, BusinessId) {
-    let house = House::open(Options { workers: 2, args: vec!["--carrier-queue-limit-secs", "1"], ..Options::default() }).await;
+    let house =
+        House::open(Options { workers: 2, args: vec!["--carrier-queue-limit-secs", "1"], ..Options::default() }).await;
     house.sim.set_faults(faults).unwrap();
     let business = house.business(slots).await;
     (house, business)
@@ -32,7 +33,10 @@ async fn with_faults(faults: Faults, slots: i32) -> (House, BusinessId) {
 
 /// Attempts charged and attempts made, summed over the run's jobs.
 async fn dials(house: &House, run: RunId) -> (i64, i64) {
-    let sums = sqlx::query!(r#"SELECT sum(attempt_count) AS "charged!", sum(dials) AS "made!" FROM job WHERE run_id = $1"#, run.0);
+    let sums = sqlx::query!(
+        r#"SELECT sum(attempt_count) AS "charged!", sum(dials) AS "made!" FROM job WHERE run_id = $1"#,
+        run.0
+    );
     let sums = sums.fetch_one(&house.ctx.stores.pg).await.unwrap();
     (sums.charged, sums.made)
 }
@@ -87,7 +91,13 @@ async fn a_refusal_of_one_lead_ends_that_lead_at_its_first_dial_and_no_other() {
     let leads = numbers(6);
     let to = |i: usize, rule: Rule<CreateFault>| Rule { to: Some(leads[i].clone()), ..rule };
     // A code that nobody knows, a request that was wrong, a number that is none, one that is blocked, a country that is.
-    let create = vec![to(0, refuse(29_999, 400)), to(1, refuse(21205, 400)), to(2, refuse(21211, 400)), to(3, refuse(21216, 400)), to(4, refuse(21215, 400))];
+    let create = vec![
+        to(0, refuse(29_999, 400)),
+        to(1, refuse(21205, 400)),
+        to(2, refuse(21211, 400)),
+        to(3, refuse(21216, 400)),
+        to(4, refuse(21215, 400)),
+    ];
     let (house, business) = with_faults(Faults { create, ..Faults::default() }, 2).await;
     let run = house.started(business, &leads).await;
     house.until_run_is(run, "completed").await;
@@ -115,7 +125,9 @@ async fn called_by_somebody_else(house: &House, business: BusinessId) -> String 
 /// Waits until the attempt in doubt was looked for so often again.
 async fn looked_for(house: &House, times: usize) {
     for _ in 0..times {
-        let next = || async { sqlx::query_scalar!("SELECT next_look_at FROM attempt").fetch_one(&house.ctx.stores.pg).await.unwrap() };
+        let next = || async {
+            sqlx::query_scalar!("SELECT next_look_at FROM attempt").fetch_one(&house.ctx.stores.pg).await.unwrap()
+        };
         let before = next().await;
         house.until("another look", || async { next().await != before }).await;
     }
@@ -123,20 +135,29 @@ async fn looked_for(house: &House, times: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_calls_that_could_be_one_attempt_wait_for_a_person_and_nothing_is_dialed_again() {
-    let (house, business) =
-        with_faults(Faults { create: vec![], ..Faults::default() }, 2).await;
+    let (house, business) = with_faults(Faults::default(), 2).await;
     let others = [called_by_somebody_else(&house, business).await, called_by_somebody_else(&house, business).await];
-    house.sim.set_faults(Faults { create: vec![Rule::next(CreateFault::Http500BeforeAccept, 1)], ..Faults::default() }).unwrap();
+    house
+        .sim
+        .set_faults(Faults { create: vec![Rule::next(CreateFault::Http500BeforeAccept, 1)], ..Faults::default() })
+        .unwrap();
     let run = house.started(business, &[HELD.to_owned()]).await;
     let asks_for_a_person = || async {
-        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE needs_person"#).fetch_one(&house.ctx.stores.pg).await.unwrap() == 1
+        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE needs_person"#)
+            .fetch_one(&house.ctx.stores.pg)
+            .await
+            .unwrap()
+            == 1
     };
     house.until("it asks for a person", asks_for_a_person).await;
     // Also when one of the two is over: it may have been ours.
     house.sim.end(&others[0], Status::NoAnswer).unwrap();
     looked_for(&house, 6).await;
     assert!(asks_for_a_person().await);
-    assert_eq!((house.attempts_in("unknown").await, house.open_attempts().await, house.jobs_in(run, "dialing").await), (1, 1, 1));
+    assert_eq!(
+        (house.attempts_in("unknown").await, house.open_attempts().await, house.jobs_in(run, "dialing").await),
+        (1, 1, 1)
+    );
     assert_eq!(house.ctx.gate.holders().await.unwrap().len(), 1, "its slot is held");
     assert_eq!(house.sim.log().len(), 3, "something was dialed again");
     let attempt = house.ctx.gate.holders().await.unwrap()[0].attempt;
@@ -170,7 +191,11 @@ async fn of_two_calls_the_one_with_our_token_is_ours_and_until_it_can_be_read_no
     assert_eq!((house.attempts_in("unknown").await, house.open_attempts().await), (1, 1));
     house.sim.set_faults(Faults::default()).unwrap();
     house.until("it is found", || async { house.attempts_in("unknown").await == 0 }).await;
-    let bound = sqlx::query_scalar!("SELECT carrier_call_id FROM attempt").fetch_one(&house.ctx.stores.pg).await.unwrap().unwrap();
+    let bound = sqlx::query_scalar!("SELECT carrier_call_id FROM attempt")
+        .fetch_one(&house.ctx.stores.pg)
+        .await
+        .unwrap()
+        .unwrap();
     let ours = house.sim.calls_to(HELD).into_iter().find(|call| call.token.is_some()).unwrap();
     assert!(bound == ours.sid && bound != theirs, "a stranger's call was taken for ours");
     house.sim.end(&ours.sid, Status::Busy).unwrap();

@@ -15,10 +15,13 @@ use crate::house::{House, Options, numbers};
 
 /// The words that a CHECK constraint allows, sorted.
 async fn allowed(pg: &PgPool, constraint: &str) -> Vec<String> {
-    let text = sqlx::query_scalar!(r#"SELECT pg_get_constraintdef(oid) AS "text!" FROM pg_constraint WHERE conname = $1"#, constraint)
-        .fetch_one(pg)
-        .await
-        .unwrap();
+    let text = sqlx::query_scalar!(
+        r#"SELECT pg_get_constraintdef(oid) AS "text!" FROM pg_constraint WHERE conname = $1"#,
+        constraint
+    )
+    .fetch_one(pg)
+    .await
+    .unwrap();
     let mut words: Vec<String> = text.split('\'').skip(1).step_by(2).map(str::to_owned).collect();
     words.sort_unstable();
     words
@@ -71,11 +74,17 @@ async fn after_any_events_an_attempt_is_where_the_highest_rank_among_them_is() {
         let mut expected = AttemptState::Intent;
         for state in &story {
             let said = Said { call_id: (*state != AttemptState::Unknown).then_some(&*call_id), ..Said::default() };
-            let change = ledger::apply(&house.ctx.stores.pg, key, Source::Webhook, (*state, None), &said).await.unwrap().unwrap();
+            let change = ledger::apply(&house.ctx.stores.pg, key, Source::Webhook, (*state, None), &said)
+                .await
+                .unwrap()
+                .unwrap();
             let further = state.rank() > expected.rank();
             assert_eq!(change.verdict == Verdict::Applied, further, "{state:?} in {story:?}");
             expected = if further { *state } else { expected };
-            let row = sqlx::query!(r#"SELECT state AS "state: AttemptState", rank FROM attempt WHERE attempt_id = $1"#, key.1.0);
+            let row = sqlx::query!(
+                r#"SELECT state AS "state: AttemptState", rank FROM attempt WHERE attempt_id = $1"#,
+                key.1.0
+            );
             let row = row.fetch_one(&house.ctx.stores.pg).await.unwrap();
             assert_eq!((row.state, row.rank), (expected, expected.rank()), "{story:?}");
         }
