@@ -1,6 +1,8 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod a_drain_finishes_what_is_in_flight;
+mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
 mod answers_behind_the_fence;
 mod api_auth;
@@ -22,6 +24,7 @@ mod leads_example;
 mod leads_message;
 mod leaves_nothing;
 mod logs_tell_no_secret;
+mod processes;
 mod runs_bad_input;
 mod runs_document;
 mod runs_harness;
@@ -42,3 +45,4 @@ mod states_in_two_languages;
 mod the_gate_heals;
 mod the_limit_holds;
 mod twilio_client;
+mod two_of_everything;
