@@ -44,7 +44,7 @@ CREATE TABLE run (
 );
 COMMENT ON COLUMN run.lead_variables IS 'Variables that every accepted lead has; null before the first lead. Start compares the message with it, whatever the size of the list.';
 CREATE INDEX run_business ON run (business_id, run_id DESC);
-CREATE INDEX run_active ON run (business_id) WHERE state IN ('running', 'cancelling');
+CREATE INDEX run_active ON run (business_id) WHERE state IN ('running', 'paused', 'cancelling');
 
 -- One upload of leads. It counts as a whole or not at all.
 CREATE TABLE lead_import (

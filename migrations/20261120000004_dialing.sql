@@ -97,10 +97,10 @@ BEGIN
         SELECT *, row_number() OVER (ORDER BY priority DESC, job_id) AS i FROM pick
     ), inserted AS (
         INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
-                             ring_timeout_secs, call_time_limit_secs, owner, next_look_at, events)
+                             ring_timeout_secs, call_time_limit_secs, owner, next_look_at)
         SELECT v_holders[i], job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
                callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number, v_slots[i], v_lines[i],
-               ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0), transition(1, 'claim', NULL, 'intent')
+               ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
         FROM numbered
         ON CONFLICT DO NOTHING
         RETURNING a.attempt_id, a.job_id, a.run_id, a.from_number, a.to_number, a.ring_timeout_secs, a.call_time_limit_secs
@@ -131,8 +131,9 @@ END $$;
 -- with a cancel, which locks the run before its attempts.
 CREATE FUNCTION end_run_if_done(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state = 'queued')
-       OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
+    -- The order makes this one step into the index of queued jobs, even while the statistics call most jobs queued.
+    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' ORDER BY priority DESC, job_id LIMIT 1;
+    IF FOUND OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
         RETURN false;
     END IF;
     -- An upload into the run holds this lock: its leads may be about to come.
@@ -359,10 +360,10 @@ BEGIN
         RETURN 'full';
     END IF;
     INSERT INTO attempt (attempt_id, business_id, external_id, variables, message, carrier, account, from_number, to_number, slot, line,
-                         ring_timeout_secs, call_time_limit_secs, dial_by, events)
+                         ring_timeout_secs, call_time_limit_secs, dial_by)
     VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, coalesce(p_from, acct.caller_ids[1]),
             p_to, p_slot, p_line, p_ring_timeout_secs, p_call_time_limit_secs,
-            clock_timestamp() + make_interval(secs => p_max_wait_secs), transition(1, 'claim', NULL, 'intent'))
+            clock_timestamp() + make_interval(secs => p_max_wait_secs))
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
 END $$;

@@ -156,7 +156,7 @@ pub struct ListFilter {
     pub from: Option<String>,
     /// Only calls in this state.
     pub status: Option<LiveState>,
-    /// Only calls that started on this UTC day. Calls still queued have no start and may be left out.
+    /// Only calls that started on this UTC day, or just after it. Calls still queued have no start and may be left out.
     pub day: Option<NaiveDate>,
 }
 

@@ -2,20 +2,21 @@
 
 use sqlx::PgPool;
 
-use crate::ids::RunId;
+use crate::ids::{BusinessId, RunId};
 
 /// Ends every run whose jobs are all final: two last calls that end at once each still see the other's job. Returns those
-/// that ended.
+/// that ended. (`ORDER BY … LIMIT 1` makes each look one step into the index of queued jobs, whatever the statistics say.)
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn end_finished(pg: &PgPool) -> sqlx::Result<Vec<RunId>> {
     sqlx::query_scalar!(
-        r#"SELECT run_id AS "run!: RunId" FROM run
-           WHERE state IN ('running', 'cancelling', 'paused')
-               AND NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.run_id AND job.state = 'queued')
-               AND NOT EXISTS (SELECT 1 FROM job WHERE job.run_id = run.run_id AND job.state IN ('waiting', 'dialing'))
-               AND end_run_if_done(run_id)"#
+        r#"SELECT run_id AS "run!: RunId" FROM run r
+           WHERE state IN ('running', 'paused', 'cancelling') AND CASE
+               WHEN (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'
+                     ORDER BY j.priority DESC, j.job_id LIMIT 1) THEN false
+               WHEN (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state IN ('waiting', 'dialing') LIMIT 1) THEN false
+               ELSE end_run_if_done(run_id) END"#
     )
     .fetch_all(pg)
     .await
@@ -26,18 +27,24 @@ pub async fn end_finished(pg: &PgPool) -> sqlx::Result<Vec<RunId>> {
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<crate::ids::BusinessId>> {
+pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<BusinessId>> {
     sqlx::query_scalar!(
-        r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine)
-           SELECT b.business_id AS "business!: crate::ids::BusinessId"
-           FROM mine, business b
-           WHERE mine.mine AND b.state = 'active' AND (
-               EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.state = 'intent' AND a.owner IS NULL)
-               OR (EXISTS (SELECT 1 FROM run r WHERE r.business_id = b.business_id AND r.state = 'running'
-                           AND EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'))
-                   AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
-                               AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
-                   AND (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) < b.max_concurrent_calls))"#
+        r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine),
+           listed AS MATERIALIZED (
+               SELECT DISTINCT r.business_id FROM run r
+               WHERE (SELECT mine FROM mine) AND r.state = 'running'
+                   AND (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'
+                        ORDER BY j.priority DESC, j.job_id LIMIT 1)
+           )
+           SELECT b.business_id AS "business!: BusinessId"
+           FROM listed l JOIN business b USING (business_id)
+           WHERE b.state = 'active'
+               AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
+                           AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
+               AND (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) < b.max_concurrent_calls
+           UNION
+           SELECT a.business_id FROM attempt a
+           WHERE (SELECT mine FROM mine) AND a.state = 'intent' AND a.owner IS NULL"#
     )
     .fetch_all(pg)
     .await

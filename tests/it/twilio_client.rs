@@ -240,7 +240,8 @@ async fn a_list_is_read_to_its_end_and_shows_each_call_once() {
     let states: Vec<_> = calls.iter().map(|call| call.state).collect();
     assert_eq!(states, [Some(CallState::Queued), Some(CallState::Ringing), None]);
     let requests = fake.requests();
-    let query = "To=%2B15558675310&From=%2B15552223214&Status=in-progress&StartTime=2026-11-20&PageSize=250";
+    let query = "To=%2B15558675310&From=%2B15552223214&Status=in-progress\
+                 &StartTime%3E=2026-11-20T00%3A00%3A00Z&StartTime%3C=2026-11-21T00%3A00%3A00Z&PageSize=250";
     assert!(requests[0].starts_with(&format!("GET /2010-04-01/Accounts/{AC}/Calls.json?{query} ")), "{}", requests[0]);
     assert!(requests[1].starts_with(&format!("GET {next} ")), "{}", requests[1]);
     assert!(requests[1].contains("authorization: Basic"));

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use chrono::NaiveDate;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -31,8 +32,7 @@ impl Twilio<'_> {
             .extend_pairs(filter.to.iter().map(|to| ("To", to)))
             .extend_pairs(filter.from.iter().map(|from| ("From", from)))
             .extend_pairs(filter.status.map(|status| ("Status", status_word(status))))
-            // A UTC day is the granularity that Twilio documents.
-            .extend_pairs(filter.day.map(|day| ("StartTime", day.to_string())))
+            .extend_pairs(filter.day.into_iter().flat_map(started_on))
             .append_pair("PageSize", &self.limits.page_size.to_string());
         let pages: Option<Vec<Call>> = self.pages(url).await?;
         let calls = pages.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
@@ -107,6 +107,13 @@ impl Twilio<'_> {
 
 fn incomplete(why: &str) -> CarrierError {
     CarrierError::Incomplete { why: why.to_owned() }
+}
+
+/// The filters for calls that started on a UTC day. Twilio's schema wants times and its words speak of days, so the bounds are
+/// midnights, which are the same in both readings; where the upper one counts as a day, the day after comes along.
+fn started_on(day: NaiveDate) -> [(&'static str, String); 2] {
+    let midnight = |day: NaiveDate| format!("{day}T00:00:00Z");
+    [("StartTime>", midnight(day)), ("StartTime<", midnight(day.succ_opt().unwrap_or(day)))]
 }
 
 fn status_word(status: LiveState) -> &'static str {
