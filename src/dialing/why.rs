@@ -175,8 +175,8 @@ fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
     let detail = "The carrier asked for fewer calls; dialing goes on by itself.";
     add(!refused && facts.held_until.is_some(), "carrier_backoff", queued, facts.held_until, detail.into());
     let detail = format!(
-        "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
-         (rollcall-ops reconcile).",
+        "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them could be more than \
+         one call there and need a person.",
         facts.in_doubt, facts.needs_person
     );
     add(facts.in_doubt > 0, "unknown_attempts", facts.in_doubt, None, detail);
