@@ -97,10 +97,10 @@ BEGIN
         SELECT *, row_number() OVER (ORDER BY priority DESC, job_id) AS i FROM pick
     ), inserted AS (
         INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
-                             ring_timeout_secs, call_time_limit_secs, owner, next_look_at, events)
+                             ring_timeout_secs, call_time_limit_secs, owner, next_look_at)
         SELECT v_holders[i], job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
                callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number, v_slots[i], v_lines[i],
-               ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0), transition(1, 'claim', NULL, 'intent')
+               ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
         FROM numbered
         ON CONFLICT DO NOTHING
         RETURNING a.attempt_id, a.job_id, a.run_id, a.from_number, a.to_number, a.ring_timeout_secs, a.call_time_limit_secs
@@ -360,10 +360,10 @@ BEGIN
         RETURN 'full';
     END IF;
     INSERT INTO attempt (attempt_id, business_id, external_id, variables, message, carrier, account, from_number, to_number, slot, line,
-                         ring_timeout_secs, call_time_limit_secs, dial_by, events)
+                         ring_timeout_secs, call_time_limit_secs, dial_by)
     VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, coalesce(p_from, acct.caller_ids[1]),
             p_to, p_slot, p_line, p_ring_timeout_secs, p_call_time_limit_secs,
-            clock_timestamp() + make_interval(secs => p_max_wait_secs), transition(1, 'claim', NULL, 'intent'))
+            clock_timestamp() + make_interval(secs => p_max_wait_secs))
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
 END $$;

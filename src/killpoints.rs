@@ -1,7 +1,7 @@
-//! Named lines of the dial protocol where a test may stop or delay the process. Does nothing in a real build.
+//! Named lines of the dial protocol where a test may end or freeze the process. Does nothing in a real build.
 //!
-//! `KILLPOINT=K3:abort` ends the process at once when it gets there; `KILLPOINT=K3:pause:30000` makes it wait so many
-//! milliseconds. An optional fourth part says at which passage (1 = the first).
+//! `KILLPOINT=K3:abort` ends the process at once when it gets there; `KILLPOINT=K3:freeze` stops it there, with all its
+//! threads, until it gets SIGCONT. An optional third part says at which passage (1 = the first).
 //! Not here: faults of the carrier (the sandbox makes those).
 
 /// A line of the protocol.
@@ -29,7 +29,7 @@ pub enum Point {
     K12,
 }
 
-/// Stops or delays the process here, where a test asked for it.
+/// Ends or freezes the process here, where a test asked for it.
 #[cfg(feature = "killpoints")]
 pub async fn reach(point: Point) {
     use std::sync::{
@@ -45,17 +45,19 @@ pub async fn reach(point: Point) {
         return;
     }
     let what = parts.next();
-    let ms = parts.next().and_then(|ms| ms.parse().ok()).unwrap_or(0);
     let nth = parts.next().and_then(|n| n.parse().ok()).unwrap_or(1);
     if PASSED.fetch_add(1, Ordering::SeqCst) + 1 != nth {
         return;
     }
-    match what {
-        Some("pause") => tokio::time::sleep(std::time::Duration::from_millis(ms)).await,
-        _ => std::process::abort(),
+    tracing::warn!(?point, "a killpoint is reached");
+    if what != Some("freeze") {
+        std::process::abort();
     }
+    // Nothing can be done about a signal that cannot be sent: the test then sees a process that goes on.
+    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+    tracing::warn!(?point, "a killpoint is left");
 }
 
-/// Stops or delays the process here, where a test asked for it: never in this build.
+/// Ends or freezes the process here, where a test asked for it: never in this build.
 #[cfg(not(feature = "killpoints"))]
 pub async fn reach(_point: Point) {}

@@ -226,33 +226,39 @@ pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result
     .await
 }
 
-/// Calls that the carrier took into its queue longer than `limit_ms` ago and has not begun to dial, as far as known.
+/// Calls that the carrier took into its queue longer than `limit_ms` ago and has not begun to dial, as far as known. One that
+/// was to be cancelled there is shown again after `again_ms`: the carrier may not have taken the request.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn stuck_in_carriers_queue(pg: &PgPool, most: i64, limit_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+pub async fn stuck_in_carriers_queue(pg: &PgPool, most: i64, limit_ms: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!"
-           FROM attempt WHERE rank = 2 AND rank < 9 AND carrier_call_id IS NOT NULL AND queue_cancelled_at IS NULL
+           FROM attempt WHERE rank = 2 AND rank < 9 AND carrier_call_id IS NOT NULL
                AND placed_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+               AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $3::float8 / 1000))
            LIMIT $1"#,
         most,
         limit_ms as f64,
+        again_ms as f64,
     )
     .fetch_all(pg)
     .await
 }
 
-/// Writes down that the call is being cancelled in the carrier's queue; false where somebody did so before, or it moved on.
+/// Writes down that the call is being cancelled in the carrier's queue; false where somebody did so within the last
+/// `again_ms`, or it moved on.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn cancelling_in_queue(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool> {
+pub async fn cancelling_in_queue(pg: &PgPool, attempt: AttemptId, again_ms: i64) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "UPDATE attempt SET queue_cancelled_at = clock_timestamp() WHERE attempt_id = $1 AND rank = 2 AND queue_cancelled_at IS NULL",
-        attempt.0
+        "UPDATE attempt SET queue_cancelled_at = clock_timestamp() WHERE attempt_id = $1 AND rank = 2
+             AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))",
+        attempt.0,
+        again_ms as f64,
     )
     .execute(pg)
     .await?;

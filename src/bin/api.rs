@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use rollcall::{
     api, businesses,
     config::{Role, Settings},
     context::Context,
+    dialing::startup,
     server, shutdown,
     stores::Stores,
     telemetry,
@@ -41,10 +43,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let metrics = telemetry::start_metrics()?;
     tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");
-    let routes = server::doors(ctx.clone());
+    let (routes, status) = (server::doors(ctx.clone()), api::admin::router(ctx.clone(), metrics));
     tokio::try_join!(
         server::serve(doors, routes, stopping.clone()),
-        server::serve(admin, api::admin::router(ctx, metrics), stopping),
+        server::serve(admin, status, stopping),
+        startup::clean_up(&ctx).map(Ok),
     )?;
     Ok(())
 }

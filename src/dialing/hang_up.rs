@@ -33,7 +33,7 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
     let wanted = looks::pick_hangups(pg, MOST, AGAIN_MS).await?;
     let strays = looks::pick_strays(pg, MOST, AGAIN_MS).await?;
     let limit = i64::try_from(ctx.settings.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX);
-    let stuck = looks::stuck_in_carriers_queue(pg, MOST, limit).await?;
+    let stuck = looks::stuck_in_carriers_queue(pg, MOST, limit, AGAIN_MS).await?;
     let count = wanted.len() + strays.len() + stuck.len();
     stream::iter(wanted).for_each_concurrent(AT_ONCE, |call| cancel(ctx, call)).await;
     stream::iter(strays).for_each_concurrent(AT_ONCE, |stray| end_stray(ctx, stray)).await;
@@ -89,9 +89,9 @@ async fn leave_queue(ctx: &Context, call: LiveCall) {
     let Some(account) = account(ctx, call.business, &call.account).await else { return };
     match ctx.carriers.fetch(&account, &call.call_id).await {
         Ok(Some(view)) if view.state == Some(CallState::Queued) => {
-            if let Ok(true) = looks::cancelling_in_queue(&ctx.stores.pg, call.attempt).await {
+            if let Ok(true) = looks::cancelling_in_queue(&ctx.stores.pg, call.attempt, AGAIN_MS).await {
                 let asked = ctx.carriers.hang_up(&account, &call.call_id, How::CancelQueued).await;
-                tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, ?asked, "cancelled in the carrier's queue");
+                tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, ?asked, "asked the carrier to cancel it in its queue");
             }
         }
         Ok(Some(view)) => applied(ctx, &call, &view).await,

@@ -17,6 +17,7 @@ pub mod live;
 pub mod moves;
 pub mod next;
 pub mod send;
+pub mod startup;
 pub mod sweep;
 pub mod translate;
 pub mod why;

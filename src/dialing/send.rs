@@ -89,13 +89,13 @@ async fn watched(dial: impl Future<Output = DialAnswer>) -> DialAnswer {
 /// K4 lies inside the exchange: the request has left and its answer is outstanding.
 #[cfg(feature = "killpoints")]
 async fn watched(dial: impl Future<Output = DialAnswer>) -> DialAnswer {
-    let dial = std::pin::pin!(dial);
-    let in_flight = async {
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        reach(Point::K4).await;
-        std::future::pending::<()>().await;
-    };
-    tokio::select! { answer = dial => answer, () = in_flight => unreachable!("it is pending for ever") }
+    let mut dial = std::pin::pin!(dial);
+    tokio::select! {
+        answer = &mut dial => return answer,
+        () = tokio::time::sleep(Duration::from_millis(30)) => {}
+    }
+    reach(Point::K4).await;
+    dial.await
 }
 
 fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> anyhow::Result<DialRequest> {

@@ -20,6 +20,8 @@ use crate::{
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Without a wake the queue is polled this often.
 const POLL: Duration = Duration::from_secs(1);
+/// A fetch takes a round trip to Redis; the echo of a wake comes after it.
+const ECHO: Duration = Duration::from_millis(3);
 /// A handler count above four times the batch keeps the library's drain from ever ending.
 const MOST_HANDLERS: usize = 16;
 
@@ -50,9 +52,18 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
     let _guard = ended.clone().drop_guard();
     let (wake, woken) = mpsc::channel::<()>(1);
     tokio::spawn(wait_for_wakes(ctx.clone(), wake, ended.clone()));
-    let wakes = stream::unfold(woken, |mut woken| async move {
-        let _ = tokio::time::timeout(POLL, woken.recv()).await;
-        Some(((), woken))
+    // A wake that comes while a fetch is under way is not seen by that fetch, so each is followed by one more.
+    let wakes = stream::unfold((woken, POLL), |(mut woken, pause)| async move {
+        let came = match tokio::time::timeout(pause, woken.recv()).await {
+            Ok(Some(())) => true,
+            // Nobody waits at the wake list any more: polling goes on by the clock.
+            Ok(None) => {
+                tokio::time::sleep(POLL).await;
+                false
+            }
+            Err(_) => false,
+        };
+        Some(((), (woken, if came { ECHO } else { POLL })))
     });
     let storage = ctx.bells.storage(ctx.stores.own_redis().await?).poll_with_strategy(WakeStrategy::new(wakes));
     let handlers = usize::from(ctx.settings.worker_concurrency).min(MOST_HANDLERS);

@@ -34,7 +34,8 @@ pub(crate) struct House {
     pub(crate) sim: Arc<Sim>,
     pub(crate) addr: SocketAddr,
     pub(crate) args: Vec<String>,
-    database: String,
+    /// To be dropped at the end; none where the stores are the test's own.
+    database: Option<String>,
     stop: CancellationToken,
     workers: Vec<Worker>,
     server: JoinHandle<()>,
@@ -55,6 +56,14 @@ pub(crate) struct Options {
     pub(crate) args: Vec<&'static str>,
     /// How many workers to begin with.
     pub(crate) workers: usize,
+    /// Stores of the test's own, with the schema, in place of the test runner's.
+    pub(crate) stores: Option<Urls>,
+}
+
+/// Where two stores are.
+pub(crate) struct Urls {
+    pub(crate) database: String,
+    pub(crate) redis: String,
 }
 
 /// Times short enough for a test, in the same proportions as the real ones.
@@ -87,7 +96,13 @@ impl House {
     /// Opens an installation with one line per call of the default limit.
     pub(crate) async fn open(options: Options) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let database = new_database().await;
+        let (database, urls) = match options.stores {
+            Some(urls) => (None, urls),
+            None => {
+                let name = new_database().await;
+                (Some(name.clone()), Urls { database: database_url(&name), redis: redis_url() })
+            }
+        };
         let config = options.sim.unwrap_or_else(|| sim::Config {
             shares: sim::Shares::all(sim::Outcome::Answered),
             ..sim::Config::quick()
@@ -98,11 +113,11 @@ impl House {
         let mut args: Vec<String> = vec![
             "rollcall".into(),
             "--database-url".into(),
-            database_url(&database),
+            urls.database,
             "--redis-url".into(),
-            redis_url(),
+            urls.redis,
             "--redis-prefix".into(),
-            format!("{database}:"),
+            format!("{}:", database.as_deref().unwrap_or("own")),
             "--database-pool".into(),
             "8".into(),
             "--public-base-url".into(),
@@ -317,8 +332,10 @@ impl House {
         self.stop.cancel();
         self.server.await.unwrap();
         self.ctx.stores.pg.close().await;
-        let mut admin = PgConnection::connect(&database_url("postgres")).await.unwrap();
-        run(&mut admin, &format!("DROP DATABASE {} WITH (FORCE)", self.database)).await;
+        if let Some(database) = self.database {
+            let mut admin = PgConnection::connect(&database_url("postgres")).await.unwrap();
+            run(&mut admin, &format!("DROP DATABASE {database} WITH (FORCE)")).await;
+        }
     }
 
     /// I5: what the tallies say is what a count says.

@@ -1,21 +1,30 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod a_drain_finishes_what_is_in_flight;
+mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
+mod answers_behind_the_fence;
 mod api_auth;
 mod api_businesses;
 mod api_frame;
 mod api_harness;
 mod api_idempotency;
 mod api_suppressions;
+mod by_hand;
+mod cancel_and_pause_at_any_moment;
 mod database;
 mod doubt_is_resolved_by_asking;
+mod events_in_any_order;
+mod forged_webhooks_change_nothing;
 mod house;
 mod leads_check;
 mod leads_csv;
 mod leads_example;
 mod leads_message;
 mod leaves_nothing;
+mod logs_tell_no_secret;
+mod processes;
 mod runs_bad_input;
 mod runs_document;
 mod runs_harness;
@@ -31,6 +40,9 @@ mod sandbox_carrier_lists;
 mod sandbox_carrier_signature;
 mod scripted_carrier;
 mod single_calls_go_first;
+mod single_job_and_queue_limits;
+mod states_in_two_languages;
 mod the_gate_heals;
 mod the_limit_holds;
 mod twilio_client;
+mod two_of_everything;
