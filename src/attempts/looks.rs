@@ -238,7 +238,12 @@ pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn stuck_in_carriers_queue(pg: &PgPool, most: i64, limit_ms: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+pub async fn stuck_in_carriers_queue(
+    pg: &PgPool,
+    most: i64,
+    limit_ms: i64,
+    again_ms: i64,
+) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,

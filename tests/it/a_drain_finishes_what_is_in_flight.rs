@@ -63,7 +63,8 @@ async fn a_rolling_restart_of_everything_loses_nothing_and_puts_nothing_in_doubt
     let mut house = House::open(Options { sim: Some(sim), ..Options::default() }).await;
     let door = Door::open().await;
     house.call_back_at(door.addr);
-    let (mut apis, mut workers) = ([house.api(None).await, house.api(None).await], [house.worker().await, house.worker().await]);
+    let (mut apis, mut workers) =
+        ([house.api(None).await, house.api(None).await], [house.worker().await, house.worker().await]);
     door.leads_to(&[&apis[0], &apis[1]]).await;
     let business = house.business(3).await;
     let run = house.started(business, &numbers(80)).await;
@@ -120,8 +121,12 @@ fn settings_that_fight_are_refused_with_64_before_a_port_is_opened() {
             ("ROLLCALL_SEALING_KEY", "", "ROLLCALL_SEALING_KEY"),
             ("WORKER_CONCURRENCY", "many", "many"),
         ] {
-            let mut variables =
-                vec![("SERVICE_ROLE", role), ("API_ADDR", &taken), ("ADMIN_ADDR", &taken), ("ROLLCALL_SEALING_KEY", SEALING_KEY)];
+            let mut variables = vec![
+                ("SERVICE_ROLE", role),
+                ("API_ADDR", &taken),
+                ("ADMIN_ADDR", &taken),
+                ("ROLLCALL_SEALING_KEY", SEALING_KEY),
+            ];
             variables.retain(|(known, _)| *known != name);
             if !value.is_empty() {
                 variables.push((name, value));
@@ -146,13 +151,10 @@ async fn clock(house: &House) -> chrono::DateTime<chrono::Utc> {
 
 /// Attempts claimed after this moment that were sent. One that was being claimed at the moment is closed as not sent.
 async fn sent_after(house: &House, moment: chrono::DateTime<chrono::Utc>) -> i64 {
-    sqlx::query_scalar!(
-        r#"SELECT count(*) AS "n!" FROM attempt WHERE intent_at > $1 AND state <> 'not_sent'"#,
-        moment
-    )
-    .fetch_one(&house.ctx.stores.pg)
-    .await
-    .unwrap()
+    sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE intent_at > $1 AND state <> 'not_sent'"#, moment)
+        .fetch_one(&house.ctx.stores.pg)
+        .await
+        .unwrap()
 }
 
 async fn heartbeats(house: &House) -> Vec<String> {

@@ -152,7 +152,11 @@ async fn workers_killed_at_random_moments_lose_nothing() {
             1 => Until::Created(so_far.created + more),
             _ => Until::Ended(so_far.ended + more),
         };
-        house.sim.wait(moment.clone(), PATIENCE).await.unwrap_or_else(|_| panic!("round {round}: {moment:?} never came"));
+        house
+            .sim
+            .wait(moment.clone(), PATIENCE)
+            .await
+            .unwrap_or_else(|_| panic!("round {round}: {moment:?} never came"));
         worker.kill().await;
     }
     let _healthy = house.worker().await;
