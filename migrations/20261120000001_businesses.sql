@@ -48,6 +48,8 @@ CREATE TABLE carrier_account (
     health            text NOT NULL DEFAULT 'unchecked' CHECK (health IN ('ok', 'refused', 'down', 'unchecked')),
     health_detail     text,
     hold_until        timestamptz,
+    held_at           timestamptz,
+    unreadable_since  timestamptz,
     live_look_at      timestamptz NOT NULL DEFAULT now(),
     created_at        timestamptz NOT NULL DEFAULT now(),
     updated_at        timestamptz NOT NULL DEFAULT now(),
@@ -55,6 +57,8 @@ CREATE TABLE carrier_account (
 );
 COMMENT ON COLUMN carrier_account.reference IS 'The carrier''s own name of the account: Twilio AccountSid, Telnyx connection id.';
 COMMENT ON COLUMN carrier_account.hold_until IS 'No claim before this: back-off after 429, or the next single try of a refused account.';
+COMMENT ON COLUMN carrier_account.held_at IS 'When it was last held back: a call that was sent before that proves nothing against the hold.';
+COMMENT ON COLUMN carrier_account.unreadable_since IS 'Since when the carrier cannot be asked about this account''s calls; null while it can.';
 COMMENT ON COLUMN carrier_account.live_look_at IS 'When the live list of this account is read next; taking it forward is the lease.';
 
 CREATE TABLE suppression (

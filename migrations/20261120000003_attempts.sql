@@ -60,7 +60,7 @@ CREATE TABLE attempt (
     CONSTRAINT call_id_means_placed CHECK (carrier_call_id IS NULL OR state NOT IN ('intent', 'unknown', 'refused', 'not_sent', 'not_placed'))
 ) WITH (fillfactor = 60);
 COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
-COMMENT ON COLUMN attempt.owner IS 'The worker process that may send it; null: a single call that no worker has taken yet.';
+COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
 COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
@@ -68,9 +68,10 @@ COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from,
 CREATE UNIQUE INDEX attempt_open_slot ON attempt (business_id, slot) WHERE rank < 9;
 CREATE UNIQUE INDEX attempt_open_line ON attempt (line) WHERE rank < 9;
 CREATE UNIQUE INDEX attempt_open_job ON attempt (job_id) WHERE rank < 9;
-CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, from_number, to_number) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, to_number, from_number) WHERE rank < 9;
 CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number) WHERE rank < 9;
-CREATE UNIQUE INDEX attempt_call ON attempt (carrier, account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
+CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
+CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;
 CREATE INDEX attempt_unowned ON attempt (business_id) WHERE state = 'intent' AND owner IS NULL;
@@ -87,7 +88,7 @@ CREATE TABLE stray_call (
     seen_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     asked_at    timestamptz,
     ended_at    timestamptz,
-    PRIMARY KEY (carrier, account, call_id)
+    PRIMARY KEY (account, call_id)
 );
 CREATE INDEX stray_call_open ON stray_call (seen_at) WHERE ended_at IS NULL;
 

@@ -17,6 +17,12 @@ CREATE FUNCTION transition(p_seq integer, p_source text, p_from text, p_to text)
         'source', p_source, 'from', p_from, 'to', p_to))
 $$;
 
+-- Adds one to a tally that no job's move accounts for: a move of the run itself, or a call placed (the nil run: all of them).
+CREATE FUNCTION tally_one(p_run uuid, p_key text) RETURNS void LANGUAGE sql VOLATILE AS $$
+    INSERT INTO tally (run_id, key, shard, n) VALUES (p_run, p_key, tally_shard(), 1)
+    ON CONFLICT (run_id, key, shard) DO UPDATE SET n = tally.n + 1
+$$;
+
 -- How many attempts may be inserted now: the business is locked by the caller. Never negative.
 CREATE FUNCTION room_for_calls(p_business uuid, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -55,6 +61,11 @@ BEGIN
     IF NOT FOUND OR b.state <> 'active' THEN
         RETURN;
     END IF;
+    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = ANY (b.carriers)
+        ORDER BY array_position(b.carriers, carrier) LIMIT 1;
+    IF NOT FOUND OR acct.hold_until > clock_timestamp() THEN
+        RETURN;
+    END IF;
     -- Single calls hold their slot and line already; they go ahead of lists.
     RETURN QUERY
     UPDATE attempt a SET owner = p_owner, intent_at = clock_timestamp(),
@@ -63,11 +74,6 @@ BEGIN
     RETURNING a.attempt_id, a.job_id, a.run_id, a.carrier, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
               a.call_time_limit_secs;
 
-    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = ANY (b.carriers)
-        ORDER BY array_position(b.carriers, carrier) LIMIT 1;
-    IF NOT FOUND OR acct.hold_until > clock_timestamp() THEN
-        RETURN;
-    END IF;
     v_room := room_for_calls(p_business, b.max_concurrent_calls);
     IF acct.health = 'refused' THEN
         v_room := least(v_room, 1);
@@ -90,6 +96,7 @@ BEGIN
                 AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
                                 AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
                 AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.rank < 9)
+                AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = acct.reference AND a.to_number = job.to_number AND a.rank < 9)
             ORDER BY priority DESC, job_id LIMIT v_room FOR NO KEY UPDATE SKIP LOCKED) j
         WHERE r.business_id = p_business AND r.state = 'running'
         ORDER BY j.priority DESC, j.job_id LIMIT v_room
@@ -117,13 +124,20 @@ BEGIN
         UPDATE carrier_account SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
             WHERE business_id = p_business AND carrier = acct.carrier;
     END IF;
-    IF v_taken < v_room THEN
-        -- The list is nearly done: end what only suppression keeps back, so that the run can end.
+    IF v_taken = 0 AND NOT EXISTS (
+        SELECT 1 FROM run r CROSS JOIN LATERAL (
+            SELECT 1 FROM job WHERE run_id = r.run_id AND state = 'queued'
+                AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
+                                AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
+            ORDER BY priority DESC, job_id LIMIT 1) j
+        WHERE r.business_id = p_business AND r.state = 'running') THEN
+        -- Nothing is left but what suppression keeps back: it is ended, so that the run can end. (Suppressing a number and
+        -- taking a list both end such jobs at once; this is for a suppression that came in between.)
         UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-        FROM run r, suppression s
+        FROM run r
         WHERE r.business_id = p_business AND r.state = 'running' AND job.run_id = r.run_id AND job.state = 'queued'
-            AND s.business_id = p_business AND s.number = job.to_number
-            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp());
+            AND EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = job.to_number
+                        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()));
     END IF;
 END $$;
 
@@ -149,25 +163,42 @@ BEGIN
     WHERE run_id = p_run
         AND NOT EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state = 'queued')
         AND NOT EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing'));
-    RETURN FOUND;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM tally_one(p_run, 'changes');
+    RETURN true;
 END $$;
 
--- Gives the job of a closed attempt its next state. p_action: 'final' with state, disposition and reason, or 'requeue' (uncharged).
+-- Gives the job of a closed attempt its next state, in one statement: two would take the tally's rows in two orders.
+-- p_action: 'final' with state, disposition and reason; 'requeue' (uncharged); 'not_placed' (requeue, at most twice).
 CREATE FUNCTION settle_job(p_job uuid, p_action text, p_state text, p_disposition text, p_reason text) RETURNS void
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_run_over boolean;
+    v_before   integer;
 BEGIN
-    IF p_action = 'requeue' THEN
-        UPDATE job SET
-            state = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN 'cancelled' ELSE 'queued' END,
-            disposition = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN 'cancelled' END,
-            reason = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN 'cancelled' END,
-            finished_at = CASE WHEN r.state IN ('cancelling', 'cancelled') THEN clock_timestamp() END,
-            attempt_count = job.attempt_count - 1
-        FROM run r WHERE job.job_id = p_job AND r.run_id = job.run_id AND job.state = 'dialing';
-    ELSE
+    IF p_action = 'final' THEN
         UPDATE job SET state = p_state, disposition = p_disposition, reason = p_reason, finished_at = clock_timestamp()
         WHERE job_id = p_job AND state = 'dialing';
+        RETURN;
     END IF;
+    SELECT r.state IN ('cancelling', 'cancelled'), j.not_placed_count INTO v_run_over, v_before
+        FROM job j JOIN run r USING (run_id) WHERE j.job_id = p_job;
+    IF p_action = 'not_placed' AND v_before >= 2 AND NOT v_run_over THEN
+        UPDATE job SET state = 'failed', disposition = 'not_placed', reason = 'not_placed', finished_at = clock_timestamp(),
+            not_placed_count = not_placed_count + 1
+        WHERE job_id = p_job AND state = 'dialing';
+        RETURN;
+    END IF;
+    UPDATE job SET
+        state = CASE WHEN v_run_over THEN 'cancelled' ELSE 'queued' END,
+        disposition = CASE WHEN v_run_over THEN 'cancelled' END,
+        reason = CASE WHEN v_run_over THEN 'cancelled' END,
+        finished_at = CASE WHEN v_run_over THEN clock_timestamp() END,
+        attempt_count = attempt_count - 1,
+        not_placed_count = not_placed_count + CASE WHEN p_action = 'not_placed' THEN 1 ELSE 0 END
+    WHERE job_id = p_job AND state = 'dialing';
 END $$;
 
 -- What apply_event and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
@@ -204,10 +235,11 @@ BEGIN
             v.verdict := 'late';
             IF p_state <> 'ended' THEN
                 INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
-                VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt) ON CONFLICT DO NOTHING;
+                VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt)
+            ON CONFLICT (account, call_id) DO UPDATE SET ended_at = NULL;
             ELSE
                 UPDATE stray_call SET ended_at = v_now
-                WHERE carrier = a.carrier AND account = a.account AND call_id = p_call_id AND ended_at IS NULL;
+                WHERE account = a.account AND call_id = p_call_id AND ended_at IS NULL;
             END IF;
             UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
                 THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
@@ -220,10 +252,11 @@ BEGIN
         v.carrier_call_id := p_call_id;
         IF p_state <> 'ended' THEN
             INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
-            VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt) ON CONFLICT DO NOTHING;
+            VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt)
+            ON CONFLICT (account, call_id) DO UPDATE SET ended_at = NULL;
         ELSE
             UPDATE stray_call SET ended_at = v_now
-            WHERE carrier = a.carrier AND account = a.account AND call_id = p_call_id AND ended_at IS NULL;
+            WHERE account = a.account AND call_id = p_call_id AND ended_at IS NULL;
         END IF;
         UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = p_attempt;
         RETURN v;
@@ -267,6 +300,9 @@ BEGIN
     WHERE attempt_id = p_attempt;
     v.verdict := 'applied';
     v.state := p_state;
+    IF a.rank < 2 AND v_rank >= 2 THEN
+        PERFORM tally_one('00000000-0000-0000-0000-000000000000', 'calls_started');
+    END IF;
     IF p_state <> 'ended' THEN
         RETURN v;
     END IF;
@@ -295,7 +331,6 @@ CREATE FUNCTION close_attempt(p_attempt uuid, p_source text, p_state text, p_act
 DECLARE
     a attempt;
     v attempt_change;
-    v_not_placed integer;
 BEGIN
     SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -307,8 +342,14 @@ BEGIN
     IF a.rank > 1 OR a.carrier_call_id IS NOT NULL THEN
         RETURN v;
     END IF;
+    IF a.job_id IS NULL AND a.state = 'intent' AND p_action = 'requeue' AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted THEN
+        -- A single call has time left: another worker, or this one a moment later, may send it. It keeps its slot.
+        UPDATE attempt SET owner = NULL, next_look_at = NULL WHERE attempt_id = p_attempt;
+        v.verdict := 'applied';
+        RETURN v;
+    END IF;
     UPDATE attempt SET state = p_state, ended_at = clock_timestamp(), heard_at = clock_timestamp(), disposition = p_disposition,
-        reason = p_reason, carrier_status = p_carrier_status, carrier_code = p_carrier_code, next_look_at = NULL,
+        reason = coalesce(p_reason, CASE WHEN a.job_id IS NOT NULL THEN NULL WHEN a.hangup_wanted THEN 'cancelled' ELSE 'expired' END), carrier_status = p_carrier_status, carrier_code = p_carrier_code, next_look_at = NULL,
         needs_person = false, needs_person_since = NULL,
         events = events || transition(jsonb_array_length(events) + 1, p_source, a.state, p_state)
     WHERE attempt_id = p_attempt;
@@ -318,18 +359,30 @@ BEGIN
     IF a.job_id IS NULL THEN
         RETURN v;
     END IF;
-    IF p_state = 'not_placed' AND p_action = 'requeue' THEN
-        UPDATE job SET not_placed_count = not_placed_count + 1 WHERE job_id = a.job_id RETURNING not_placed_count INTO v_not_placed;
-    END IF;
-    IF v_not_placed > 2 THEN
-        PERFORM settle_job(a.job_id, 'final', 'failed', 'not_placed', 'not_placed');
-    ELSIF p_action = 'requeue' AND a.hangup_wanted THEN
+    IF p_action = 'requeue' AND a.hangup_wanted THEN
         PERFORM settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
+    ELSIF p_action = 'requeue' AND p_state = 'not_placed' THEN
+        PERFORM settle_job(a.job_id, 'not_placed', NULL, NULL, NULL);
     ELSE
         PERFORM settle_job(a.job_id, p_action, 'failed', p_disposition, p_reason);
     END IF;
     v.run_ended := end_run_if_done(a.run_id);
     RETURN v;
+END $$;
+
+-- Closes a single call that no worker took within its time. A worker that takes it at the last moment wins: the row's lock
+-- decides, and afterwards the owner is there.
+CREATE FUNCTION expire_call(p_attempt uuid) RETURNS attempt_change LANGUAGE plpgsql AS $$
+DECLARE
+    v attempt_change;
+BEGIN
+    PERFORM 1 FROM attempt WHERE attempt_id = p_attempt AND state = 'intent' AND owner IS NULL AND dial_by < clock_timestamp()
+        FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        v.verdict := 'no_attempt';
+        RETURN v;
+    END IF;
+    RETURN close_attempt(p_attempt, 'reconcile', 'not_sent', 'final', NULL, 'expired', NULL, NULL);
 END $$;
 
 -- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. True if inserted.
@@ -354,6 +407,10 @@ BEGIN
     IF EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_to
                AND (expires_at IS NULL OR expires_at > clock_timestamp())) THEN
         RETURN 'suppressed';
+    END IF;
+    IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_to AND rank < 9)
+       OR EXISTS (SELECT 1 FROM attempt WHERE account = acct.reference AND to_number = p_to AND rank < 9) THEN
+        RETURN 'in_call';
     END IF;
     IF room_for_calls(p_business, b.max_concurrent_calls) < 1 OR p_slot > b.max_concurrent_calls
        OR p_line > (SELECT max_lines FROM installation) THEN

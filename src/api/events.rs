@@ -54,19 +54,35 @@ struct Data<'a> {
     progress: &'a Progress,
 }
 
+/// What a client knows of a run. The counts of open and live attempts move without a move of any job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Told {
+    state: RunState,
+    sequence: i64,
+    open: i64,
+    live: i64,
+}
+
+impl Told {
+    fn of(run: &Run) -> Self {
+        let progress = &run.progress;
+        Self { state: run.state, sequence: progress.sequence, open: progress.attempts_open, live: progress.calls_live }
+    }
+}
+
 /// One connection: what it has been told, and what it is to be told next.
 struct Watch {
     ctx: Context,
     business: BusinessId,
     run: RunId,
-    told: (i64, RunState),
+    told: Told,
     ready: VecDeque<Event>,
     over: bool,
 }
 
 impl Watch {
     fn from(ctx: Context, business: BusinessId, run: &Run) -> Self {
-        let told = (run.progress.sequence, run.state);
+        let told = Told::of(run);
         let ready = VecDeque::from([Event::default().retry(RETRY)]);
         let mut watch = Self { ctx, business, run: run.id, told, ready, over: false };
         watch.tell("progress", run);
@@ -96,11 +112,11 @@ impl Watch {
     }
 
     fn compare(&mut self, run: &Run) {
-        let now = (run.progress.sequence, run.state);
+        let now = Told::of(run);
         if now == self.told {
             return;
         }
-        self.tell(if now.1 == self.told.1 { "progress" } else { "run" }, run);
+        self.tell(if now.state == self.told.state { "progress" } else { "run" }, run);
         self.told = now;
         self.end_if_over(run);
     }

@@ -35,7 +35,8 @@ pub struct Figures {
 pub async fn figures(ctx: &Context) -> Result<Figures, ApiError> {
     let row = sqlx::query!(
         r#"SELECT (SELECT count(*) FROM attempt WHERE rank < 9) AS "active!",
-                  (SELECT count(*) FROM attempt WHERE placed_at IS NOT NULL) AS "started!",
+                  (SELECT coalesce(sum(n), 0)::bigint FROM tally
+                   WHERE run_id = '00000000-0000-0000-0000-000000000000' AND key = 'calls_started') AS "started!",
                   (SELECT max_lines FROM installation) AS max_lines"#
     )
     .fetch_one(&ctx.stores.pg)

@@ -156,18 +156,34 @@ pub async fn close(
     Ok(row.change())
 }
 
-/// Of these holders, those that became intents although the answer to the claim was lost.
+/// The intents of one claim, which became some although its answer was lost.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn still_intents(pg: &PgPool, attempts: &[AttemptId]) -> sqlx::Result<Vec<AttemptId>> {
-    let ids: Vec<_> = attempts.iter().map(|a| a.0).collect();
+pub async fn intents_of(pg: &PgPool, business: BusinessId, claim: &str) -> sqlx::Result<Vec<AttemptId>> {
     sqlx::query_scalar!(
-        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE attempt_id = ANY($1) AND state = 'intent'"#,
-        &ids
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE business_id = $1 AND rank < 9 AND owner = $2 AND state = 'intent'"#,
+        business.0,
+        claim
     )
     .fetch_all(pg)
     .await
+}
+
+/// Closes a single call that no worker took within its time; `None` where one did after all.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn expire_call(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<Change>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
+           FROM expire_call($1)"#,
+        attempt.0
+    )
+    .fetch_one(pg)
+    .await?;
+    Ok(row.change())
 }
 
 /// True where this intent is still to be sent: it is open and nobody wants it hung up.

@@ -75,19 +75,22 @@ pub async fn found_nothing(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Writes down that only a person can tell which call this attempt is; true where that is new. Its slot stays held.
+/// Writes down that only a person can tell which call this attempt is, and looks again a minute later. Its slot stays held.
+/// Returns for how long that is known, in seconds.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn needs_person(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool> {
-    let done = sqlx::query!(
-        "UPDATE attempt SET needs_person = true, needs_person_since = clock_timestamp()
-         WHERE attempt_id = $1 AND rank < 2 AND NOT needs_person",
+pub async fn needs_person(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<i64> {
+    let since = sqlx::query_scalar!(
+        r#"UPDATE attempt SET needs_person = true, needs_person_since = coalesce(needs_person_since, clock_timestamp()),
+               next_look_at = clock_timestamp() + interval '60 s'
+           WHERE attempt_id = $1 AND rank < 2
+           RETURNING extract(epoch FROM clock_timestamp() - needs_person_since)::bigint AS "secs!""#,
         attempt.0
     )
-    .execute(pg)
+    .fetch_optional(pg)
     .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(since.unwrap_or(0))
 }
 
 /// Of these call ids of an account, those that an attempt has already.
@@ -95,6 +98,9 @@ pub async fn needs_person(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool>
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn bound(pg: &PgPool, account: &str, call_ids: &[String]) -> sqlx::Result<Vec<String>> {
+    if call_ids.is_empty() {
+        return Ok(Vec::new());
+    }
     sqlx::query_scalar!(
         r#"SELECT carrier_call_id AS "call_id!" FROM attempt WHERE account = $1 AND carrier_call_id = ANY($2)"#,
         account,
@@ -104,16 +110,17 @@ pub async fn bound(pg: &PgPool, account: &str, call_ids: &[String]) -> sqlx::Res
     .await
 }
 
-/// The newest call of the account whose intent is younger than `after`: its number and call id. If the carrier lists that
-/// one, its list is fresh enough to show an older one.
+/// The oldest call of the account whose intent is younger than `after` and that was dialed: its number and call id. If the
+/// carrier lists that one, its list is fresh enough to show an older one.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn newer_call(pg: &PgPool, account: &str, after: DateTime<Utc>) -> sqlx::Result<Option<(String, String)>> {
     let row = sqlx::query!(
         r#"SELECT to_number, carrier_call_id AS "call_id!" FROM attempt
-           WHERE account = $1 AND intent_at > $2 AND carrier_call_id IS NOT NULL AND initiated_at IS NOT NULL
-           ORDER BY intent_at DESC LIMIT 1"#,
+           WHERE account = $1 AND intent_at > $2 AND carrier_call_id IS NOT NULL
+               AND (initiated_at IS NOT NULL OR answered_at IS NOT NULL OR ended_at IS NOT NULL)
+           ORDER BY intent_at LIMIT 1"#,
         account,
         after
     )
@@ -216,7 +223,7 @@ pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
                WHERE rank BETWEEN 2 AND 8 AND hangup_wanted AND carrier_call_id IS NOT NULL
                    AND (hangup_asked_at IS NULL OR hangup_asked_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))
-               LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
+               ORDER BY hangup_asked_at NULLS FIRST LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!""#,
         most,
@@ -231,7 +238,12 @@ pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn stuck_in_carriers_queue(pg: &PgPool, most: i64, limit_ms: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+pub async fn stuck_in_carriers_queue(
+    pg: &PgPool,
+    most: i64,
+    limit_ms: i64,
+    again_ms: i64,
+) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
@@ -239,7 +251,7 @@ pub async fn stuck_in_carriers_queue(pg: &PgPool, most: i64, limit_ms: i64, agai
            FROM attempt WHERE rank = 2 AND rank < 9 AND carrier_call_id IS NOT NULL
                AND placed_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
                AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $3::float8 / 1000))
-           LIMIT $1"#,
+           ORDER BY queue_cancelled_at NULLS FIRST, placed_at LIMIT $1"#,
         most,
         limit_ms as f64,
         again_ms as f64,
@@ -263,51 +275,6 @@ pub async fn cancelling_in_queue(pg: &PgPool, attempt: AttemptId, again_ms: i64)
     .execute(pg)
     .await?;
     Ok(done.rows_affected() > 0)
-}
-
-/// A call that no open attempt answers for.
-#[derive(Debug, Clone)]
-pub struct Stray {
-    /// Whose account.
-    pub business: BusinessId,
-    /// The carrier's own name of the account.
-    pub account: String,
-    /// The carrier's id of the call.
-    pub call_id: String,
-}
-
-/// Stray calls to hang up, each asked for again every `again_ms`.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn pick_strays(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<Stray>> {
-    sqlx::query_as!(
-        Stray,
-        r#"UPDATE stray_call SET asked_at = clock_timestamp()
-           WHERE (carrier, account, call_id) IN (SELECT carrier, account, call_id FROM stray_call
-               WHERE ended_at IS NULL AND (asked_at IS NULL OR asked_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))
-               LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
-           RETURNING business_id AS "business: BusinessId", account, call_id"#,
-        most,
-        again_ms as f64,
-    )
-    .fetch_all(pg)
-    .await
-}
-
-/// Writes down that a stray call is over.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn stray_ended(pg: &PgPool, stray: &Stray) -> sqlx::Result<()> {
-    sqlx::query!(
-        "UPDATE stray_call SET ended_at = clock_timestamp() WHERE account = $1 AND call_id = $2 AND ended_at IS NULL",
-        stray.account,
-        stray.call_id
-    )
-    .execute(pg)
-    .await?;
-    Ok(())
 }
 
 /// An attempt as the gate must know it.
@@ -344,34 +311,34 @@ pub async fn on_the_line(pg: &PgPool, known: &[AttemptId]) -> sqlx::Result<Vec<O
     .await
 }
 
-/// Single calls that nobody dialed within their time, and attempts in doubt for so long that they are given up.
+/// Attempts in doubt or silent for so long that they are given up, each with its call id where one is known.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn expired(
-    pg: &PgPool,
-    most: i64,
-    expire_after_ms: i64,
-) -> sqlx::Result<Vec<(AttemptId, Option<String>, bool)>> {
+pub async fn expired(pg: &PgPool, most: i64, expire_after_ms: i64) -> sqlx::Result<Vec<(AttemptId, BusinessId, Option<String>)>> {
     let rows = sqlx::query!(
-        r#"SELECT attempt_id AS "attempt: AttemptId", carrier_call_id, owner IS NULL AS "unowned!" FROM attempt
-           WHERE rank < 9 AND ((owner IS NULL AND dial_by < clock_timestamp())
-               OR intent_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000 + call_time_limit_secs))
+        r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", carrier_call_id FROM attempt
+           WHERE rank < 9 AND owner IS NOT NULL
+               AND intent_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000 + call_time_limit_secs)
            LIMIT $1"#,
         most,
         expire_after_ms as f64,
     )
     .fetch_all(pg)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.attempt, row.carrier_call_id, row.unowned)).collect())
+    Ok(rows.into_iter().map(|row| (row.attempt, row.business, row.carrier_call_id)).collect())
 }
 
-/// Whose attempt it is.
+/// Single calls that no worker took within their time.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn business_of(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<BusinessId>> {
-    sqlx::query_scalar!(r#"SELECT business_id AS "business: BusinessId" FROM attempt WHERE attempt_id = $1"#, attempt.0)
-        .fetch_optional(pg)
-        .await
+pub async fn untaken(pg: &PgPool, most: i64) -> sqlx::Result<Vec<AttemptId>> {
+    sqlx::query_scalar!(
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt
+           WHERE state = 'intent' AND owner IS NULL AND dial_by < clock_timestamp() LIMIT $1"#,
+        most
+    )
+    .fetch_all(pg)
+    .await
 }

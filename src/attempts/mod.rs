@@ -8,6 +8,7 @@ pub mod ledger;
 pub mod looks;
 pub mod state;
 pub mod store;
+pub mod strays;
 pub mod token;
 pub mod view;
 

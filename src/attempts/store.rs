@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The most attempts in flight that an answer lists.
-pub const IN_FLIGHT_MAX: i64 = 100;
+pub const IN_FLIGHT_MAX: i64 = 10_000;
 
 struct Row {
     attempt_id: AttemptId,
@@ -196,7 +196,7 @@ pub async fn calls(
     Ok(rows.into_iter().map(Call::from).collect())
 }
 
-/// The open attempts of a run, oldest first, at most [`IN_FLIGHT_MAX`], and how many there are.
+/// The open attempts of a run, those that may still be sent first, at most [`IN_FLIGHT_MAX`], and how many there are.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
@@ -208,7 +208,8 @@ pub async fn in_flight(
     let rows = sqlx::query!(
         r#"SELECT attempt_id AS "attempt_id: AttemptId", job_id AS "job_id: JobId", to_number, state AS "state: AttemptState",
                   coalesce((events -> -1 ->> 'at')::timestamptz, intent_at) AS "since!: Time", count(*) OVER () AS "total!"
-           FROM attempt WHERE business_id = $1 AND run_id = $2 AND rank < 9 ORDER BY intent_at LIMIT $3"#,
+           FROM attempt WHERE business_id = $1 AND run_id = $2 AND rank < 9
+           ORDER BY rank, intent_at DESC LIMIT $3"#,
         business as BusinessId,
         run as RunId,
         IN_FLIGHT_MAX

@@ -19,8 +19,8 @@ use crate::{
 
 /// Cancels a run: marks what is in flight to be hung up, ends every other job. The caller rings for the business.
 ///
-/// The first transaction is short whatever the list: once it is through, nothing of the run is claimed again. The rest of a
-/// long list ends batch by batch, here or, should this process die, in the sweep ([`finish`]).
+/// The one transaction is short whatever the list: once it is through, nothing of the run is claimed again, and the answer
+/// lists all that may still be sent. The rest of a long list ends batch by batch in the sweep ([`finish`]).
 ///
 /// # Errors
 /// 404; 409 `run-state`.
@@ -37,36 +37,21 @@ pub async fn run(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Res
     let (in_flight, in_flight_total) = attempts::store::in_flight(&mut *tx, business, run).await?;
     tx.commit().await?;
     tracing::info!(business.id = %business, run.id = %run, in_flight = in_flight_total, by, "a run was cancelled");
-    if done == CANCEL_BATCH {
-        finish_one(pg, run).await?;
-    }
     let run = runs::store::one(pg, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
     Ok(Stopped { run, in_flight, in_flight_total })
 }
 
-/// Ends what is left of every run that is being cancelled: the sweep's part. Returns how many jobs it ended.
+/// Ends a batch of what is left of every run that is being cancelled: the sweep's part. Returns how many jobs it ended. A
+/// batch, not all of it: the sweep has other businesses to see to in the same second.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn finish(pg: &PgPool) -> sqlx::Result<u64> {
     let mut ended = 0;
     for run in runs::store::cancelling(pg).await? {
-        ended += finish_one(pg, run).await?;
+        ended += jobs::store::cancel_queued(pg, Cancelled::Run(run)).await?;
+        runs::store::end_if_done(pg, run).await?;
     }
-    Ok(ended)
-}
-
-/// Ends the queued jobs of a run that is being cancelled, then the run itself where no call is in flight.
-async fn finish_one(pg: &PgPool, run: RunId) -> sqlx::Result<u64> {
-    let mut ended = 0;
-    loop {
-        let done = jobs::store::cancel_queued(pg, Cancelled::Run(run)).await?;
-        ended += done;
-        if done < CANCEL_BATCH {
-            break;
-        }
-    }
-    runs::store::end_if_done(pg, run).await?;
     Ok(ended)
 }
 

@@ -22,8 +22,10 @@ use crate::{
 
 /// Attempts per round.
 const MOST: i64 = 32;
-/// Attempts looked at at once.
-const AT_ONCE: usize = 8;
+/// Attempts looked at at once: one carrier that hangs must not keep the others waiting.
+const AT_ONCE: usize = 32;
+/// What is in doubt for so long is an alarm.
+const ALARM_SECS: i64 = 300;
 /// A look is due again after this, ms: a fresh list costs a few requests, and a person waits for the slot.
 const AGAIN_MS: i64 = 5_000;
 /// The carrier's clock may be behind ours by this much.
@@ -55,9 +57,9 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
 async fn one(ctx: &Context, attempt: InDoubt) {
     if let Err(error) = resolve(ctx, &attempt).await {
         metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
-        let minutes = attempt.age_ms / 60_000;
-        if minutes >= 5 {
-            tracing::error!(attempt.id = %attempt.attempt, minutes, error = format!("{error:#}"), "in doubt, and the carrier cannot be asked");
+        let secs = attempt.age_ms / 1_000;
+        if secs >= ALARM_SECS {
+            tracing::error!(attempt.id = %attempt.attempt, secs, error = format!("{error:#}"), "in doubt, and the carrier cannot be asked");
         } else {
             tracing::warn!(attempt.id = %attempt.attempt, error = format!("{error:#}"), "the carrier cannot be asked; the slot stays held");
         }
@@ -73,8 +75,11 @@ async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
     match found {
         Found::Call(view) => adopt(ctx, doubt, &view).await,
         Found::Several(count) => {
-            if looks::needs_person(&ctx.stores.pg, doubt.attempt).await? {
-                tracing::error!(attempt.id = %doubt.attempt, count, "several calls could be this attempt; a person must say which");
+            let secs = looks::needs_person(&ctx.stores.pg, doubt.attempt).await?;
+            if secs >= ALARM_SECS {
+                tracing::error!(attempt.id = %doubt.attempt, count, secs, "a person must say which call this attempt is; its slot stays held");
+            } else {
+                tracing::warn!(attempt.id = %doubt.attempt, count, "several calls could be this attempt; a person must say which");
             }
             Ok(())
         }
@@ -132,7 +137,10 @@ async fn nothing(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::R
 
 /// True where the carrier lists a call of the account that is younger than this attempt.
 async fn shows_newer(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<bool> {
-    let newer = looks::newer_call(&ctx.stores.pg, &doubt.account, doubt.intent_at).await?;
+    // Younger than the POST, not only than the intent: as late as it can have left.
+    let times = &ctx.settings.times;
+    let left_by = chrono::TimeDelta::milliseconds(i64::try_from(times.claim_max_age_ms + times.post_timeout_ms)?);
+    let newer = looks::newer_call(&ctx.stores.pg, &doubt.account, doubt.intent_at + left_by).await?;
     let Some((to, call_id)) = newer else { return Ok(false) };
     for day in days(doubt) {
         let filter = ListFilter { to: Some(to.clone()), day: Some(day), ..ListFilter::default() };

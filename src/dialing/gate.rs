@@ -43,12 +43,13 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
     }
     let rows: HashMap<AttemptId, bool> = rows.iter().map(|row| (row.attempt, row.open)).collect();
     for holder in holders.values() {
-        let ghost = match rows.get(&holder.attempt) {
-            Some(open) => !open,
-            None => holder.age >= NO_ROW_AFTER,
+        let evicted = match rows.get(&holder.attempt) {
+            Some(true) => 0,
+            Some(false) => ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?,
+            None if holder.age >= NO_ROW_AFTER => ctx.gate.evict(holder).await?,
+            None => 0,
         };
-        if ghost {
-            ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?;
+        if evicted > 0 {
             corrected.evicted += 1;
             ctx.ring(holder.business).await;
         }

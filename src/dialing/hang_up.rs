@@ -2,13 +2,14 @@
 //!
 //! No answer to a hang-up frees a slot; only a final status does. So a hang-up may be asked for again and again.
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 
 use crate::{
     attempts::{
         ledger,
-        looks::{self, LiveCall, Stray},
+        looks::{self, LiveCall},
         state::Source,
+        strays::{self, Stray},
     },
     carriers::{Account, CallState, CarrierError, HangUp, How},
     context::Context,
@@ -19,8 +20,10 @@ use crate::{
 
 /// Calls handled per round; the rest waits for the next.
 const MOST: i64 = 50;
-/// Requests to carriers at once.
-const AT_ONCE: usize = 8;
+/// Calls handled at once, that is all of a round: a carrier that hangs must not keep the others waiting.
+const AT_ONCE: usize = 150;
+/// After so long a carrier shows every call that it has.
+const SHOWN_BY_SECS: i64 = 60;
 /// After so long a hang-up is asked for again, ms.
 const AGAIN_MS: i64 = 3_000;
 
@@ -31,13 +34,15 @@ const AGAIN_MS: i64 = 3_000;
 pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
     let pg = &ctx.stores.pg;
     let wanted = looks::pick_hangups(pg, MOST, AGAIN_MS).await?;
-    let strays = looks::pick_strays(pg, MOST, AGAIN_MS).await?;
+    let strays = strays::pick(pg, MOST, AGAIN_MS).await?;
     let limit = i64::try_from(ctx.settings.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX);
     let stuck = looks::stuck_in_carriers_queue(pg, MOST, limit, AGAIN_MS).await?;
     let count = wanted.len() + strays.len() + stuck.len();
-    stream::iter(wanted).for_each_concurrent(AT_ONCE, |call| cancel(ctx, call)).await;
-    stream::iter(strays).for_each_concurrent(AT_ONCE, |stray| end_stray(ctx, stray)).await;
-    stream::iter(stuck).for_each_concurrent(AT_ONCE, |call| leave_queue(ctx, call)).await;
+    let wanted = wanted.into_iter().map(|call| cancel(ctx, call).boxed());
+    let strays = strays.into_iter().map(|stray| end_stray(ctx, stray).boxed());
+    let stuck = stuck.into_iter().map(|call| leave_queue(ctx, call).boxed());
+    let all: Vec<_> = wanted.chain(strays).chain(stuck).collect();
+    stream::iter(all).buffer_unordered(AT_ONCE).collect::<()>().await;
     Ok(count)
 }
 
@@ -72,13 +77,15 @@ async fn end_stray(ctx: &Context, stray: Stray) {
             .fetch(&account, &stray.call_id)
             .await
             .is_ok_and(|view| view.is_some_and(|v| matches!(v.state, Some(CallState::Ended(_))))),
-        Ok(HangUp::AlreadyEnded | HangUp::NotFound) => true,
+        Ok(HangUp::AlreadyEnded) => true,
+        // A call that was made a moment ago may not be shown yet.
+        Ok(HangUp::NotFound) => stray.age_secs >= SHOWN_BY_SECS,
         Err(error) => {
             tracing::warn!(call.id = stray.call_id, %error, "a stray call was not hung up; it is asked for again");
             false
         }
     };
-    if ended && let Err(error) = looks::stray_ended(&ctx.stores.pg, &stray).await {
+    if ended && let Err(error) = strays::ended(&ctx.stores.pg, &stray).await {
         tracing::warn!(call.id = stray.call_id, %error, "the end of a stray call was not written down; it is asked for again");
     }
 }

@@ -8,6 +8,7 @@ use futures::{StreamExt, stream};
 
 use crate::{
     attempts::looks::{self, DueAccount},
+    businesses::health,
     carriers::{CallView, CarrierError, ListFilter, LiveState},
     context::Context,
     dialing::{hang_up, translate},
@@ -15,6 +16,8 @@ use crate::{
 
 /// Accounts per round.
 const MOST: i64 = 16;
+/// A carrier that cannot be asked for so long is an alarm.
+const ALARM_SECS: i64 = 300;
 /// Requests to carriers at once.
 const AT_ONCE: usize = 8;
 
@@ -25,16 +28,28 @@ const AT_ONCE: usize = 8;
 pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
     let lease = i64::try_from(ctx.settings.times.live_look_ms).unwrap_or(i64::MAX);
     let due = looks::pick_accounts(&ctx.stores.pg, MOST, lease).await?;
-    let fetched = stream::iter(due).map(|account| one(ctx, account)).buffer_unordered(4).collect::<Vec<_>>().await;
+    let fetched = stream::iter(due).map(|account| one(ctx, account)).buffer_unordered(16).collect::<Vec<_>>().await;
     Ok(fetched.into_iter().sum())
 }
 
 async fn one(ctx: &Context, due: DueAccount) -> usize {
+    let pg = &ctx.stores.pg;
     match read(ctx, &due).await {
-        Ok(fetched) => fetched,
+        Ok(fetched) => {
+            if let Err(error) = health::readable(pg, due.business, &due.account).await {
+                tracing::debug!(%error, "that the carrier answers again was not written down");
+            }
+            fetched
+        }
         Err(error) => {
             metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
-            tracing::warn!(business.id = %due.business, error = format!("{error:#}"), "the live list could not be read; slots stay held");
+            let secs = health::unreadable(pg, due.business, &due.account).await.unwrap_or(0);
+            let error = format!("{error:#}");
+            if secs >= ALARM_SECS {
+                tracing::error!(business.id = %due.business, secs, error, "the carrier cannot be asked about live calls; slots stay held");
+            } else {
+                tracing::warn!(business.id = %due.business, error, "the live list could not be read; slots stay held");
+            }
             0
         }
     }

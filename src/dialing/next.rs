@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     dialing::send::{self, ClaimedAt},
     ids::{AttemptId, BusinessId, Held},
-    jobs::claim::{self, Claimed},
+    jobs::claim,
     killpoints::{Point, reach},
     slots::{Ask, Short, Taken},
 };
@@ -116,11 +116,7 @@ async fn look(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Res
             return Ok(());
         };
         let wanted = held.len();
-        let claimed = claim_for(ctx, owner, business, ask.account, held).await?;
-        let from_lists = claimed.1.iter().filter(|c| c.job.is_some()).count();
-        for one in claimed.1 {
-            owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, claimed.0));
-        }
+        let from_lists = claim_and_send(ctx, owner, business, ask.account, held).await?;
         if from_lists < wanted {
             return Ok(());
         }
@@ -149,47 +145,68 @@ fn ask<'a>(profile: &'a Profile, business: BusinessId) -> Ask<'a> {
     }
 }
 
-/// Claims for these holders and gives back those that got nothing.
-async fn claim_for(
+/// Claims for these holders, sends what was claimed, and gives back what got nothing; returns how many jobs were claimed.
+/// The sends come before anything else is awaited: what is claimed here, nobody else may send.
+async fn claim_and_send(
     ctx: &Context,
     owner: &Owner,
     business: BusinessId,
     account: &str,
     held: Vec<Held>,
-) -> anyhow::Result<(ClaimedAt, Vec<Claimed>)> {
+) -> anyhow::Result<usize> {
     reach(Point::K1).await;
     let at = ClaimedAt::now();
-    let claimed = match claim::claim(&ctx.stores.pg, business, &owner.name, &held, &ctx.settings.times).await {
+    let claim = format!("{}/{}", owner.name, uuid::Uuid::now_v7());
+    let claimed = match claim::claim(&ctx.stores.pg, business, &claim, &held, &ctx.settings.times).await {
         Ok(claimed) => claimed,
         Err(error) => {
             let holders: Vec<AttemptId> = held.iter().map(|h| h.attempt).collect();
-            owner.sends.spawn(undo(ctx.clone(), business, account.to_owned(), holders));
+            if surely_not_committed(&error) {
+                give_back(ctx, business, account, &holders).await;
+            } else {
+                owner.sends.spawn(undo(ctx.clone(), business, account.to_owned(), claim, holders));
+            }
             return Err(error.into());
         }
     };
     let unused: Vec<AttemptId> =
         held.iter().map(|h| h.attempt).filter(|a| !claimed.iter().any(|c| c.attempt == *a)).collect();
-    if let Err(error) = ctx.gate.give_back(business, account, &unused).await {
+    let from_lists = claimed.iter().filter(|one| one.job.is_some()).count();
+    for one in claimed {
+        owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, at));
+    }
+    give_back(ctx, business, account, &unused).await;
+    Ok(from_lists)
+}
+
+/// Postgres refused the statement, or it was never sent: nothing of the claim exists.
+fn surely_not_committed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        // Class 57P is an administrator's end of the session, which may come between the commit and its answer.
+        sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| !code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+async fn give_back(ctx: &Context, business: BusinessId, account: &str, unused: &[AttemptId]) {
+    if let Err(error) = ctx.gate.give_back(business, account, unused).await {
         tracing::warn!(business.id = %business, %error, "unused slots were not given back; the sweep evicts them");
     }
-    Ok((at, claimed))
 }
 
 /// The answer to a claim was lost: what became an intent all the same is closed as not sent, the rest is given back. If
 /// Postgres stays away, the intents are looked for at the carrier after their grace, like those of a process that died.
-async fn undo(ctx: Context, business: BusinessId, account: String, holders: Vec<AttemptId>) {
-    for pause_ms in [50, 200, 1_000, 3_000, 10_000] {
-        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        // The claim's statement may still be running: it cannot outlive its own time limit of 2 s.
-        if pause_ms < 3_000 {
-            continue;
-        }
-        if let Ok(intents) = ledger::still_intents(&ctx.stores.pg, &holders).await {
+async fn undo(ctx: Context, business: BusinessId, account: String, claim: String, holders: Vec<AttemptId>) {
+    // The claim's statement may still be running: it cannot outlive its own time limit of 2 s.
+    for pause in [Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(10)] {
+        tokio::time::sleep(pause).await;
+        if let Ok(intents) = ledger::intents_of(&ctx.stores.pg, business, &claim).await {
             for attempt in &intents {
                 send::not_sent(&ctx, *attempt, "the claim's answer was lost").await;
             }
             let free: Vec<_> = holders.into_iter().filter(|a| !intents.contains(a)).collect();
-            let _ = ctx.gate.give_back(business, &account, &free).await;
+            give_back(&ctx, business, &account, &free).await;
             return;
         }
     }

@@ -46,6 +46,10 @@ impl ClaimedAt {
     }
 }
 
+/// Longest that a carrier's `Retry-After` is believed: one bad header must not stall an account for years.
+const MOST_BACK_OFF: Duration = Duration::from_secs(15 * 60);
+/// An account that nothing can be sent with (gone, sealed under another key) is left alone for this long.
+const UNSENDABLE: Duration = Duration::from_secs(30);
 /// A carrier that cannot be reached is left alone for this long, at least.
 const DOWN: Duration = Duration::from_secs(2);
 /// A claim this young was not cancelled without the cancel having listed it; an older one asks again.
@@ -57,12 +61,12 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
     reach(Point::K2).await;
     let account = match ctx.account(business, &claimed.account).await {
         Ok(Some(account)) => account,
-        Ok(None) => return not_sent(&ctx, attempt, "the account is gone").await,
-        Err(error) => return not_sent(&ctx, attempt, &format!("the account cannot be opened: {error:#}")).await,
+        Ok(None) => return unsendable(&ctx, business, &claimed, "the account is gone").await,
+        Err(error) => return unsendable(&ctx, business, &claimed, &format!("the account cannot be opened: {error:#}")).await,
     };
     let request = match request(&ctx, business, &claimed) {
         Ok(request) => request,
-        Err(error) => return not_sent(&ctx, attempt, &format!("no request can be made: {error:#}")).await,
+        Err(error) => return unsendable(&ctx, business, &claimed, &format!("no request can be made: {error:#}")).await,
     };
     if at.age() > SURELY_WANTED && !ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false) {
         return not_sent(&ctx, attempt, "it is no longer wanted").await;
@@ -139,13 +143,13 @@ async fn store_answer(
                 ledger::apply(&ctx.stores.pg, (business, attempt), Source::Response, placed, &said).await
             })
             .await;
-            placed(ctx, account, attempt, &call_id, change).await;
+            placed(ctx, account, attempt, (&call_id, sent), change).await;
         }
         DialAnswer::NotSent { why } => {
             metrics::counter!("rollcall_not_sent_total").increment(1);
             // Jittered, so that many businesses do not come back to a carrier that recovers in the same second.
             let jitter = Duration::from_millis(rand::rng().random_range(0..3_000));
-            hold(ctx, business, account, Hold::Down, DOWN + jitter, &why).await;
+            hold(ctx, business, &account.reference, Hold::Down, DOWN + jitter, &why).await;
             not_sent(ctx, attempt, &why).await;
         }
         DialAnswer::Unknown { why } => {
@@ -164,7 +168,13 @@ async fn store_answer(
     }
 }
 
-async fn placed(ctx: &Context, account: &Account, attempt: AttemptId, call_id: &str, change: Option<Change>) {
+async fn placed(
+    ctx: &Context,
+    account: &Account,
+    attempt: AttemptId,
+    (call_id, sent): (&str, Instant),
+    change: Option<Change>,
+) {
     metrics::counter!("rollcall_calls_placed_total").increment(1);
     let Some(change) = change else { return };
     finish::after(ctx, attempt, &change, Learned::NoCall).await;
@@ -177,7 +187,7 @@ async fn placed(ctx: &Context, account: &Account, attempt: AttemptId, call_id: &
     let healthy = ctx.profile(change.business).await.ok().flatten();
     let healthy = healthy.is_some_and(|p| p.accounts.iter().any(|a| a.reference == account.reference && a.healthy));
     if !healthy {
-        if let Err(error) = health::works(&ctx.stores.pg, change.business, &account.reference).await {
+        if let Err(error) = health::works(&ctx.stores.pg, change.business, &account.reference, sent.elapsed()).await {
             tracing::warn!(%error, "the account's health could not be written; the next call writes it");
         }
         ctx.profiles.forget(change.business);
@@ -203,12 +213,12 @@ async fn refused(
     let (job, reason) = match class {
         RefusalClass::BackOff | RefusalClass::Requeue => {
             let jitter = Duration::from_millis(rand::rng().random_range(200..1_200));
-            hold(ctx, business, account, Hold::BackOff, retry_after.unwrap_or_default() + jitter, &detail).await;
+            hold(ctx, business, &account.reference, Hold::BackOff, retry_after.unwrap_or_default().min(MOST_BACK_OFF) + jitter, &detail).await;
             (JobThen::Requeue, None)
         }
         RefusalClass::StopAccount => {
             let retry = Times::ms(ctx.settings.times.refused_retry_ms);
-            hold(ctx, business, account, Hold::Refused, retry, &detail).await;
+            hold(ctx, business, &account.reference, Hold::Refused, retry, &detail).await;
             (JobThen::Requeue, None)
         }
         RefusalClass::StopRun => {
@@ -242,9 +252,17 @@ async fn insist_run_paused(ctx: &Context, attempt: AttemptId) -> anyhow::Result<
     Ok(())
 }
 
-async fn hold(ctx: &Context, business: BusinessId, account: &Account, why: Hold, time: Duration, detail: &str) {
-    insist(|| health::hold(&ctx.stores.pg, business, &account.reference, why, time, detail)).await;
+async fn hold(ctx: &Context, business: BusinessId, account: &str, why: Hold, time: Duration, detail: &str) {
+    insist(|| health::hold(&ctx.stores.pg, business, account, why, time, detail)).await;
     ctx.profiles.forget(business);
+}
+
+/// Something on our side keeps every call of this account from being sent: it is held, or its jobs would go round at full
+/// pace.
+async fn unsendable(ctx: &Context, business: BusinessId, claimed: &Claimed, why: &str) {
+    tracing::error!(business.id = %business, why, "nothing can be sent with this account");
+    hold(ctx, business, &claimed.account, Hold::Down, UNSENDABLE, why).await;
+    not_sent(ctx, claimed.attempt, why).await;
 }
 
 /// Closes an own intent of which no byte left: its slot is free and its job back in the queue, uncharged.

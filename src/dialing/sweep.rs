@@ -53,37 +53,34 @@ async fn ring(ctx: &Context) -> anyhow::Result<()> {
 }
 
 async fn expire(ctx: &Context) -> sqlx::Result<()> {
+    let pg = &ctx.stores.pg;
+    for attempt in looks::untaken(pg, MOST).await? {
+        if let Some(change) = ledger::expire_call(pg, attempt).await? {
+            finish::after(ctx, attempt, &change, Learned::NoCall).await;
+        }
+    }
     let after = i64::try_from(ctx.settings.times.expire_after_ms).unwrap_or(i64::MAX);
-    for (attempt, call_id, unowned) in looks::expired(&ctx.stores.pg, MOST, after).await? {
+    for (attempt, business, call_id) in looks::expired(pg, MOST, after).await? {
         let change = if call_id.is_some() {
-            give_up(ctx, attempt, call_id.as_deref()).await?
+            // The carrier has said nothing final of it for a day beyond its own time limit.
+            let said = Said { call_id: call_id.as_deref(), carrier_status: Some("expired"), ..Said::default() };
+            let failed = (AttemptState::Ended, Some(Disposition::Failed));
+            ledger::apply(pg, (business, attempt), Source::Reconcile, failed, &said).await?
         } else {
             let closing = Closing {
-                state: if unowned { AttemptState::NotSent } else { AttemptState::NotPlaced },
+                state: AttemptState::NotPlaced,
                 job: JobThen::Fail,
-                disposition: (!unowned).then_some(Disposition::NotPlaced),
+                disposition: Some(Disposition::NotPlaced),
                 reason: Some("expired"),
                 carrier_status: None,
                 carrier_code: None,
             };
-            ledger::close(&ctx.stores.pg, attempt, Source::Reconcile, closing).await?
+            ledger::close(pg, attempt, Source::Reconcile, closing).await?
         };
         if let Some(change) = change {
-            tracing::warn!(attempt.id = %attempt, unowned, "expired; it is never dialed again");
+            tracing::error!(attempt.id = %attempt, "given up as expired; its job is never dialed again");
             finish::after(ctx, attempt, &change, Learned::NoCall).await;
         }
     }
     Ok(())
-}
-
-/// A call that the carrier has said nothing final of for a day beyond its own time limit.
-async fn give_up(
-    ctx: &Context,
-    attempt: crate::ids::AttemptId,
-    call_id: Option<&str>,
-) -> sqlx::Result<Option<ledger::Change>> {
-    let Some(business) = looks::business_of(&ctx.stores.pg, attempt).await? else { return Ok(None) };
-    let said = Said { call_id, carrier_status: Some("expired"), ..Said::default() };
-    let failed = (AttemptState::Ended, Some(Disposition::Failed));
-    ledger::apply(&ctx.stores.pg, (business, attempt), Source::Reconcile, failed, &said).await
 }

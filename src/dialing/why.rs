@@ -97,7 +97,8 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                   (SELECT count(*) FROM suppression s JOIN job j ON j.run_id = r.run_id AND j.to_number = s.number
                    WHERE s.business_id = r.business_id AND j.state = 'queued'
                        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS "suppressed!",
-                  NOT pg_try_advisory_xact_lock_shared(hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
+                  EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND objsubid = 1
+                      AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
                   b.state = 'active' AS "business_active!",
                   own.held AS "slots_held!", b.max_concurrent_calls AS slot_limit,
                   (SELECT count(*) FROM attempt WHERE rank < 9) AS "lines_held!",
@@ -146,6 +147,7 @@ async fn workers_alive(stores: &Stores) -> Option<usize> {
 fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
     let queued = facts.queued;
     let refused = facts.health.as_deref() == Some("refused");
+    let down = facts.health.as_deref() == Some("down");
     let mut found = Vec::new();
     let mut add = |applies: bool, code, count, next_at, detail: String| {
         if applies {
@@ -173,10 +175,12 @@ fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
         format!("The carrier refuses the account ({why}). Correct its credentials; one call a minute tries again.");
     add(refused, "account_refused", queued, facts.held_until, detail);
     let detail = "The carrier asked for fewer calls; dialing goes on by itself.";
-    add(!refused && facts.held_until.is_some(), "carrier_backoff", queued, facts.held_until, detail.into());
+    add(!refused && !down && facts.held_until.is_some(), "carrier_backoff", queued, facts.held_until, detail.into());
+    let detail = format!("The carrier cannot be reached ({why}). It is tried again by itself.");
+    add(down && facts.held_until.is_some(), "carrier_down", queued, facts.held_until, detail);
     let detail = format!(
         "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
-         (rollcall-ops reconcile).",
+         to say which call is theirs.",
         facts.in_doubt, facts.needs_person
     );
     add(facts.in_doubt > 0, "unknown_attempts", facts.in_doubt, None, detail);

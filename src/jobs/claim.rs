@@ -31,7 +31,7 @@ pub struct Claimed {
 /// Claims the single calls that wait, and due jobs for the given holders; holders without an answer are free to be given back.
 ///
 /// # Errors
-/// Where Postgres does not answer: then the commit may have happened all the same, and `attempts::ledger::still_intents`
+/// Where Postgres does not answer: then the commit may have happened all the same, and `attempts::ledger::intents_of`
 /// says so.
 pub async fn claim(
     pg: &PgPool,

@@ -118,10 +118,10 @@ impl Bells {
         if businesses.is_empty() {
             return Ok(businesses);
         }
-        let mut ask = redis::cmd("ZMSCORE");
-        ask.arg(self.keys.key("bells:rung"));
+        // One ZSCORE each, because Redis 6.0 has no ZMSCORE.
+        let mut ask = redis::pipe();
         for business in &businesses {
-            ask.arg(business.to_string());
+            ask.zscore(self.keys.key("bells:rung"), business.to_string());
         }
         let rung: Vec<Option<f64>> = ask.query_async(&mut self.redis.clone()).await?;
         let mut both: Vec<_> = rung.into_iter().map(|at| at.unwrap_or(0.0)).zip(businesses).collect();

@@ -18,12 +18,14 @@ pub async fn pause_run_of(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool>
     .fetch_optional(&mut *tx)
     .await?;
     let paused = sqlx::query!(
-        "UPDATE run SET state = 'paused', pause_reason = 'caller_id_refused', paused_by = 'carrier', paused_at = clock_timestamp()
-         WHERE run_id = (SELECT run_id FROM attempt WHERE attempt_id = $1) AND state = 'running'",
+        "WITH paused AS (
+         UPDATE run SET state = 'paused', pause_reason = 'caller_id_refused', paused_by = 'carrier', paused_at = clock_timestamp()
+         WHERE run_id = (SELECT run_id FROM attempt WHERE attempt_id = $1) AND state = 'running' RETURNING run_id)
+         SELECT run_id, tally_one(run_id, 'changes') IS NULL AS told FROM paused",
         attempt.0
     )
-    .execute(&mut *tx)
+    .fetch_optional(&mut *tx)
     .await?;
     tx.commit().await?;
-    Ok(paused.rows_affected() > 0)
+    Ok(paused.is_some())
 }

@@ -113,14 +113,19 @@ impl Gate {
     /// Where Redis cannot be asked. Then some may be held without anyone knowing; the sweep evicts them.
     pub async fn take(&self, ask: &Ask<'_>) -> redis::RedisResult<Taken> {
         let attempts: Vec<AttemptId> = (0..ask.most).map(|_| AttemptId::new()).collect();
-        self.take_as(ask, &attempts).await
+        self.take_as(ask, &attempts, 1.0).await
     }
 
-    /// The same for attempts that have their ids already.
+    /// The same for one attempt that has its id already and goes ahead of lists: it may borrow up to a second's tokens, which
+    /// lists then wait for.
     ///
     /// # Errors
     /// Where Redis cannot be asked.
-    pub async fn take_as(&self, ask: &Ask<'_>, attempts: &[AttemptId]) -> redis::RedisResult<Taken> {
+    pub async fn take_ahead(&self, ask: &Ask<'_>, attempt: AttemptId) -> redis::RedisResult<Taken> {
+        self.take_as(ask, &[attempt], 1.0 - ask.calls_per_second.max(1.0)).await
+    }
+
+    async fn take_as(&self, ask: &Ask<'_>, attempts: &[AttemptId], least_tokens: f64) -> redis::RedisResult<Taken> {
         let mut script = self.take.prepare_invoke();
         script
             .key(self.keys.key("gate:ready"))
@@ -133,7 +138,8 @@ impl Gate {
             .arg(ask.slot_limit)
             .arg(ask.line_limit)
             .arg(ask.calls_per_second)
-            .arg(saved_up(ask.calls_per_second));
+            .arg(saved_up(ask.calls_per_second))
+            .arg(least_tokens);
         for attempt in attempts {
             script.arg(attempt.to_string());
         }
@@ -165,7 +171,7 @@ impl Gate {
         attempts: &[AttemptId],
         learned: Learned,
     ) -> redis::RedisResult<u64> {
-        self.let_go(business, account, attempts, 0, learned).await
+        self.let_go(business, account, attempts, (0, TOMBSTONE), learned).await
     }
 
     /// Gives back what was taken and not used, with its pace tokens.
@@ -178,7 +184,15 @@ impl Gate {
         account: &str,
         attempts: &[AttemptId],
     ) -> redis::RedisResult<u64> {
-        self.let_go(business, account, attempts, attempts.len(), Learned::NoCall).await
+        self.let_go(business, account, attempts, (attempts.len(), TOMBSTONE), Learned::NoCall).await
+    }
+
+    /// Evicts a holder that has no row. No tombstone: a claim that comes late after all is added again at once.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn evict(&self, holder: &Holder) -> redis::RedisResult<u64> {
+        self.let_go(holder.business, "", &[holder.attempt], (0, Duration::ZERO), Learned::NoCall).await
     }
 
     async fn let_go(
@@ -186,7 +200,7 @@ impl Gate {
         business: BusinessId,
         account: &str,
         attempts: &[AttemptId],
-        tokens: usize,
+        (tokens, tombstone): (usize, Duration),
         learned: Learned,
     ) -> redis::RedisResult<u64> {
         if attempts.is_empty() {
@@ -197,7 +211,7 @@ impl Gate {
             .key(self.pace_key(account))
             .key(self.ends_key(account))
             .arg(tokens)
-            .arg(millis(TOMBSTONE))
+            .arg(millis(tombstone))
             .arg(match learned {
                 Learned::Told => "told",
                 Learned::Asked => "asked",

@@ -1,6 +1,7 @@
 -- Takes up to k slots of one business, as many lines of the installation, and a pace token of the account for each.
 -- KEYS  1 gate:ready  2 slots:{business}:held  3 lines:held  4 gate:holders  5 calls:active_count  6 pace:{account}
--- ARGV  1 business  2 slot limit  3 line limit  4 tokens per second  5 most tokens saved up  6.. attempt ids, wanted in this order
+-- ARGV  1 business  2 slot limit  3 line limit  4 tokens per second  5 most tokens saved up  6 least tokens to go on with
+--       7.. attempt ids, wanted in this order
 -- Returns {-1} where the gate is not ready, else {short, wait_ms, slot, line, slot, line, ...}: as many pairs as were taken,
 -- for the first ids; short: 0 all taken, 1 no slot, 2 no line, 3 no token (the next one in wait_ms).
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -31,14 +32,15 @@ end
 
 local out, short = {0, 0}, 0
 local slot, line = 1, 1
-for i = 6, #ARGV do
+local least = tonumber(ARGV[6])
+for i = 7, #ARGV do
     if slot_count >= tonumber(ARGV[2]) then
         short = 1
     elseif line_count >= tonumber(ARGV[3]) then
         short = 2
-    elseif tokens < 1 then
+    elseif tokens < least then
         short = 3
-        out[2] = math.ceil((1 - tokens) * 1000 / rate)
+        out[2] = math.ceil((least - tokens) * 1000 / rate)
     end
     if short > 0 then
         break

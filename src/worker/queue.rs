@@ -16,8 +16,8 @@ use crate::{
     jobs::queue::{WakeStrategy, named},
 };
 
-/// Longest that one look may take; the sweep rings again for what it leaves.
-const LOOK_LIMIT: Duration = Duration::from_secs(10);
+/// Longest that one look may keep a handler.
+const HANDLER_LIMIT: Duration = Duration::from_secs(10);
 /// Without a wake the queue is polled this often.
 const POLL: Duration = Duration::from_secs(1);
 /// A fetch takes a round trip to Redis; the echo of a wake comes after it.
@@ -75,9 +75,11 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
             let (ctx, owner) = (look_ctx.clone(), look_owner.clone());
             // A tracked task of its own: a panic ends one look, the end of the queue worker ends none, a drain awaits it.
             async move {
-                let sends = owner.sends.clone();
-                if let Err(error) = sends.spawn(async move { look(&ctx, &owner, &task).await }).await {
-                    tracing::error!(%error, "a look panicked; the sweep rings again");
+                let looking = owner.sends.clone().spawn(async move { look(&ctx, &owner, &task).await });
+                // A look that takes longer goes on by itself: what it has claimed, only it may send.
+                match tokio::time::timeout(HANDLER_LIMIT, looking).await {
+                    Ok(Err(error)) => tracing::error!(%error, "a look panicked; the sweep rings again"),
+                    Ok(Ok(())) | Err(_) => {}
                 }
             }
         });
@@ -94,12 +96,8 @@ async fn look(ctx: &Context, owner: &Owner, task: &Value) {
         tracing::warn!("a task that is no bell was dropped");
         return;
     };
-    match tokio::time::timeout(LOOK_LIMIT, next::next(ctx, owner, business)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!(business.id = %business, error = format!("{error:#}"), "a look failed; the sweep rings again");
-        }
-        Err(_) => tracing::warn!(business.id = %business, "a look took too long; the sweep rings again"),
+    if let Err(error) = next::next(ctx, owner, business).await {
+        tracing::warn!(business.id = %business, error = format!("{error:#}"), "a look failed; the sweep rings again");
     }
 }
 

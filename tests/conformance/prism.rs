@@ -85,7 +85,8 @@ async fn every_kind_of_request_is_accepted() {
 async fn every_request_of_a_troubled_run_is_accepted() {
     // Nobody picks up and no callback comes: what became of a call is learned by asking only.
     let busy = sim::Config { shares: sim::Shares::all(sim::Outcome::Busy), ..sim::Config::quick() };
-    let house = House::open(Options { sim: Some(busy), workers: 1, args: vec!["--log-level", "ERROR"] }).await;
+    let quiet = vec!["--log-level", "ERROR"];
+    let house = House::open(Options { sim: Some(busy), workers: 1, args: quiet, ..Options::default() }).await;
     let judge = Judge::start(&house.sim.base_url()).await;
     let business = house.business(3).await;
     let mut pg = house.ctx.stores.pg.acquire().await.unwrap();

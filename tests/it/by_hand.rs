@@ -5,10 +5,9 @@ use rollcall::{
         next::Owner,
         send::{self, ClaimedAt},
     },
-    ids::{AttemptId, BusinessId, RunId},
+    ids::{AttemptId, BusinessId, Held, RunId},
     jobs::claim::{self, Claimed},
     sim,
-    slots::Held,
 };
 use tokio_util::sync::CancellationToken;
 

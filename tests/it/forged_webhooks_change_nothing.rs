@@ -26,6 +26,8 @@ const CALL: &str = "CA0123456789abcdef0123456789abcdef";
 const OTHERS_TOKEN: &str = "secret token of another account";
 
 type Form = Vec<(&'static str, String)>;
+/// What somebody on the way does to a form.
+type Touch = fn(&mut Form);
 
 /// Two businesses with one placed call each, and a client who knows their URLs.
 struct Street {
@@ -204,7 +206,7 @@ async fn a_neighbours_account_signs_only_for_its_own_calls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_callback_whose_form_or_url_was_touched_changes_nothing() {
     let street = Street::open().await;
-    let touched: [(&str, fn(&mut Form)); 9] = [
+    let touched: [(&str, Touch); 9] = [
         ("a status changed", |form| "completed".clone_into(&mut form[4].1)),
         ("a number changed", |form| form[3].1.push('1')),
         ("a parameter added", |form| form.push(("Extra", String::new()))),
