@@ -75,18 +75,19 @@ pub async fn found_nothing(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Writes down that only a person can tell which call this attempt is, and looks again a minute later. Its slot stays held.
+/// Writes down that only a person can tell which call this attempt is, and looks again after `again_ms`. Its slot stays held.
 /// Returns for how long that is known, in seconds.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn needs_person(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<i64> {
+pub async fn needs_person(pg: &PgPool, attempt: AttemptId, again_ms: i64) -> sqlx::Result<i64> {
     let since = sqlx::query_scalar!(
         r#"UPDATE attempt SET needs_person = true, needs_person_since = coalesce(needs_person_since, clock_timestamp()),
-               next_look_at = clock_timestamp() + interval '60 s'
+               next_look_at = clock_timestamp() + make_interval(secs => $2::float8 / 1000)
            WHERE attempt_id = $1 AND rank < 2
            RETURNING extract(epoch FROM clock_timestamp() - needs_person_since)::bigint AS "secs!""#,
-        attempt.0
+        attempt.0,
+        again_ms as f64,
     )
     .fetch_optional(pg)
     .await?;
@@ -315,7 +316,11 @@ pub async fn on_the_line(pg: &PgPool, known: &[AttemptId]) -> sqlx::Result<Vec<O
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn expired(pg: &PgPool, most: i64, expire_after_ms: i64) -> sqlx::Result<Vec<(AttemptId, BusinessId, Option<String>)>> {
+pub async fn expired(
+    pg: &PgPool,
+    most: i64,
+    expire_after_ms: i64,
+) -> sqlx::Result<Vec<(AttemptId, BusinessId, Option<String>)>> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", carrier_call_id FROM attempt
            WHERE rank < 9 AND owner IS NOT NULL

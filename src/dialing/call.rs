@@ -186,7 +186,9 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
         "business" => ApiError::new(Slug::Conflict, "The business is suspended; nothing is dialed for it."),
         "account" => field("/carrier", "no_account", "PUT the business's carrier account first."),
         "suppressed" => field("/to", "suppressed", "This number is on the business's suppression list."),
-        "in_call" => ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls."),
+        "in_call" => {
+            ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls.")
+        }
         "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
         _ => {
             let key = ctx.stores.keys.key("metrics:calls_rejected_max_concurrent");

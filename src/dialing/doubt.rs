@@ -75,7 +75,12 @@ async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
     match found {
         Found::Call(view) => adopt(ctx, doubt, &view).await,
         Found::Several(count) => {
-            let secs = looks::needs_person(&ctx.stores.pg, doubt.attempt).await?;
+            let secs = looks::needs_person(
+                &ctx.stores.pg,
+                doubt.attempt,
+                i64::try_from(ctx.settings.times.empty_looks_apart_ms)?,
+            )
+            .await?;
             if secs >= ALARM_SECS {
                 tracing::error!(attempt.id = %doubt.attempt, count, secs, "a person must say which call this attempt is; its slot stays held");
             } else {

@@ -62,7 +62,9 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
     let account = match ctx.account(business, &claimed.account).await {
         Ok(Some(account)) => account,
         Ok(None) => return unsendable(&ctx, business, &claimed, "the account is gone").await,
-        Err(error) => return unsendable(&ctx, business, &claimed, &format!("the account cannot be opened: {error:#}")).await,
+        Err(error) => {
+            return unsendable(&ctx, business, &claimed, &format!("the account cannot be opened: {error:#}")).await;
+        }
     };
     let request = match request(&ctx, business, &claimed) {
         Ok(request) => request,
@@ -213,7 +215,15 @@ async fn refused(
     let (job, reason) = match class {
         RefusalClass::BackOff | RefusalClass::Requeue => {
             let jitter = Duration::from_millis(rand::rng().random_range(200..1_200));
-            hold(ctx, business, &account.reference, Hold::BackOff, retry_after.unwrap_or_default().min(MOST_BACK_OFF) + jitter, &detail).await;
+            hold(
+                ctx,
+                business,
+                &account.reference,
+                Hold::BackOff,
+                retry_after.unwrap_or_default().min(MOST_BACK_OFF) + jitter,
+                &detail,
+            )
+            .await;
             (JobThen::Requeue, None)
         }
         RefusalClass::StopAccount => {

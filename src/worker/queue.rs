@@ -77,9 +77,8 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
             async move {
                 let looking = owner.sends.clone().spawn(async move { look(&ctx, &owner, &task).await });
                 // A look that takes longer goes on by itself: what it has claimed, only it may send.
-                match tokio::time::timeout(HANDLER_LIMIT, looking).await {
-                    Ok(Err(error)) => tracing::error!(%error, "a look panicked; the sweep rings again"),
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(error)) = tokio::time::timeout(HANDLER_LIMIT, looking).await {
+                    tracing::error!(%error, "a look panicked; the sweep rings again");
                 }
             }
         });

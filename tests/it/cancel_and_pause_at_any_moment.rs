@@ -62,7 +62,13 @@ async fn house() -> House {
         talk_ms: sim::Millis::between(10, 60),
         ..sim::Config::quick()
     };
-    House::open(Options { sim: Some(sim), workers: 2, args: vec!["--max-concurrent-calls", "200"], ..Options::default() }).await
+    House::open(Options {
+        sim: Some(sim),
+        workers: 2,
+        args: vec!["--max-concurrent-calls", "200"],
+        ..Options::default()
+    })
+    .await
 }
 
 /// One moment per round, drawn from a seed that a failure shows.

@@ -96,13 +96,16 @@ async fn a_long_list_is_cancelled_to_its_end_also_by_another_process(_: PgPoolOp
         more.execute(desk.pg()).await.unwrap();
     }
     let cancelled = desk.act(here, "cancel").await.body;
-    assert_eq!(cancelled["run"]["state"], "cancelled");
-    assert_eq!(cancelled["run"]["progress"]["states"]["cancelled"], 5_201);
+    assert_eq!((&cancelled["run"]["state"], &cancelled["in_flight_total"]), (&"cancelling".into(), &0.into()));
+    assert_eq!(cancelled["run"]["progress"]["states"]["cancelled"], 5_000);
+    assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 201);
+    assert_eq!(desk.state(here).await, "cancelled");
 
     // As a process leaves it that dies behind the first transaction of a cancel.
     let half = sqlx::query!("UPDATE run SET state = 'cancelling' WHERE run_id = $1", elsewhere.0);
     half.execute(desk.pg()).await.unwrap();
-    assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 5_201);
+    assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 5_000, "a batch a round");
+    assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 201);
     assert_eq!(desk.state(elsewhere).await, "cancelled");
     assert_eq!(rollcall::dialing::cancel::finish(desk.pg()).await.unwrap(), 0);
 }
