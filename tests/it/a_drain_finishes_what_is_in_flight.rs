@@ -7,7 +7,16 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use rollcall::sim::{self, Millis, Until};
+use rollcall::{
+    dialing::{
+        next::{Owner, next},
+        send::{ClaimedAt, send},
+    },
+    ids::{AttemptId, Held},
+    jobs::claim::claim,
+    sim::{self, Millis, Until},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     house::{House, Options, SEALING_KEY, numbers},
@@ -55,6 +64,29 @@ async fn a_signal_drains_the_worker(signal: Signal) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_and_sigint_let_the_posts_in_flight_end_and_claim_nothing_more() {
     tokio::join!(a_signal_drains_the_worker(Signal::SIGTERM), a_signal_drains_the_worker(Signal::SIGINT));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_worker_sends_nothing_that_it_has_claimed_and_claims_nothing_more() {
+    let house = House::open(Options::default()).await;
+    house.ctx.gate.open().await.unwrap();
+    let business = house.business(3).await;
+    let run = house.run(business, &numbers(6)).await;
+    let owner = Owner::new("draining", CancellationToken::new());
+    let held: Vec<Held> = (1..=3).map(|n| Held { attempt: AttemptId::new(), slot: n, line: n }).collect();
+    let claimed = claim(&house.ctx.stores.pg, business, &owner.name, &held, &house.ctx.settings.times).await.unwrap();
+    assert_eq!(claimed.len(), 3);
+    owner.draining.cancel();
+    for one in claimed {
+        send(house.ctx.clone(), owner.clone(), business, one, ClaimedAt::now()).await;
+    }
+    next(&house.ctx, &owner, business).await.unwrap();
+    owner.sends.close();
+    owner.sends.wait().await;
+    assert_eq!((house.sim.figures().total.requests, house.open_attempts().await), (0, 0));
+    assert_eq!((house.attempts_in("not_sent").await, house.jobs_in(run, "queued").await), (3, 6));
+    house.stop_dialing(run).await;
+    house.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
