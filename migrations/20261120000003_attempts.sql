@@ -37,6 +37,7 @@ CREATE TABLE attempt (
     owner                text,
     dial_by              timestamptz,
     hangup_wanted        boolean NOT NULL DEFAULT false,
+    fenced               boolean NOT NULL DEFAULT false,
     hangup_asked_at      timestamptz,
     queue_cancelled_at   timestamptz,
     intent_at            timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -62,6 +63,7 @@ CREATE TABLE attempt (
 COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
 COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
+COMMENT ON COLUMN attempt.fenced IS 'It was answered behind the answer fence and heard nothing: its end is abandoned, never answered.';
 COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
 

@@ -275,6 +275,9 @@ BEGIN
         RETURN v;
     END IF;
 
+    IF a.fenced AND p_disposition IN ('answered', 'machine', 'fax') THEN
+        p_disposition := 'abandoned';
+    END IF;
     UPDATE attempt SET
         state = p_state,
         carrier_call_id = coalesce(carrier_call_id, p_call_id),
@@ -285,7 +288,7 @@ BEGIN
         initiated_at = coalesce(initiated_at, CASE WHEN p_state = 'initiated' THEN v_now END),
         ringing_at = coalesce(ringing_at, CASE WHEN p_state = 'ringing' THEN v_now END),
         answered_at = coalesce(answered_at, CASE WHEN p_state = 'answered' THEN v_now
-            WHEN p_disposition IN ('answered', 'machine', 'fax') THEN v_now - make_interval(secs => coalesce(p_duration_secs, 0)) END),
+            WHEN p_disposition IN ('answered', 'machine', 'fax', 'abandoned') THEN v_now - make_interval(secs => coalesce(p_duration_secs, 0)) END),
         ended_at = CASE WHEN p_state = 'ended' THEN v_now END,
         duration_secs = coalesce(p_duration_secs, duration_secs),
         answered_by = coalesce(p_answered_by, answered_by),
@@ -315,8 +318,10 @@ BEGIN
         PERFORM settle_job(a.job_id, 'requeue', NULL, NULL, NULL);
     ELSIF p_disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN
         PERFORM settle_job(a.job_id, 'final', 'completed', p_disposition, NULL);
+    ELSIF p_disposition = 'abandoned' AND a.reason = 'expired' THEN
+        PERFORM settle_job(a.job_id, 'final', 'unreached', 'abandoned', 'expired');
     ELSIF a.hangup_wanted OR p_disposition = 'cancelled' THEN
-        PERFORM settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
+        PERFORM settle_job(a.job_id, 'final', 'cancelled', CASE p_disposition WHEN 'abandoned' THEN 'abandoned' ELSE 'cancelled' END, 'cancelled');
     ELSE
         PERFORM settle_job(a.job_id, 'final', 'unreached', p_disposition, 'attempts_used');
     END IF;
@@ -431,8 +436,9 @@ CREATE FUNCTION answer_call(p_business uuid, p_attempt uuid, p_call_id text, p_a
 RETURNS TABLE (verdict text, speak boolean, message jsonb, variables jsonb) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    a attempt;
-    v attempt_change;
+    a       attempt;
+    v       attempt_change;
+    v_speak boolean;
 BEGIN
     v := apply_event(p_business, p_attempt, 'webhook', p_call_id, 'answered', NULL, NULL, p_answered_by, 'in-progress',
                      NULL, NULL, NULL, NULL, NULL);
@@ -442,11 +448,16 @@ BEGIN
     END IF;
     SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt;
     IF a.rank < 9 AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms / 1000.0) THEN
-        UPDATE attempt SET hangup_wanted = true WHERE attempt_id = p_attempt;
+        UPDATE attempt SET hangup_wanted = true, reason = 'expired' WHERE attempt_id = p_attempt;
         a.hangup_wanted := true;
     END IF;
+    v_speak := a.rank < 9 AND NOT a.hangup_wanted
+        AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = a.run_id AND state IN ('cancelling', 'cancelled'));
+    IF a.rank < 9 AND NOT v_speak THEN
+        UPDATE attempt SET fenced = true WHERE attempt_id = p_attempt;
+    END IF;
     RETURN QUERY
-    SELECT v.verdict, a.rank < 9 AND NOT a.hangup_wanted AND coalesce(r.state NOT IN ('cancelling', 'cancelled'), true),
+    SELECT v.verdict, v_speak,
            coalesce(a.message, r.message), coalesce(j.variables, a.variables)
     FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
 END $$;

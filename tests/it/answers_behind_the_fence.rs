@@ -93,10 +93,12 @@ async fn a_call_answered_in_time_hears_its_message_and_no_text_adds_a_verb() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_to_be_hung_up_hears_nothing() {
-    let (house, business, _, claimed) = ringing().await;
+async fn a_call_to_be_hung_up_hears_nothing_and_is_not_told_as_answered() {
+    let (house, business, run, claimed) = ringing().await;
     sqlx::query!("UPDATE attempt SET hangup_wanted = true").execute(&house.ctx.stores.pg).await.unwrap();
     hears_nothing(&house, business, &claimed, HELD).await;
+    let told = Some("abandoned".to_owned());
+    assert_eq!(house.jobs(run).await, [("cancelled".to_owned(), told, Some("cancelled".to_owned()))]);
     house.close().await;
 }
 
@@ -113,7 +115,7 @@ async fn a_call_of_a_run_that_is_being_cancelled_hears_nothing() {
 async fn a_call_answered_later_than_anybody_can_have_wanted_it_hears_nothing() {
     // The run rings for 30 s and the fence is 60 s: at 80 s it speaks, at 100 s it does not.
     for (age_secs, speaks) in [(80.0, true), (100.0, false)] {
-        let (house, business, _, claimed) = ringing().await;
+        let (house, business, run, claimed) = ringing().await;
         sqlx::query!("UPDATE attempt SET intent_at = clock_timestamp() - make_interval(secs => $1)", age_secs)
             .execute(&house.ctx.stores.pg)
             .await
@@ -125,6 +127,8 @@ async fn a_call_answered_later_than_anybody_can_have_wanted_it_hears_nothing() {
             over(&house, HELD).await;
         } else {
             hears_nothing(&house, business, &claimed, HELD).await;
+            let told = Some("abandoned".to_owned());
+            assert_eq!(house.jobs(run).await, [("unreached".to_owned(), told, Some("expired".to_owned()))]);
         }
         house.close().await;
     }
