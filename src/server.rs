@@ -10,6 +10,7 @@ use axum::{
     extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue},
     response::Response,
+    routing::get,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,7 @@ use tower_http::{
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::{api, context::Context, webhooks};
+use crate::{api, context::Context, error::ApiError, webhooks};
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -32,7 +33,9 @@ pub fn doors(ctx: Context) -> Router {
         .layer(CatchPanicLayer::custom(api::frame::panicked))
         .layer(axum::middleware::from_fn(api::frame::time_limit))
         .with_state(ctx.clone());
-    api::router(ctx.clone()).merge(api::admin::health(ctx)).merge(webhooks)
+    // The pages begin here.
+    let pages = Router::new().route("/", get(async || ApiError::not_available("", "The pages")));
+    api::router(ctx.clone()).merge(api::admin::health(ctx)).merge(webhooks).merge(pages)
 }
 
 /// Serves `router` on `listener` until `stopping` is cancelled and the requests under way are answered.

@@ -38,6 +38,8 @@ pub fn router(ctx: Context, process: PrometheusHandle) -> Router {
         .route("/metrics.json", get(figures))
         .route("/status", get(whole))
         .route("/status/workers", get(workers))
+        .route("/status/models", get(async || ApiError::not_available("", "The status of models")))
+        .route("/dashboard", get(async || ApiError::not_available("", "The dashboard")))
         .with_state(ctx.clone())
         .route("/metrics", get(metrics))
         .merge(health(ctx))

@@ -60,6 +60,25 @@ pub async fn pick_in_doubt(pg: &PgPool, most: i64, lease_ms: i64) -> sqlx::Resul
     .await
 }
 
+/// One attempt in doubt; `None` where it is not.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn one_in_doubt(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<InDoubt>> {
+    sqlx::query_as!(
+        InDoubt,
+        r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account, from_number AS "from",
+               to_number AS "to", intent_at, call_time_limit_secs, empty_looks,
+               (extract(epoch FROM clock_timestamp() - intent_at) * 1000)::bigint AS "age_ms!",
+               (extract(epoch FROM clock_timestamp() - first_empty_at) * 1000)::bigint AS since_empty_ms,
+               clock_timestamp() AS "now!"
+           FROM attempt WHERE attempt_id = $1 AND rank < 2 AND owner IS NOT NULL"#,
+        attempt.0
+    )
+    .fetch_optional(pg)
+    .await
+}
+
 /// Writes down a look that counted and found nothing.
 ///
 /// # Errors

@@ -180,7 +180,7 @@ fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
     add(down && facts.held_until.is_some(), "carrier_down", queued, facts.held_until, detail);
     let detail = format!(
         "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
-         to say which call is theirs.",
+         (rollcall-ops reconcile).",
         facts.in_doubt, facts.needs_person
     );
     add(facts.in_doubt > 0, "unknown_attempts", facts.in_doubt, None, detail);

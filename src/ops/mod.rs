@@ -15,6 +15,7 @@ mod demo;
 mod environment;
 mod health;
 pub mod private;
+mod reconcile;
 mod with_stores;
 
 /// The command line of `rollcall-ops`.
@@ -33,6 +34,8 @@ enum Command {
     Health(health::Health),
     /// Call a list of fictional numbers at a sandbox carrier, with everything private to this command.
     Demo(demo::Demo),
+    /// Say what became of an attempt in doubt that needs a person.
+    Reconcile(Box<reconcile::Reconcile>),
     /// Run a command with a private Postgres and Redis, then stop them.
     WithStores(with_stores::WithStores),
 }
@@ -46,6 +49,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Health(order) => health::health(&order).await.map(|()| 0),
         Command::Demo(order) => demo::demo(&order).await,
+        Command::Reconcile(order) => reconcile::reconcile(*order).await.map(|()| 0),
         Command::WithStores(order) => with_stores::with_stores(&order).await,
     };
     match done {

@@ -112,7 +112,7 @@ async fn wrong_credentials_fail_no_job_and_block_the_account_at_the_first_answer
     };
     let house = House::open(Options { sim: Some(sim), workers: 2, ..Options::default() }).await;
     let business = house.business_with(rollcall::ids::BusinessId::new(), 3, &account, "wrong token", 1_000.0).await;
-    let run = house.started(business, &numbers(7_000)).await;
+    let run = house.started(business, &numbers(10_000)).await;
     house
         .until("the account is blocked", || async {
             sqlx::query_scalar!(r#"SELECT health = 'refused' AS "refused!" FROM carrier_account"#)
@@ -122,7 +122,7 @@ async fn wrong_credentials_fail_no_job_and_block_the_account_at_the_first_answer
         })
         .await;
     house.until("nothing is in flight", || async { house.open_attempts().await == 0 }).await;
-    assert_eq!(house.jobs_in(run, "queued").await, 7_000);
+    assert_eq!(house.jobs_in(run, "queued").await, 10_000);
     let requests = house.sim.figures().total.requests;
     assert!(requests <= 3, "{requests} POSTs with wrong credentials");
     let (secret, key) = house

@@ -1,10 +1,7 @@
 //! I1, I6, I8: what a refusal or a carrier's queue does to one job, and what only a person may decide.
 
 use rollcall::{
-    attempts::{
-        ledger::{self, Closing, JobThen},
-        state::{AttemptState, Source},
-    },
+    dialing::by_person::{self, Word},
     ids::{BusinessId, RunId},
     sim::{ApiFault, CreateFault, Faults, Rule, Status},
 };
@@ -161,15 +158,13 @@ async fn two_calls_that_could_be_one_attempt_wait_for_a_person_and_nothing_is_di
     assert_eq!(house.ctx.gate.holders().await.unwrap().len(), 1, "its slot is held");
     assert_eq!(house.sim.log().len(), 3, "something was dialed again");
     let attempt = house.ctx.gate.holders().await.unwrap()[0].attempt;
-    let closing = Closing {
-        state: AttemptState::NotPlaced,
-        job: JobThen::Fail,
-        disposition: None,
-        reason: Some("not_placed"),
-        carrier_status: None,
-        carrier_code: None,
-    };
-    ledger::close(&house.ctx.stores.pg, attempt, Source::Ops, closing).await.unwrap();
+    // A person's word is checked: a call that the carrier does not have, or one to another number, is not taken.
+    let word = |call_id: &str| Word::Placed { call_id: call_id.to_owned() };
+    assert!(by_person::settle(&house.ctx, attempt, &word(&format!("CA{}", "0".repeat(32)))).await.is_err());
+    by_person::settle(&house.ctx, attempt, &word(&others[1])).await.unwrap();
+    assert_eq!((house.attempts_in("unknown").await, house.open_attempts().await), (0, 1));
+    assert!(by_person::settle(&house.ctx, attempt, &Word::NotPlaced).await.is_err(), "it is in doubt no longer");
+    house.sim.end(&others[1], Status::NoAnswer).unwrap();
     house.until_run_is(run, "completed").await;
     house.close().await;
 }

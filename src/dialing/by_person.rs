@@ -1,0 +1,76 @@
+//! What a person found out about an attempt in doubt that the reconciler cannot tell.
+//!
+//! A person's word is checked where it can be: a call that is named must be one that the carrier has, to and from the same
+//! numbers; "not placed" is not taken while the owner may still be sending.
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    attempts::{
+        ledger::{self, Closing, JobThen, Verdict},
+        looks,
+        state::{AttemptState, Disposition, Source},
+    },
+    context::Context,
+    dialing::{finish, translate},
+    ids::AttemptId,
+    slots::Learned,
+};
+
+/// What the person says.
+#[derive(Debug, Clone)]
+pub enum Word {
+    /// It is this call of the carrier's.
+    Placed {
+        /// The carrier's id of the call.
+        call_id: String,
+    },
+    /// The carrier never had it.
+    NotPlaced,
+}
+
+/// Applies a person's word to an attempt in doubt.
+///
+/// # Errors
+/// Where it is not in doubt, the carrier's view does not fit the word, or a store or the carrier does not answer.
+pub async fn settle(ctx: &Context, attempt: AttemptId, word: &Word) -> anyhow::Result<()> {
+    let pg = &ctx.stores.pg;
+    let doubt = looks::one_in_doubt(pg, attempt).await?.context("there is no attempt in doubt with this id")?;
+    let change = match word {
+        Word::NotPlaced => {
+            if doubt.age_ms < i64::try_from(ctx.settings.times.intent_grace_ms)? {
+                bail!(
+                    "the attempt is younger than {} ms: its owner may still be sending it",
+                    ctx.settings.times.intent_grace_ms
+                );
+            }
+            let closing = Closing {
+                state: AttemptState::NotPlaced,
+                job: JobThen::Requeue,
+                disposition: Some(Disposition::NotPlaced),
+                reason: Some("not_placed"),
+                carrier_status: None,
+                carrier_code: None,
+            };
+            ledger::close(pg, attempt, Source::Ops, closing).await?
+        }
+        Word::Placed { call_id } => {
+            let account = ctx
+                .account(doubt.business, &doubt.account)
+                .await?
+                .context("the business has this account no longer")?;
+            let view = ctx.carriers.fetch(&account, call_id).await?.context("the carrier has no such call")?;
+            if view.to.as_ref() != Some(&doubt.to) || view.from.as_ref() != Some(&doubt.from) {
+                bail!("that call is to or from another number than the attempt");
+            }
+            let moved = view.state.map_or((AttemptState::Placed, None), translate::state);
+            ledger::apply(pg, (doubt.business, attempt), Source::Ops, moved, &translate::said(&view)).await?
+        }
+    };
+    let change = change.context("there is no such attempt")?;
+    if change.verdict != Verdict::Applied {
+        bail!("the attempt moved on meanwhile; nothing was changed");
+    }
+    finish::after(ctx, attempt, &change, Learned::Asked).await;
+    Ok(())
+}
