@@ -208,6 +208,19 @@ CREATE TYPE attempt_change AS (
     carrier text, account text, carrier_call_id text, hangup_wanted boolean, to_number text
 );
 
+-- Writes down a call that this attempt does not answer for, or its end. One that was thought to be over and is heard of again
+-- is hung up again.
+CREATE FUNCTION note_stray(a attempt, p_call_id text, p_state text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF p_state = 'ended' THEN
+        UPDATE stray_call SET ended_at = clock_timestamp() WHERE account = a.account AND call_id = p_call_id AND ended_at IS NULL;
+    ELSE
+        INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
+        VALUES (a.business_id, a.carrier, a.account, p_call_id, a.attempt_id)
+        ON CONFLICT (account, call_id) DO UPDATE SET ended_at = NULL;
+    END IF;
+END $$;
+
 -- Applies what the carrier said about a call, whoever asked. The rank only grows and the first final state wins; a call id
 -- may be learned here. p_state: unknown, placed, initiated, ringing, answered or ended (then with p_disposition).
 CREATE FUNCTION apply_event(p_business uuid, p_attempt uuid, p_source text, p_call_id text, p_state text, p_disposition text,
@@ -233,14 +246,7 @@ BEGIN
     IF a.rank = 9 AND a.state <> 'ended' THEN
         IF p_call_id IS NOT NULL THEN
             v.verdict := 'late';
-            IF p_state <> 'ended' THEN
-                INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
-                VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt)
-            ON CONFLICT (account, call_id) DO UPDATE SET ended_at = NULL;
-            ELSE
-                UPDATE stray_call SET ended_at = v_now
-                WHERE account = a.account AND call_id = p_call_id AND ended_at IS NULL;
-            END IF;
+            PERFORM note_stray(a, p_call_id, p_state);
             UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
                 THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
             WHERE attempt_id = p_attempt;
@@ -250,14 +256,7 @@ BEGIN
     IF p_call_id IS NOT NULL AND (a.carrier_call_id <> p_call_id OR (a.rank = 9 AND a.carrier_call_id IS NULL)) THEN
         v.verdict := 'other_call';
         v.carrier_call_id := p_call_id;
-        IF p_state <> 'ended' THEN
-            INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
-            VALUES (a.business_id, a.carrier, a.account, p_call_id, p_attempt)
-            ON CONFLICT (account, call_id) DO UPDATE SET ended_at = NULL;
-        ELSE
-            UPDATE stray_call SET ended_at = v_now
-            WHERE account = a.account AND call_id = p_call_id AND ended_at IS NULL;
-        END IF;
+        PERFORM note_stray(a, p_call_id, p_state);
         UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = p_attempt;
         RETURN v;
     END IF;

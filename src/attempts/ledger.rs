@@ -116,6 +116,18 @@ pub struct Closing<'a> {
     pub carrier_code: Option<i32>,
 }
 
+impl Closing<'_> {
+    /// It was sent, and the carrier is proven not to have it: the job is dialed again, at most twice.
+    pub const NOT_PLACED: Self = Self {
+        state: AttemptState::NotPlaced,
+        job: JobThen::Requeue,
+        disposition: Some(Disposition::NotPlaced),
+        reason: Some("not_placed"),
+        carrier_status: None,
+        carrier_code: None,
+    };
+}
+
 /// What becomes of the job of an attempt that never became a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobThen {

@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     attempts::{
-        ledger::{self, Closing, JobThen, Verdict},
+        ledger::{self, Closing, Verdict},
         looks,
-        state::{AttemptState, Disposition, Source},
+        state::{AttemptState, Source},
     },
     context::Context,
     dialing::{finish, translate},
@@ -44,15 +44,7 @@ pub async fn settle(ctx: &Context, attempt: AttemptId, word: &Word) -> anyhow::R
                     ctx.settings.times.intent_grace_ms
                 );
             }
-            let closing = Closing {
-                state: AttemptState::NotPlaced,
-                job: JobThen::Requeue,
-                disposition: Some(Disposition::NotPlaced),
-                reason: Some("not_placed"),
-                carrier_status: None,
-                carrier_code: None,
-            };
-            ledger::close(pg, attempt, Source::Ops, closing).await?
+            ledger::close(pg, attempt, Source::Ops, Closing::NOT_PLACED).await?
         }
         Word::Placed { call_id } => {
             let account = ctx

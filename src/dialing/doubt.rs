@@ -9,9 +9,9 @@ use futures::{StreamExt, stream};
 
 use crate::{
     attempts::{
-        ledger::{self, Closing, JobThen},
+        ledger::{self, Closing},
         looks::{self, InDoubt},
-        state::{AttemptState, Disposition, Source},
+        state::{AttemptState, Source},
     },
     carriers::{Account, CallView, CarrierError, ListFilter, LiveState},
     context::Context,
@@ -124,15 +124,7 @@ async fn nothing(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::R
     if !patience_over && !shows_newer(ctx, account, doubt).await? {
         return Ok(());
     }
-    let closing = Closing {
-        state: AttemptState::NotPlaced,
-        job: JobThen::Requeue,
-        disposition: Some(Disposition::NotPlaced),
-        reason: Some("not_placed"),
-        carrier_status: None,
-        carrier_code: None,
-    };
-    let change = ledger::close(&ctx.stores.pg, doubt.attempt, Source::Reconcile, closing).await?;
+    let change = ledger::close(&ctx.stores.pg, doubt.attempt, Source::Reconcile, Closing::NOT_PLACED).await?;
     tracing::warn!(attempt.id = %doubt.attempt, age_ms = doubt.age_ms, "the carrier never had this call");
     if let Some(change) = change {
         finish::after(ctx, doubt.attempt, &change, Learned::NoCall).await;
