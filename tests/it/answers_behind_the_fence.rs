@@ -39,6 +39,8 @@ async fn house(to: &str) -> (House, BusinessId, RunId) {
 async fn over(house: &House, to: &str) -> CallReport {
     house.sim.wait(Until::Ended(1), SOON).await.unwrap();
     house.sim.wait(Until::Idle, SOON).await.unwrap();
+    // Its end may be told a moment after it.
+    house.until("its end is in the ledger", || async { house.open_attempts().await == 0 }).await;
     house.only_call(to)
 }
 
