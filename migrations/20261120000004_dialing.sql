@@ -346,14 +346,18 @@ BEGIN
     IF a.rank > 1 OR a.carrier_call_id IS NOT NULL THEN
         RETURN v;
     END IF;
-    IF a.job_id IS NULL AND a.state = 'intent' AND p_action = 'requeue' AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted THEN
-        -- A single call has time left: another worker, or this one a moment later, may send it. It keeps its slot.
+    IF p_state = 'not_sent' AND p_action = 'requeue' AND a.job_id IS NULL AND a.state = 'intent'
+       AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted THEN
+        -- No byte of this single call left and it has time: it is sent by whoever takes it next, and keeps its slot. One that
+        -- was refused or not placed was sent, and an attempt is sent once.
         UPDATE attempt SET owner = NULL, next_look_at = NULL WHERE attempt_id = p_attempt;
         v.verdict := 'applied';
         RETURN v;
     END IF;
     UPDATE attempt SET state = p_state, ended_at = clock_timestamp(), heard_at = clock_timestamp(), disposition = p_disposition,
-        reason = coalesce(p_reason, CASE WHEN a.job_id IS NOT NULL THEN NULL WHEN a.hangup_wanted THEN 'cancelled' ELSE 'expired' END), carrier_status = p_carrier_status, carrier_code = p_carrier_code, next_look_at = NULL,
+        reason = coalesce(p_reason, CASE WHEN a.job_id IS NOT NULL THEN NULL WHEN a.hangup_wanted THEN 'cancelled'
+            WHEN p_state = 'refused' THEN 'refused' ELSE 'expired' END),
+        carrier_status = p_carrier_status, carrier_code = p_carrier_code, next_look_at = NULL,
         needs_person = false, needs_person_since = NULL,
         events = events || transition(jsonb_array_length(events) + 1, p_source, a.state, p_state)
     WHERE attempt_id = p_attempt;

@@ -129,3 +129,20 @@ async fn a_single_call_that_does_not_fit_is_refused_with_pointers() {
     assert_eq!(house.open_attempts().await, 0);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_that_the_carrier_refused_is_never_sent_again() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let create = vec![sim::Rule::next(sim::CreateFault::Http429, 1)];
+    house.sim.set_faults(sim::Faults { create, ..sim::Faults::default() }).unwrap();
+    let business = house.business(2).await;
+    house.until("the gate is open", || async { house.ctx.gate.is_ready().await.unwrap() }).await;
+    let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550101"))).await;
+    assert_eq!(status, 201, "{made}");
+    let id = made["id"].as_str().unwrap().to_owned();
+    house.until("it is over", || async { state(&house, business, &id).await.0 == "ended" }).await;
+    let shown = state(&house, business, &id).await.1;
+    assert_eq!((&shown["disposition"], &shown["reason"]), (&json!("refused"), &json!("refused")));
+    assert_eq!(house.sim.figures().total.requests, 1, "one POST per attempt");
+    house.close().await;
+}
