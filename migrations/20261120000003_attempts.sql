@@ -1,30 +1,38 @@
 -- The dial ledger: one row per dial, written before the carrier hears of it.
--- rank < 9 is "open": the attempt holds a slot and a line. The unique indexes below are the proof behind the gate.
+-- An open attempt holds a slot and a line. The unique indexes below are the proof behind the gate. What the indexes are made of
+-- changes twice in a call's life, when its id is known and when it is over: every other update touches no index (HOT).
+
+CREATE DOMAIN attempt_state AS text
+    CHECK (VALUE IN ('intent', 'unknown', 'placed', 'initiated', 'ringing', 'answered', 'ended', 'refused', 'not_sent', 'not_placed'));
+CREATE DOMAIN attempt_disposition AS text
+    CHECK (VALUE IN ('answered', 'machine', 'voicemail_left', 'fax', 'busy', 'no_answer', 'failed', 'cancelled', 'abandoned',
+                     'refused', 'not_placed'));
+CREATE DOMAIN attempt_direction AS text CHECK (VALUE IN ('outbound', 'inbound'));
+CREATE DOMAIN carrier_name AS text CHECK (VALUE IN ('twilio', 'telnyx'));
+-- Of a slot or a line.
+CREATE DOMAIN place_number AS integer CHECK (VALUE >= 1);
 
 CREATE TABLE attempt (
     attempt_id           uuid PRIMARY KEY,
     job_id               uuid,
     run_id               uuid,
     business_id          uuid NOT NULL,
-    direction            text NOT NULL DEFAULT 'outbound' CHECK (direction IN ('outbound', 'inbound')),
+    direction            attempt_direction NOT NULL DEFAULT 'outbound',
     n                    integer NOT NULL DEFAULT 1,
     external_id          text,
     variables            jsonb NOT NULL DEFAULT '{}',
     message              jsonb,
-    carrier              text NOT NULL CHECK (carrier IN ('twilio', 'telnyx')),
+    carrier              carrier_name NOT NULL,
     account              text NOT NULL,
     carrier_call_id      text,
     from_number          text NOT NULL,
     to_number            text NOT NULL,
-    slot                 integer NOT NULL CHECK (slot >= 1),
-    line                 integer NOT NULL CHECK (line >= 1),
-    state                text NOT NULL DEFAULT 'intent'
-        CHECK (state IN ('intent', 'unknown', 'placed', 'initiated', 'ringing', 'answered', 'ended', 'refused', 'not_sent', 'not_placed')),
-    rank                 smallint NOT NULL GENERATED ALWAYS AS (CASE state
-        WHEN 'intent' THEN 0 WHEN 'unknown' THEN 1 WHEN 'placed' THEN 2 WHEN 'initiated' THEN 3
-        WHEN 'ringing' THEN 4 WHEN 'answered' THEN 5 ELSE 9 END) STORED,
-    disposition          text CHECK (disposition IN ('answered', 'machine', 'voicemail_left', 'fax', 'busy', 'no_answer', 'failed',
-        'cancelled', 'abandoned', 'refused', 'not_placed')),
+    slot                 place_number NOT NULL,
+    line                 place_number NOT NULL,
+    state                attempt_state NOT NULL DEFAULT 'intent',
+    rank                 smallint NOT NULL DEFAULT 0,
+    open                 boolean NOT NULL DEFAULT true,
+    disposition          attempt_disposition,
     reason               text,
     needs_person         boolean NOT NULL DEFAULT false,
     needs_person_since   timestamptz,
@@ -56,10 +64,9 @@ CREATE TABLE attempt (
     empty_looks          smallint NOT NULL DEFAULT 0,
     first_empty_at       timestamptz,
     late_events          integer NOT NULL DEFAULT 0,
-    events               jsonb NOT NULL DEFAULT '[]',
-    CONSTRAINT closed_is_timed CHECK ((state IN ('ended', 'refused', 'not_sent', 'not_placed')) = (ended_at IS NOT NULL)),
-    CONSTRAINT call_id_means_placed CHECK (carrier_call_id IS NULL OR state NOT IN ('intent', 'unknown', 'refused', 'not_sent', 'not_placed'))
+    events               jsonb NOT NULL DEFAULT '[]'
 ) WITH (fillfactor = 60);
+COMMENT ON COLUMN attempt.rank IS 'Of state, kept by attempt_guard; open is rank < 9.';
 COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
 COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
@@ -67,17 +74,17 @@ COMMENT ON COLUMN attempt.fenced IS 'It was answered behind the answer fence and
 COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
 
-CREATE UNIQUE INDEX attempt_open_slot ON attempt (business_id, slot) WHERE rank < 9;
-CREATE UNIQUE INDEX attempt_open_line ON attempt (line) WHERE rank < 9;
-CREATE UNIQUE INDEX attempt_open_job ON attempt (job_id) WHERE rank < 9;
-CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, to_number, from_number) WHERE rank < 9;
-CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number) WHERE rank < 9;
+CREATE UNIQUE INDEX attempt_open_slot ON attempt (business_id, slot) WHERE open;
+CREATE UNIQUE INDEX attempt_open_line ON attempt (line) WHERE open;
+CREATE UNIQUE INDEX attempt_open_job ON attempt (job_id) WHERE open;
+CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, to_number, from_number) WHERE open;
+CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number) WHERE open;
 CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;
-CREATE INDEX attempt_unowned ON attempt (business_id) WHERE state = 'intent' AND owner IS NULL;
-CREATE INDEX attempt_look ON attempt (next_look_at) WHERE rank < 9 AND next_look_at IS NOT NULL;
+CREATE INDEX attempt_unowned ON attempt (business_id) WHERE open AND owner IS NULL;
+CREATE INDEX attempt_look ON attempt (next_look_at) WHERE open AND next_look_at IS NOT NULL;
 
 -- Calls that no open attempt answers for: second calls, and calls of attempts that were closed without one. A worker hangs
 -- them up; whoever learns of one only writes it down.
@@ -94,8 +101,26 @@ CREATE TABLE stray_call (
 );
 CREATE INDEX stray_call_open ON stray_call (seen_at) WHERE ended_at IS NULL;
 
-CREATE TRIGGER attempt_final BEFORE UPDATE ON attempt FOR EACH ROW
-    WHEN (OLD.ended_at IS NOT NULL
-          AND (NEW.state, NEW.disposition, NEW.ended_at, NEW.carrier_call_id, NEW.slot, NEW.line)
-              IS DISTINCT FROM (OLD.state, OLD.disposition, OLD.ended_at, OLD.carrier_call_id, OLD.slot, OLD.line))
-    EXECUTE FUNCTION forbid_change_of_final();
+CREATE FUNCTION attempt_rank(p_state text) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
+    SELECT (CASE p_state WHEN 'intent' THEN 0 WHEN 'unknown' THEN 1 WHEN 'placed' THEN 2 WHEN 'initiated' THEN 3
+        WHEN 'ringing' THEN 4 WHEN 'answered' THEN 5 ELSE 9 END)::smallint
+$$;
+
+-- A closed attempt never changes, an open one has no end, and a call id is known of none that never became a call.
+CREATE FUNCTION attempt_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT OLD.open AND (NEW.state, NEW.disposition, NEW.ended_at, NEW.carrier_call_id, NEW.slot, NEW.line)
+           IS DISTINCT FROM (OLD.state, OLD.disposition, OLD.ended_at, OLD.carrier_call_id, OLD.slot, OLD.line) THEN
+        RAISE EXCEPTION 'attempt % is final and never changes', OLD.attempt_id USING ERRCODE = 'RC001';
+    END IF;
+    NEW.rank := attempt_rank(NEW.state);
+    NEW.open := NEW.rank < 9;
+    IF NEW.open <> (NEW.ended_at IS NULL)
+       OR (NEW.carrier_call_id IS NOT NULL AND (NEW.rank < 2 OR (NEW.rank = 9 AND NEW.state <> 'ended'))) THEN
+        RAISE EXCEPTION 'attempt % would be % with ended_at % and call id %', OLD.attempt_id, NEW.state, NEW.ended_at,
+            NEW.carrier_call_id USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER attempt_guard BEFORE UPDATE OF state, rank, open, disposition, ended_at, carrier_call_id, slot, line ON attempt
+    FOR EACH ROW EXECUTE FUNCTION attempt_guard();

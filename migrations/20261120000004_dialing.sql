@@ -7,21 +7,24 @@ CREATE FUNCTION lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 
 -- Key of the advisory lock that claims take alone while more lines are open than a lowered max_lines allows.
 CREATE FUNCTION lowered_lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 7239002 $$;
 
-CREATE FUNCTION attempt_rank(p_state text) RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
-    SELECT (CASE p_state WHEN 'intent' THEN 0 WHEN 'unknown' THEN 1 WHEN 'placed' THEN 2 WHEN 'initiated' THEN 3
-        WHEN 'ringing' THEN 4 WHEN 'answered' THEN 5 ELSE 9 END)::smallint
-$$;
-
 CREATE FUNCTION transition(p_seq integer, p_source text, p_from text, p_to text) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
     SELECT jsonb_build_array(jsonb_build_object('seq', p_seq, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
         'source', p_source, 'from', p_from, 'to', p_to))
 $$;
 
--- Adds one to a tally that no job's move accounts for: a move of the run itself, or a call placed (the nil run: all of them).
-CREATE FUNCTION tally_one(p_run uuid, p_key text) RETURNS void LANGUAGE sql VOLATILE AS $$
-    INSERT INTO tally (run_id, key, shard, n) VALUES (p_run, p_key, tally_shard(), 1)
-    ON CONFLICT (run_id, key, shard) DO UPDATE SET n = tally.n + 1
-$$;
+-- Counts a change that no job's move accounts for: of the run itself.
+CREATE FUNCTION tally_changed(p_run uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tally_shard AS t (run_id, shard, changes) VALUES (p_run, tally_shard(), 1)
+    ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + 1;
+END $$;
+
+-- Counts a call that a carrier took.
+CREATE FUNCTION tally_call_started() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO tally_shard AS t (run_id, shard, calls_started) VALUES ('00000000-0000-0000-0000-000000000000', tally_shard(), 1)
+    ON CONFLICT (run_id, shard) DO UPDATE SET calls_started = t.calls_started + 1;
+END $$;
 
 -- How many attempts may be inserted now: the business is locked by the caller. Never negative.
 CREATE FUNCTION room_for_calls(p_business uuid, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
@@ -31,31 +34,74 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(lines_lock());
     SELECT max_lines INTO v_max_lines FROM installation;
-    SELECT p_limit - count(*) INTO v_room FROM attempt WHERE business_id = p_business AND rank < 9;
+    SELECT p_limit - count(*) INTO v_room FROM attempt WHERE business_id = p_business AND open;
     -- Unique lines below max_lines are proof enough, unless max_lines was lowered while higher lines are open.
-    IF EXISTS (SELECT 1 FROM attempt WHERE rank < 9 AND line > v_max_lines) THEN
+    IF EXISTS (SELECT 1 FROM attempt WHERE open AND line > v_max_lines) THEN
         PERFORM pg_advisory_xact_lock(lowered_lines_lock());
-        SELECT least(v_room, v_max_lines - count(*)) INTO v_room FROM attempt WHERE rank < 9;
+        SELECT least(v_room, v_max_lines - count(*)) INTO v_room FROM attempt WHERE open;
     END IF;
     RETURN greatest(v_room, 0);
+END $$;
+
+-- True where the run has a queued job. The place that its claims begin at comes first: one step into the index, even while the
+-- statistics call most jobs queued. Only where nothing is found there is the whole list looked at.
+CREATE FUNCTION has_queued(p_run uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_place smallint;
+    v_job   uuid;
+BEGIN
+    SELECT first_place, first_job INTO v_place, v_job FROM run WHERE run_id = p_run;
+    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' AND ((- priority), job_id) >= (v_place, v_job)
+        ORDER BY (- priority), job_id LIMIT 1;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
+    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' ORDER BY (- priority), job_id LIMIT 1;
+    RETURN FOUND;
+END $$;
+
+-- Moves the place that the claims of a run begin at up to its first queued job, or back to p_job where that stands before it.
+-- A run row that somebody else has locked is left as it is: a place that is too early costs time, and one that is too late is
+-- corrected by the claim that finds too little.
+CREATE FUNCTION begin_claims_at(p_run uuid, p_job uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    r       run;
+    v_place smallint := -32768;
+    v_job   uuid := '00000000-0000-0000-0000-000000000000';
+BEGIN
+    SELECT * INTO r FROM run WHERE run_id = p_run FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    -- A snapshot that is newer than the lock: what was given back before it is seen, and what comes after waits or moves it back.
+    IF p_job IS NULL THEN
+        SELECT (- priority), job_id INTO v_place, v_job FROM job
+            WHERE run_id = p_run AND state = 'queued' AND ((- priority), job_id) >= (r.first_place, r.first_job)
+            ORDER BY (- priority), job_id LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+    ELSIF r.first_job = v_job THEN
+        RETURN;
+    END IF;
+    UPDATE run SET first_place = v_place, first_job = v_job WHERE run_id = p_run;
 END $$;
 
 -- Claims due jobs of one business for the given holders: locks the business, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
 CREATE FUNCTION claim_jobs(p_business uuid, p_owner text, p_attempts uuid[], p_slots integer[], p_lines integer[],
     p_intent_grace_ms integer, p_refused_retry_ms integer)
-RETURNS TABLE (attempt_id uuid, job_id uuid, run_id uuid, carrier text, account text, from_number text, to_number text,
+RETURNS TABLE (attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
                ring_timeout_secs integer, call_time_limit_secs integer)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    b           business;
-    acct        carrier_account;
-    v_room      integer;
-    v_holders   uuid[];
-    v_slots     integer[];
-    v_lines     integer[];
-    v_taken     integer;
+    b       business;
+    acct    carrier_account;
+    v_room  integer;
+    v_lines integer;
+    v_taken integer := 0;
+    v_run   record;
 BEGIN
     SELECT * INTO b FROM business WHERE business_id = p_business FOR NO KEY UPDATE;
     IF NOT FOUND OR b.state <> 'active' THEN
@@ -66,88 +112,130 @@ BEGIN
     IF NOT FOUND OR acct.hold_until > clock_timestamp() THEN
         RETURN;
     END IF;
-    -- Single calls hold their slot and line already; they go ahead of lists.
-    RETURN QUERY
-    UPDATE attempt a SET owner = p_owner, intent_at = clock_timestamp(),
-        next_look_at = clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
-    WHERE a.business_id = p_business AND a.state = 'intent' AND a.owner IS NULL AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted
-    RETURNING a.attempt_id, a.job_id, a.run_id, a.carrier, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
-              a.call_time_limit_secs;
+    IF EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.open AND a.owner IS NULL) THEN
+        -- Single calls hold their slot and line already; they go ahead of lists.
+        RETURN QUERY
+        UPDATE attempt a SET owner = p_owner, intent_at = clock_timestamp(),
+            next_look_at = clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
+        WHERE a.business_id = p_business AND a.open AND a.owner IS NULL AND a.state = 'intent'
+            AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted
+        RETURNING a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
+                  a.call_time_limit_secs;
+    END IF;
 
     v_room := room_for_calls(p_business, b.max_concurrent_calls);
     IF acct.health = 'refused' THEN
         v_room := least(v_room, 1);
     END IF;
-    SELECT array_agg(h), array_agg(s), array_agg(l) INTO v_holders, v_slots, v_lines FROM (
-        SELECT h, s, l FROM unnest(p_attempts, p_slots, p_lines) AS held(h, s, l)
-        WHERE s BETWEEN 1 AND b.max_concurrent_calls AND l BETWEEN 1 AND (SELECT max_lines FROM installation)
-        ORDER BY s LIMIT v_room) usable;
-    v_room := coalesce(cardinality(v_holders), 0);
+    v_room := least(v_room, cardinality(p_attempts));
     IF v_room = 0 THEN
         RETURN;
     END IF;
+    SELECT max_lines INTO v_lines FROM installation;
 
-    RETURN QUERY
-    WITH pick AS (
-        SELECT j.job_id, j.run_id, j.to_number, j.dials, j.priority, r.ring_timeout_secs, r.call_time_limit_secs,
-               CASE WHEN cardinality(r.caller_ids) > 0 THEN r.caller_ids ELSE acct.caller_ids END AS callers
-        FROM run r CROSS JOIN LATERAL (
-            SELECT * FROM job WHERE run_id = r.run_id AND state = 'queued'
-                AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
-                                AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
-                AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.rank < 9)
-                AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = acct.reference AND a.to_number = job.to_number AND a.rank < 9)
-            ORDER BY priority DESC, job_id LIMIT v_room FOR NO KEY UPDATE SKIP LOCKED) j
-        WHERE r.business_id = p_business AND r.state = 'running'
-        ORDER BY j.priority DESC, j.job_id LIMIT v_room
-    ), numbered AS (
-        SELECT *, row_number() OVER (ORDER BY priority DESC, job_id) AS i FROM pick
-    ), inserted AS (
-        INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
-                             ring_timeout_secs, call_time_limit_secs, owner, next_look_at)
-        SELECT v_holders[i], job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
-               callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number, v_slots[i], v_lines[i],
-               ring_timeout_secs, call_time_limit_secs, p_owner, clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
-        FROM numbered
-        ON CONFLICT DO NOTHING
-        RETURNING a.attempt_id, a.job_id, a.run_id, a.from_number, a.to_number, a.ring_timeout_secs, a.call_time_limit_secs
-    ), moved AS (
-        UPDATE job SET state = 'dialing', dials = dials + 1, attempt_count = attempt_count + 1, next_at = NULL
-        FROM inserted WHERE job.job_id = inserted.job_id
-    )
-    SELECT i.attempt_id, i.job_id, i.run_id, acct.carrier, acct.reference, i.from_number, i.to_number,
-           i.ring_timeout_secs, i.call_time_limit_secs
-    FROM inserted i;
-    GET DIAGNOSTICS v_taken = ROW_COUNT;
+    FOR v_run IN
+        WITH pick AS (
+            SELECT j.job_id, j.run_id, j.to_number, j.dials, j.place, r.ring_timeout_secs, r.call_time_limit_secs,
+                   CASE WHEN cardinality(r.caller_ids) > 0 THEN r.caller_ids ELSE acct.caller_ids END AS callers
+            FROM run r CROSS JOIN LATERAL (
+                SELECT *, (- priority) AS place FROM job WHERE run_id = r.run_id AND state = 'queued'
+                    AND ((- priority), job_id) >= (r.first_place, r.first_job)
+                    AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
+                                    AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
+                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.open)
+                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = acct.reference AND a.to_number = job.to_number AND a.open)
+                ORDER BY (- priority), job_id LIMIT v_room FOR NO KEY UPDATE SKIP LOCKED) j
+            WHERE r.business_id = p_business AND r.state = 'running'
+            ORDER BY j.place, j.job_id LIMIT v_room
+        ), numbered AS (
+            SELECT *, row_number() OVER (ORDER BY place, job_id) AS i FROM pick
+        ), held AS (
+            SELECT attempt, slot, line, row_number() OVER (ORDER BY slot) AS i
+            FROM unnest(p_attempts, p_slots, p_lines) AS h (attempt, slot, line)
+            WHERE slot BETWEEN 1 AND b.max_concurrent_calls AND line BETWEEN 1 AND v_lines
+        ), inserted AS (
+            INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
+                                 ring_timeout_secs, call_time_limit_secs, owner, next_look_at)
+            SELECT attempt, job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
+                   callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number,
+                   slot, line, ring_timeout_secs, call_time_limit_secs, p_owner,
+                   clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
+            FROM numbered JOIN held USING (i)
+            ON CONFLICT DO NOTHING
+            RETURNING a.attempt_id, a.job_id, a.run_id, a.from_number, a.to_number, a.ring_timeout_secs, a.call_time_limit_secs
+        ), moved AS (
+            UPDATE job SET state = 'dialing', dials = dials + 1, attempt_count = attempt_count + 1, next_at = NULL
+            FROM inserted WHERE job.job_id = inserted.job_id
+        )
+        SELECT i.*, count(*) OVER (PARTITION BY i.run_id) AS of_run, row_number() OVER (PARTITION BY i.run_id) AS nth
+        FROM inserted i ORDER BY i.run_id
+    LOOP
+        v_taken := v_taken + 1;
+        IF v_run.nth = 1 THEN
+            PERFORM tally_moved(v_run.run_id, 'queued', 'dialing', NULL, v_run.of_run, v_run.of_run);
+            IF random() < 0.02 THEN
+                PERFORM begin_claims_at(v_run.run_id, NULL);
+            END IF;
+        END IF;
+        attempt_id := v_run.attempt_id;
+        job_id := v_run.job_id;
+        run_id := v_run.run_id;
+        account := acct.reference;
+        from_number := v_run.from_number;
+        to_number := v_run.to_number;
+        ring_timeout_secs := v_run.ring_timeout_secs;
+        call_time_limit_secs := v_run.call_time_limit_secs;
+        RETURN NEXT;
+    END LOOP;
 
     IF v_taken > 0 AND acct.health = 'refused' THEN
         UPDATE carrier_account SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
             WHERE business_id = p_business AND carrier = acct.carrier;
     END IF;
-    IF v_taken = 0 AND NOT EXISTS (
+    IF v_taken < v_room THEN
+        -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
+        UPDATE run SET first_place = DEFAULT, first_job = DEFAULT
+        WHERE business_id = p_business AND state = 'running' AND first_job <> '00000000-0000-0000-0000-000000000000';
+        IF NOT FOUND AND v_taken = 0 THEN
+            PERFORM skip_suppressed(p_business);
+        END IF;
+    END IF;
+END $$;
+
+-- Where nothing is left to a running run of the business but what suppression keeps back, that is ended, so that the run can end.
+-- (Suppressing a number and taking a list both end such jobs at once; this is for a suppression that came in between.)
+CREATE FUNCTION skip_suppressed(p_business uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v record;
+BEGIN
+    IF EXISTS (
         SELECT 1 FROM run r CROSS JOIN LATERAL (
             SELECT 1 FROM job WHERE run_id = r.run_id AND state = 'queued'
                 AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
                                 AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
-            ORDER BY priority DESC, job_id LIMIT 1) j
+            ORDER BY (- priority), job_id LIMIT 1) j
         WHERE r.business_id = p_business AND r.state = 'running') THEN
-        -- Nothing is left but what suppression keeps back: it is ended, so that the run can end. (Suppressing a number and
-        -- taking a list both end such jobs at once; this is for a suppression that came in between.)
-        UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-        FROM run r
-        WHERE r.business_id = p_business AND r.state = 'running' AND job.run_id = r.run_id AND job.state = 'queued'
-            AND EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = job.to_number
-                        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()));
+        RETURN;
     END IF;
+    FOR v IN
+        WITH skipped AS (
+            UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
+            FROM run r
+            WHERE r.business_id = p_business AND r.state = 'running' AND job.run_id = r.run_id AND job.state = 'queued'
+                AND EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = job.to_number
+                            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
+            RETURNING job.run_id)
+        SELECT run_id, count(*) AS n FROM skipped GROUP BY run_id ORDER BY run_id
+    LOOP
+        PERFORM tally_moved(v.run_id, 'queued', 'skipped', NULL, v.n, 0);
+    END LOOP;
 END $$;
 
 -- Ends a run whose jobs are all final. A run row locked by someone else is left to the sweep: waiting here could deadlock
 -- with a cancel, which locks the run before its attempts.
 CREATE FUNCTION end_run_if_done(p_run uuid) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    -- The order makes this one step into the index of queued jobs, even while the statistics call most jobs queued.
-    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' ORDER BY priority DESC, job_id LIMIT 1;
-    IF FOUND OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
+    IF has_queued(p_run) OR EXISTS (SELECT 1 FROM job WHERE run_id = p_run AND state IN ('waiting', 'dialing')) THEN
         RETURN false;
     END IF;
     -- An upload into the run holds this lock: its leads may be about to come.
@@ -166,39 +254,45 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    PERFORM tally_one(p_run, 'changes');
+    PERFORM tally_changed(p_run);
     RETURN true;
 END $$;
 
--- Gives the job of a closed attempt its next state, in one statement: two would take the tally's rows in two orders.
--- p_action: 'final' with state, disposition and reason; 'requeue' (uncharged); 'not_placed' (requeue, at most twice).
+-- Gives the job of a closed attempt its next state, with its tally. p_action: 'final' with state, disposition and reason;
+-- 'requeue' (uncharged); 'not_placed' (requeue, at most twice).
 CREATE FUNCTION settle_job(p_job uuid, p_action text, p_state text, p_disposition text, p_reason text) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
+    v_run      uuid;
     v_run_over boolean;
     v_before   integer;
+    v_charged  integer := 0;
 BEGIN
-    IF p_action = 'final' THEN
-        UPDATE job SET state = p_state, disposition = p_disposition, reason = p_reason, finished_at = clock_timestamp()
-        WHERE job_id = p_job AND state = 'dialing';
-        RETURN;
+    IF p_action <> 'final' THEN
+        SELECT r.state IN ('cancelling', 'cancelled'), j.not_placed_count INTO v_run_over, v_before
+            FROM job j JOIN run r USING (run_id) WHERE j.job_id = p_job;
+        IF p_action = 'not_placed' AND v_before >= 2 AND NOT v_run_over THEN
+            p_state := 'failed';
+            p_disposition := 'not_placed';
+            p_reason := 'not_placed';
+        ELSE
+            v_charged := 1;
+            p_state := CASE WHEN v_run_over THEN 'cancelled' ELSE 'queued' END;
+            p_disposition := CASE WHEN v_run_over THEN 'cancelled' END;
+            p_reason := p_disposition;
+        END IF;
     END IF;
-    SELECT r.state IN ('cancelling', 'cancelled'), j.not_placed_count INTO v_run_over, v_before
-        FROM job j JOIN run r USING (run_id) WHERE j.job_id = p_job;
-    IF p_action = 'not_placed' AND v_before >= 2 AND NOT v_run_over THEN
-        UPDATE job SET state = 'failed', disposition = 'not_placed', reason = 'not_placed', finished_at = clock_timestamp(),
-            not_placed_count = not_placed_count + 1
-        WHERE job_id = p_job AND state = 'dialing';
-        RETURN;
-    END IF;
-    UPDATE job SET
-        state = CASE WHEN v_run_over THEN 'cancelled' ELSE 'queued' END,
-        disposition = CASE WHEN v_run_over THEN 'cancelled' END,
-        reason = CASE WHEN v_run_over THEN 'cancelled' END,
-        finished_at = CASE WHEN v_run_over THEN clock_timestamp() END,
-        attempt_count = attempt_count - 1,
+    UPDATE job SET state = p_state, disposition = p_disposition, reason = p_reason,
+        finished_at = CASE WHEN p_state <> 'queued' THEN clock_timestamp() END,
+        attempt_count = attempt_count - v_charged,
         not_placed_count = not_placed_count + CASE WHEN p_action = 'not_placed' THEN 1 ELSE 0 END
-    WHERE job_id = p_job AND state = 'dialing';
+    WHERE job_id = p_job AND state = 'dialing' RETURNING run_id INTO v_run;
+    IF FOUND THEN
+        PERFORM tally_moved(v_run, 'dialing', p_state, p_disposition, 1, - v_charged);
+        IF p_state = 'queued' THEN
+            PERFORM begin_claims_at(v_run, p_job);
+        END IF;
+    END IF;
 END $$;
 
 -- What apply_event and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
@@ -221,6 +315,45 @@ BEGIN
     END IF;
 END $$;
 
+-- What an event does that moves nothing: it may fill in a time or a fact that was missed, once, or speak of a call that its
+-- attempt does not answer for. The caller has locked the attempt.
+CREATE FUNCTION note_unmoved(a attempt, p_source text, p_call_id text, p_state text, p_answered_by text, p_price numeric,
+    p_currency text, p_sent_ms_ago integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v     attempt_change;
+BEGIN
+    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
+             coalesce(a.carrier_call_id, p_call_id), a.hangup_wanted, a.to_number);
+    IF NOT a.open AND a.state <> 'ended' THEN
+        IF p_call_id IS NOT NULL THEN
+            v.verdict := 'late';
+            PERFORM note_stray(a, p_call_id, p_state);
+            UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
+                THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
+            WHERE attempt_id = a.attempt_id;
+        END IF;
+        RETURN v;
+    END IF;
+    IF p_call_id IS NOT NULL AND (a.carrier_call_id <> p_call_id OR (NOT a.open AND a.carrier_call_id IS NULL)) THEN
+        v.verdict := 'other_call';
+        v.carrier_call_id := p_call_id;
+        PERFORM note_stray(a, p_call_id, p_state);
+        UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = a.attempt_id;
+        RETURN v;
+    END IF;
+    UPDATE attempt SET
+        heard_at = v_now,
+        sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
+        placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
+        answered_by = coalesce(answered_by, p_answered_by),
+        price = coalesce(price, p_price), currency = coalesce(currency, p_currency)
+    WHERE attempt_id = a.attempt_id AND (open
+        OR (p_sent_ms_ago IS NOT NULL AND sent_at IS NULL) OR (p_state = 'placed' AND placed_at IS NULL)
+        OR (p_answered_by IS NOT NULL AND answered_by IS NULL) OR (p_price IS NOT NULL AND price IS NULL));
+    RETURN v;
+END $$;
+
 -- Applies what the carrier said about a call, whoever asked. The rank only grows and the first final state wins; a call id
 -- may be learned here. p_state: unknown, placed, initiated, ringing, answered or ended (then with p_disposition).
 CREATE FUNCTION apply_event(p_business uuid, p_attempt uuid, p_source text, p_call_id text, p_state text, p_disposition text,
@@ -236,83 +369,53 @@ BEGIN
         -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
-    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        v.verdict := 'no_attempt';
-        RETURN v;
-    END IF;
-    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
-             coalesce(a.carrier_call_id, p_call_id), a.hangup_wanted, a.to_number);
-    IF a.rank = 9 AND a.state <> 'ended' THEN
-        IF p_call_id IS NOT NULL THEN
-            v.verdict := 'late';
-            PERFORM note_stray(a, p_call_id, p_state);
-            UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
-                THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
-            WHERE attempt_id = p_attempt;
-        END IF;
-        RETURN v;
-    END IF;
-    IF p_call_id IS NOT NULL AND (a.carrier_call_id <> p_call_id OR (a.rank = 9 AND a.carrier_call_id IS NULL)) THEN
-        v.verdict := 'other_call';
-        v.carrier_call_id := p_call_id;
-        PERFORM note_stray(a, p_call_id, p_state);
-        UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = p_attempt;
-        RETURN v;
-    END IF;
-    IF a.rank = 9 OR v_rank <= a.rank THEN
-        -- Nothing moves, but a time or a fact that was missed is filled in, once.
+    LOOP
+        -- Nearly always it moves, and this is all there is to it.
         UPDATE attempt SET
+            state = p_state,
+            carrier_call_id = coalesce(carrier_call_id, p_call_id),
+            disposition = CASE WHEN fenced AND p_disposition IN ('answered', 'machine', 'fax') THEN 'abandoned' ELSE p_disposition END,
             heard_at = v_now,
             sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
             placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
-            answered_by = coalesce(answered_by, p_answered_by),
-            price = coalesce(price, p_price), currency = coalesce(currency, p_currency)
-        WHERE attempt_id = p_attempt AND (rank < 9
-            OR (p_sent_ms_ago IS NOT NULL AND sent_at IS NULL) OR (p_state = 'placed' AND placed_at IS NULL)
-            OR (p_answered_by IS NOT NULL AND answered_by IS NULL) OR (p_price IS NOT NULL AND price IS NULL));
-        RETURN v;
-    END IF;
+            initiated_at = coalesce(initiated_at, CASE WHEN p_state = 'initiated' THEN v_now END),
+            ringing_at = coalesce(ringing_at, CASE WHEN p_state = 'ringing' THEN v_now END),
+            answered_at = coalesce(answered_at, CASE WHEN p_state = 'answered' THEN v_now
+                WHEN p_disposition IN ('answered', 'machine', 'fax', 'abandoned') THEN v_now - make_interval(secs => coalesce(p_duration_secs, 0)) END),
+            ended_at = CASE WHEN p_state = 'ended' THEN v_now END,
+            duration_secs = coalesce(p_duration_secs, duration_secs),
+            answered_by = coalesce(p_answered_by, answered_by),
+            carrier_status = coalesce(p_carrier_status, carrier_status),
+            carrier_code = coalesce(p_carrier_code, carrier_code),
+            sip_code = coalesce(p_sip_code, sip_code),
+            price = coalesce(p_price, price), currency = coalesce(p_currency, currency),
+            needs_person = false, needs_person_since = NULL,
+            -- An attempt in doubt is looked for at once; one with a call id is found through its account's live list.
+            next_look_at = CASE WHEN p_state = 'unknown' THEN v_now END,
+            events = events || transition(jsonb_array_length(events) + 1, p_source, state, p_state)
+        WHERE attempt_id = p_attempt AND business_id = p_business AND open AND rank < v_rank
+            AND (carrier_call_id IS NULL OR p_call_id IS NULL OR carrier_call_id = p_call_id)
+        RETURNING * INTO a;
+        EXIT WHEN FOUND;
 
-    IF a.fenced AND p_disposition IN ('answered', 'machine', 'fax') THEN
-        p_disposition := 'abandoned';
+        SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE;
+        IF NOT FOUND THEN
+            v.verdict := 'no_attempt';
+            RETURN v;
+        END IF;
+        -- It came to a state that the event moves while its row was waited for: now the row is locked, and moves.
+        CONTINUE WHEN a.open AND a.rank < v_rank AND (a.carrier_call_id IS NULL OR p_call_id IS NULL OR a.carrier_call_id = p_call_id);
+        RETURN note_unmoved(a, p_source, p_call_id, p_state, p_answered_by, p_price, p_currency, p_sent_ms_ago);
+    END LOOP;
+    v := ROW('applied', a.state = 'ended', false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
+             a.carrier_call_id, a.hangup_wanted, a.to_number);
+    IF v_rank >= 2 AND (a.events -> -1 ->> 'from') IN ('intent', 'unknown') THEN
+        PERFORM tally_call_started();
     END IF;
-    UPDATE attempt SET
-        state = p_state,
-        carrier_call_id = coalesce(carrier_call_id, p_call_id),
-        disposition = p_disposition,
-        heard_at = v_now,
-        sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
-        placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
-        initiated_at = coalesce(initiated_at, CASE WHEN p_state = 'initiated' THEN v_now END),
-        ringing_at = coalesce(ringing_at, CASE WHEN p_state = 'ringing' THEN v_now END),
-        answered_at = coalesce(answered_at, CASE WHEN p_state = 'answered' THEN v_now
-            WHEN p_disposition IN ('answered', 'machine', 'fax', 'abandoned') THEN v_now - make_interval(secs => coalesce(p_duration_secs, 0)) END),
-        ended_at = CASE WHEN p_state = 'ended' THEN v_now END,
-        duration_secs = coalesce(p_duration_secs, duration_secs),
-        answered_by = coalesce(p_answered_by, answered_by),
-        carrier_status = coalesce(p_carrier_status, carrier_status),
-        carrier_code = coalesce(p_carrier_code, carrier_code),
-        sip_code = coalesce(p_sip_code, sip_code),
-        price = coalesce(p_price, price), currency = coalesce(p_currency, currency),
-        needs_person = false, needs_person_since = NULL,
-        -- An attempt in doubt is looked for at once; one with a call id is found through its account's live list.
-        next_look_at = CASE WHEN p_state = 'unknown' THEN v_now END,
-        events = events || transition(jsonb_array_length(events) + 1, p_source, a.state, p_state)
-    WHERE attempt_id = p_attempt;
-    v.verdict := 'applied';
-    v.state := p_state;
-    IF a.rank < 2 AND v_rank >= 2 THEN
-        PERFORM tally_one('00000000-0000-0000-0000-000000000000', 'calls_started');
-    END IF;
-    IF p_state <> 'ended' THEN
+    IF a.state <> 'ended' OR a.job_id IS NULL THEN
         RETURN v;
     END IF;
-
-    v.closed := true;
-    IF a.job_id IS NULL THEN
-        RETURN v;
-    END IF;
+    p_disposition := a.disposition;
     IF p_disposition = 'cancelled' AND a.queue_cancelled_at IS NOT NULL AND NOT a.hangup_wanted THEN
         PERFORM settle_job(a.job_id, 'requeue', NULL, NULL, NULL);
     ELSIF p_disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN
@@ -416,8 +519,8 @@ BEGIN
                AND (expires_at IS NULL OR expires_at > clock_timestamp())) THEN
         RETURN 'suppressed';
     END IF;
-    IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_to AND rank < 9)
-       OR EXISTS (SELECT 1 FROM attempt WHERE account = acct.reference AND to_number = p_to AND rank < 9) THEN
+    IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_to AND open)
+       OR EXISTS (SELECT 1 FROM attempt WHERE account = acct.reference AND to_number = p_to AND open) THEN
         RETURN 'in_call';
     END IF;
     IF room_for_calls(p_business, b.max_concurrent_calls) < 1 OR p_slot > b.max_concurrent_calls
@@ -450,13 +553,13 @@ BEGIN
         RETURN;
     END IF;
     SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt;
-    IF a.rank < 9 AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms / 1000.0) THEN
+    IF a.open AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms / 1000.0) THEN
         UPDATE attempt SET hangup_wanted = true, reason = 'expired' WHERE attempt_id = p_attempt;
         a.hangup_wanted := true;
     END IF;
-    v_speak := a.rank < 9 AND NOT a.hangup_wanted
+    v_speak := a.open AND NOT a.hangup_wanted
         AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = a.run_id AND state IN ('cancelling', 'cancelled'));
-    IF a.rank < 9 AND NOT v_speak THEN
+    IF a.open AND NOT v_speak THEN
         UPDATE attempt SET fenced = true WHERE attempt_id = p_attempt;
     END IF;
     RETURN QUERY

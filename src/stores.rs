@@ -70,6 +70,11 @@ impl Stores {
                 ("statement_timeout", "2000"),
                 ("idle_in_transaction_session_timeout", "2000"),
                 ("timezone", "UTC"),
+                // A plan is kept as long as its connection. One that was made for small tables would read big ones whole, a
+                // plan per execution costs more than the statement, and compiling one costs 100 ms.
+                ("enable_seqscan", "off"),
+                ("plan_cache_mode", "force_generic_plan"),
+                ("jit", "off"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(settings.database_pool)

@@ -34,7 +34,7 @@ pub struct Figures {
 /// 503 where a store is away.
 pub async fn figures(ctx: &Context) -> Result<Figures, ApiError> {
     let row = sqlx::query!(
-        r#"SELECT (SELECT count(*) FROM attempt WHERE rank < 9) AS "active!",
+        r#"SELECT (SELECT count(*) FROM attempt WHERE open) AS "active!",
                   (SELECT coalesce(sum(n), 0)::bigint FROM tally
                    WHERE run_id = '00000000-0000-0000-0000-000000000000' AND key = 'calls_started') AS "started!",
                   (SELECT max_lines FROM installation) AS max_lines"#
@@ -90,7 +90,7 @@ pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
                   count(*) AS "open!", count(*) FILTER (WHERE state = 'unknown') AS "unknown!",
                   count(*) FILTER (WHERE needs_person) AS "needs_person!",
                   (SELECT count(DISTINCT business_id) FROM run WHERE state IN ('running', 'cancelling')) AS "with_work!"
-           FROM attempt WHERE rank < 9"#
+           FROM attempt WHERE open"#
     )
     .fetch_one(pg)
     .await?;

@@ -174,7 +174,7 @@ pub async fn close(
 /// Where Postgres does not answer.
 pub async fn intents_of(pg: &PgPool, business: BusinessId, claim: &str) -> sqlx::Result<Vec<AttemptId>> {
     sqlx::query_scalar!(
-        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE business_id = $1 AND rank < 9 AND owner = $2 AND state = 'intent'"#,
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE business_id = $1 AND open AND owner = $2 AND state = 'intent'"#,
         business.0,
         claim
     )

@@ -208,7 +208,7 @@ pub async fn in_flight(
     let rows = sqlx::query!(
         r#"SELECT attempt_id AS "attempt_id: AttemptId", job_id AS "job_id: JobId", to_number, state AS "state: AttemptState",
                   coalesce((events -> -1 ->> 'at')::timestamptz, intent_at) AS "since!: Time", count(*) OVER () AS "total!"
-           FROM attempt WHERE business_id = $1 AND run_id = $2 AND rank < 9
+           FROM attempt WHERE business_id = $1 AND run_id = $2 AND open
            ORDER BY rank, intent_at DESC LIMIT $3"#,
         business as BusinessId,
         run as RunId,
@@ -253,7 +253,7 @@ pub async fn want_hangup(tx: &mut PgTransaction<'_>, business: BusinessId, what:
     };
     let done = sqlx::query!(
         "UPDATE attempt SET hangup_wanted = true
-         WHERE business_id = $1 AND rank < 9 AND (run_id = $2 OR job_id = $3 OR (attempt_id = $4 AND job_id IS NULL))",
+         WHERE business_id = $1 AND open AND (run_id = $2 OR job_id = $3 OR (attempt_id = $4 AND job_id IS NULL))",
         business as BusinessId,
         run as Option<RunId>,
         job as Option<JobId>,

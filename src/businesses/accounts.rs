@@ -217,7 +217,7 @@ async fn write_without_secret(
 
 async fn open_attempts(db: impl PgExecutor<'_>, business: BusinessId, carrier: Carrier) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "open!" FROM attempt WHERE business_id = $1 AND carrier = $2 AND rank < 9"#,
+        r#"SELECT count(*) AS "open!" FROM attempt WHERE business_id = $1 AND carrier = $2 AND open"#,
         business.0,
         carrier as Carrier
     )

@@ -165,7 +165,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: BusinessId) -> sqlx::Result<Option
         Business,
         r#"SELECT business_id AS "id: BusinessId", name, state AS "state: BusinessState", max_concurrent_calls,
                   default_region, time_zone, allowed_countries, carriers AS "carriers: Vec<Carrier>",
-                  (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) AS "held!",
+                  (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open) AS "held!",
                   created_at, updated_at
            FROM business b WHERE business_id = $1"#,
         id.0
@@ -183,7 +183,7 @@ pub async fn list(db: impl PgExecutor<'_>, after: Option<BusinessId>, limit: i64
         Business,
         r#"SELECT business_id AS "id: BusinessId", name, state AS "state: BusinessState", max_concurrent_calls,
                   default_region, time_zone, allowed_countries, carriers AS "carriers: Vec<Carrier>",
-                  (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) AS "held!",
+                  (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open) AS "held!",
                   created_at, updated_at
            FROM business b WHERE $1::uuid IS NULL OR business_id > $1 ORDER BY business_id LIMIT $2"#,
         after.map(|id| id.0),

@@ -64,17 +64,24 @@ pub async fn put(
     )
     .fetch_one(&mut *tx)
     .await?;
-    let runs = sqlx::query_scalar!(
-        "UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-         WHERE business_id = $1 AND to_number = $2 AND state IN ('queued', 'waiting')
-             AND ($3::timestamptz IS NULL OR $3 > clock_timestamp())
-         RETURNING run_id",
+    let skipped = sqlx::query!(
+        r#"WITH picked AS (
+               SELECT job_id, state AS was FROM job
+               WHERE business_id = $1 AND to_number = $2 AND state IN ('queued', 'waiting')
+                   AND ($3::timestamptz IS NULL OR $3 > clock_timestamp())
+               ORDER BY run_id FOR NO KEY UPDATE
+           ), skipped AS (
+               UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
+               FROM picked WHERE job.job_id = picked.job_id RETURNING run_id, was
+           )
+           SELECT run_id, tally_moved(run_id, was, 'skipped', NULL, 1, 0) IS NULL AS told FROM skipped"#,
         business.0,
         number,
         expires_at
     )
     .fetch_all(&mut *tx)
     .await?;
+    let runs: Vec<Uuid> = skipped.into_iter().map(|job| job.run_id).collect();
     end_runs(&mut tx, &runs).await?;
     tx.commit().await?;
     let put = if row.added { Put::Added } else { Put::Changed };

@@ -64,12 +64,11 @@ pub async fn after(ctx: &Context, attempt: AttemptId, change: &Change, learned: 
     if !change.closed {
         return;
     }
-    let released = tokio::time::timeout(REDIS_PATIENCE, async {
-        ctx.gate.release(change.business, &change.account, &[attempt], learned).await?;
-        ctx.ring(change.business).await;
-        redis::RedisResult::Ok(())
-    });
-    if !matches!(released.await, Ok(Ok(()))) {
+    // Both are on their way at once, in this order, on one connection.
+    let attempts = [attempt];
+    let release = ctx.gate.release(change.business, &change.account, &attempts, learned);
+    let done = tokio::time::timeout(REDIS_PATIENCE, futures::future::join(release, ctx.ring(change.business)));
+    if !matches!(done.await, Ok((Ok(_), ()))) {
         tracing::warn!(attempt.id = %attempt, "the slot is free in the ledger but not at the gate yet; the sweep releases it");
     }
     tracing::info!(

@@ -86,7 +86,7 @@ impl Drop for Looking<'_> {
 /// # Errors
 /// Where a store does not answer; the sweep rings again.
 pub async fn next(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Result<()> {
-    ctx.bells.take_down(business).await?;
+    // Whoever looks already looks once more, and takes the flag down then.
     if !owner.begin(business) {
         return Ok(());
     }
@@ -101,17 +101,29 @@ pub async fn next(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow:
 }
 
 async fn look(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Result<()> {
-    let Some(profile) = ctx.profile(business).await? else { return Ok(()) };
-    let Some(account) = profile.accounts.first().filter(|_| profile.active) else { return Ok(()) };
-    if account.calls_per_second < SLOW_PACE && !claim::has_due(&ctx.stores.pg, business).await? {
-        return Ok(());
+    let profile = ctx.profile(business).await?.filter(|profile| profile.active && !profile.accounts.is_empty());
+    let Some(profile) = profile else { return Ok(ctx.bells.take_down(business).await?) };
+    let ask = ask(&profile, business);
+    let slow = ask.calls_per_second < SLOW_PACE;
+    if slow {
+        ctx.bells.take_down(business).await?;
+        if !claim::has_due(&ctx.stores.pg, business).await? {
+            return Ok(());
+        }
     }
-    for _ in 0..MOST_CLAIMS {
+    for claims in 0..MOST_CLAIMS {
         if owner.draining.is_cancelled() {
             return Ok(());
         }
-        let ask = ask(&profile, business);
-        let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
+        let taken = if claims == 0 && !slow {
+            // Both are on their way at once, in this order, on one connection.
+            let (down, taken) = futures::future::join(ctx.bells.take_down(business), ctx.gate.take(&ask)).await;
+            down?;
+            taken?
+        } else {
+            ctx.gate.take(&ask).await?
+        };
+        let Taken::Some { held, short } = taken else {
             tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
             return Ok(());
         };

@@ -101,7 +101,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                       AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
                   b.state = 'active' AS "business_active!",
                   own.held AS "slots_held!", b.max_concurrent_calls AS slot_limit,
-                  (SELECT count(*) FROM attempt WHERE rank < 9) AS "lines_held!",
+                  (SELECT count(*) FROM attempt WHERE open) AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   a.health AS "health?", a.health_detail,
@@ -111,7 +111,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
            CROSS JOIN LATERAL (SELECT count(*) AS held,
                    count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person)) AS in_doubt,
                    count(*) FILTER (WHERE run_id = r.run_id AND needs_person) AS needs_person
-               FROM attempt WHERE business_id = r.business_id AND rank < 9) own
+               FROM attempt WHERE business_id = r.business_id AND open) own
            WHERE r.business_id = $1 AND r.run_id = $2"#,
         business as BusinessId,
         run as RunId,

@@ -76,9 +76,9 @@ pub async fn claim(
 /// Where Postgres does not answer.
 pub async fn has_due(pg: &PgPool, business: BusinessId) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
-        r#"SELECT (EXISTS (SELECT 1 FROM attempt WHERE business_id = $1 AND state = 'intent' AND owner IS NULL)
+        r#"SELECT (EXISTS (SELECT 1 FROM attempt WHERE business_id = $1 AND open AND owner IS NULL)
                OR EXISTS (SELECT 1 FROM run r WHERE r.business_id = $1 AND r.state = 'running'
-                          AND EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'))) AS "due!""#,
+                          AND has_queued(r.run_id))) AS "due!""#,
         business.0,
     )
     .fetch_one(pg)

@@ -96,9 +96,13 @@ impl Bells {
         // The id must not look like a number or a ULID: the library would parse it as one and lose its own task.
         let id = TaskId::from_string(format!("bell:{}", uuid::Uuid::now_v7()));
         let task = TaskBuilder::new(json!({ "business": business })).task_id(id).build();
-        self.storage(redis.clone()).push_task(task).await?;
-        let wake = self.wake_key();
-        redis::pipe().rpush(&wake, 1).ignore().ltrim(&wake, -200, -1).ignore().query_async::<()>(&mut redis).await?;
+        let (mut storage, wake) = (self.storage(redis.clone()), self.wake_key());
+        let mut wakes = redis::pipe();
+        wakes.rpush(&wake, 1).ignore().ltrim(&wake, -200, -1).ignore();
+        // Both are on their way at once, in this order, on one connection.
+        let (pushed, woken) = futures::future::join(storage.push_task(task), wakes.query_async::<()>(&mut redis)).await;
+        pushed?;
+        woken?;
         Ok(Rung::Yes)
     }
 

@@ -176,17 +176,25 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
         Cancelled::Job(job) => (None, Some(job)),
     };
     let done = sqlx::query!(
-        "UPDATE job SET state = 'cancelled', disposition = 'cancelled', reason = 'cancelled', next_at = NULL,
-                        finished_at = clock_timestamp()
-         WHERE job_id IN (SELECT job_id FROM job WHERE (run_id = $1 OR job_id = $2) AND state IN ('queued', 'waiting')
-                          LIMIT $3 FOR NO KEY UPDATE)",
+        r#"WITH picked AS (
+               SELECT job_id, run_id, state AS was FROM job
+               WHERE (run_id = $1 OR job_id = $2) AND state IN ('queued', 'waiting') LIMIT $3 FOR NO KEY UPDATE
+           ), cancelled AS (
+               UPDATE job SET state = 'cancelled', disposition = 'cancelled', reason = 'cancelled', next_at = NULL,
+                              finished_at = clock_timestamp()
+               FROM picked WHERE job.job_id = picked.job_id
+               RETURNING picked.run_id, picked.was
+           ), moved AS (
+               SELECT run_id, was, count(*) AS n FROM cancelled GROUP BY run_id, was ORDER BY run_id
+           )
+           SELECT n AS "n!", tally_moved(run_id, was, 'cancelled', 'cancelled', n, 0) IS NULL AS told FROM moved"#,
         run as Option<RunId>,
         job as Option<JobId>,
         CANCEL_BATCH.cast_signed()
     )
-    .execute(pg)
+    .fetch_all(pg)
     .await?;
-    Ok(done.rows_affected())
+    Ok(done.iter().map(|moved| moved.n.unsigned_abs()).sum())
 }
 
 /// Removes every job of a run that was never started, and its tally.
@@ -195,7 +203,7 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
 /// Where Postgres cannot answer.
 pub async fn delete(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM job WHERE run_id = $1", run as RunId).execute(&mut **tx).await?;
-    sqlx::query!("DELETE FROM tally WHERE run_id = $1", run as RunId).execute(&mut **tx).await?;
+    sqlx::query!("DELETE FROM tally_shard WHERE run_id = $1", run as RunId).execute(&mut **tx).await?;
     Ok(())
 }
 

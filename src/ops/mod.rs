@@ -14,6 +14,7 @@ pub mod children;
 mod demo;
 mod environment;
 mod health;
+pub mod installation;
 pub mod private;
 mod reconcile;
 mod with_stores;

@@ -5,18 +5,14 @@ use sqlx::PgPool;
 use crate::ids::{BusinessId, RunId};
 
 /// Ends every run whose jobs are all final: two last calls that end at once each still see the other's job. Returns those
-/// that ended. (`ORDER BY … LIMIT 1` makes each look one step into the index of queued jobs, whatever the statistics say.)
+/// that ended.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn end_finished(pg: &PgPool) -> sqlx::Result<Vec<RunId>> {
     sqlx::query_scalar!(
         r#"SELECT run_id AS "run!: RunId" FROM run r
-           WHERE state IN ('running', 'paused', 'cancelling') AND CASE
-               WHEN (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'
-                     ORDER BY j.priority DESC, j.job_id LIMIT 1) THEN false
-               WHEN (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state IN ('waiting', 'dialing') LIMIT 1) THEN false
-               ELSE end_run_if_done(run_id) END"#
+           WHERE state IN ('running', 'paused', 'cancelling') AND end_run_if_done(run_id)"#
     )
     .fetch_all(pg)
     .await
@@ -32,19 +28,17 @@ pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<BusinessId>> 
         r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine),
            listed AS MATERIALIZED (
                SELECT DISTINCT r.business_id FROM run r
-               WHERE (SELECT mine FROM mine) AND r.state = 'running'
-                   AND (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'
-                        ORDER BY j.priority DESC, j.job_id LIMIT 1)
+               WHERE (SELECT mine FROM mine) AND r.state = 'running' AND has_queued(r.run_id)
            )
            SELECT b.business_id AS "business!: BusinessId"
            FROM listed l JOIN business b USING (business_id)
            WHERE b.state = 'active'
                AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
                            AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
-               AND (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) < b.max_concurrent_calls
+               AND (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open) < b.max_concurrent_calls
            UNION
            SELECT a.business_id FROM attempt a
-           WHERE (SELECT mine FROM mine) AND a.state = 'intent' AND a.owner IS NULL"#
+           WHERE (SELECT mine FROM mine) AND a.open AND a.owner IS NULL"#
     )
     .fetch_all(pg)
     .await

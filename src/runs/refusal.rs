@@ -21,7 +21,7 @@ pub async fn pause_run_of(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool>
         "WITH paused AS (
          UPDATE run SET state = 'paused', pause_reason = 'caller_id_refused', paused_by = 'carrier', paused_at = clock_timestamp()
          WHERE run_id = (SELECT run_id FROM attempt WHERE attempt_id = $1) AND state = 'running' RETURNING run_id)
-         SELECT run_id, tally_one(run_id, 'changes') IS NULL AS told FROM paused",
+         SELECT run_id, tally_changed(run_id) IS NULL AS told FROM paused",
         attempt.0
     )
     .fetch_optional(&mut *tx)

@@ -117,7 +117,7 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
                SELECT key, sum(n)::bigint AS n FROM tally WHERE run_id = r.run_id GROUP BY key) per_key) t
            CROSS JOIN LATERAL (SELECT count(*) AS held, count(*) FILTER (WHERE a.run_id = r.run_id) AS open,
                    count(*) FILTER (WHERE a.run_id = r.run_id AND rank >= 2) AS live
-               FROM attempt a WHERE a.business_id = r.business_id AND rank < 9) o
+               FROM attempt a WHERE a.business_id = r.business_id AND open) o
            WHERE r.business_id = $1 AND r.run_id BETWEEN $2 AND $3 ORDER BY r.run_id DESC LIMIT $4"#,
         business as BusinessId,
         span.from,
@@ -252,7 +252,7 @@ impl Locked {
 
     /// The one guarded update. It counts as a change, so that whoever watches the sequence sees it.
     async fn move_to(&mut self, tx: &mut PgTransaction<'_>, to: RunState, by: &str) -> sqlx::Result<()> {
-        let moved = sqlx::query!(
+        let told = sqlx::query!(
             "WITH moved AS (
                  UPDATE run SET state = $3,
                      started_at = CASE WHEN $3 = 'running' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
@@ -262,17 +262,16 @@ impl Locked {
                      paused_at = CASE WHEN $3 = 'paused' THEN clock_timestamp() END
                  WHERE run_id = $1 AND state = $2 RETURNING run_id
              )
-             INSERT INTO tally AS t (run_id, key, shard, n) SELECT run_id, 'changes', tally_shard(), 1 FROM moved
-             ON CONFLICT (run_id, key, shard) DO UPDATE SET n = t.n + 1",
+             SELECT tally_changed(run_id) IS NULL AS told FROM moved",
             self.run as RunId,
             self.state.as_str(),
             to.as_str(),
             by,
         )
-        .execute(&mut **tx)
+        .fetch_all(&mut **tx)
         .await?;
         // The lock makes anything else impossible; were it lost, the transaction ends here with nothing changed.
-        if moved.rows_affected() != 1 {
+        if told.len() != 1 {
             return Err(sqlx::Error::RowNotFound);
         }
         self.state = to;
@@ -290,7 +289,7 @@ impl Locked {
         variables: Option<&[String]>,
     ) -> sqlx::Result<()> {
         sqlx::query!(
-            "UPDATE run SET rows = rows + $2, accepted = accepted + $3, duplicates = duplicates + $4,
+            "UPDATE run SET first_place = DEFAULT, first_job = DEFAULT, rows = rows + $2, accepted = accepted + $3, duplicates = duplicates + $4,
                  suppressed = suppressed + $5, rejected = rejected + $6,
                  lead_variables = CASE WHEN $7::text[] IS NULL OR lead_variables IS NULL
                      THEN coalesce($7, lead_variables)

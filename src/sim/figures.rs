@@ -49,7 +49,7 @@ pub struct Scope {
     pub live: u64,
     /// The most of them at once.
     pub most_live: u64,
-    /// From the sending of an end callback to the create that took its place, ms. Ends and creates
+    /// From the sending of an end callback to the receipt of the create that took its place, ms. Ends and creates
     /// are paired in order; a lost end callback counts from when it should have been sent.
     pub turnaround_ms: Quantiles,
     /// Ended calls by their final state.
@@ -189,7 +189,13 @@ impl Tally {
         self.each(whose, |scope| *scope.refused.entry(code.to_string()).or_default() += 1);
     }
 
-    pub(crate) fn accepted(&mut self, whose: Whose<'_>, to: &str, token: Option<&str>, now: Instant) {
+    pub(crate) fn accepted(
+        &mut self,
+        whose: Whose<'_>,
+        to: &str,
+        token: Option<&str>,
+        (received, now): (Instant, Instant),
+    ) {
         let token_twice = token.is_some_and(|token| {
             let seen = self.tokens.entry(token.to_owned()).or_default();
             seen.1 += 1;
@@ -208,8 +214,8 @@ impl Tally {
         // One caller id may serve several accounts: there the count is its own.
         of_from.scope.numbers_called_twice -= u64::from(number_twice);
         of_from.scope.numbers_called_twice += u64::from(number_twice_by_from);
-        let turnaround = of_from.take_place(now);
-        entry(&mut self.accounts, whose.account).take_place(now);
+        let turnaround = of_from.take_place(received);
+        entry(&mut self.accounts, whose.account).take_place(received);
         if let Some(us) = turnaround {
             self.total.sample(us);
         }

@@ -24,7 +24,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::watch, task::JoinHandle};
@@ -275,9 +275,9 @@ impl Shared {
         });
     }
 
-    /// Accepts a call and lets it live.
-    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo) -> Result<CallId, Refusal> {
-        let id = self.world().admit(account, dial, tempo, &self.config)?;
+    /// Accepts a call, whose create was received then, and lets it live.
+    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, received: Instant) -> Result<CallId, Refusal> {
+        let id = self.world().admit(account, dial, tempo, received, &self.config)?;
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();
         Ok(id)

@@ -121,6 +121,7 @@ impl World {
         account: &str,
         dial: Dial,
         tempo: Tempo,
+        received: Instant,
         config: &Config,
     ) -> Result<CallId, Refusal> {
         let now = Stamp::now();
@@ -148,7 +149,7 @@ impl World {
         home.calls.push(id);
         home.open.push(id);
         let token = dial.token();
-        self.tally.accepted(Whose { account, from: &dial.from }, &dial.to, token.as_deref(), now.at);
+        self.tally.accepted(Whose { account, from: &dial.from }, &dial.to, token.as_deref(), (received, now.at));
         let call = Call {
             sid: format!("CA{}", Uuid::new_v4().simple()),
             account: account.to_owned(),

@@ -89,10 +89,8 @@ async fn stopped(house: &House, leads: &[String], moment: usize, action: &str) -
     house.until("so many creates", || async { asked() >= moment }).await;
     let answer = house.act_by(&http, business, run, action).await;
     let answered_ms = now_ms();
-    let open = sqlx::query_scalar!(
-        r#"SELECT attempt_id AS "id: AttemptId" FROM attempt WHERE run_id = $1 AND rank < 9"#,
-        run.0
-    );
+    let open =
+        sqlx::query_scalar!(r#"SELECT attempt_id AS "id: AttemptId" FROM attempt WHERE run_id = $1 AND open"#, run.0);
     let open = open.fetch_all(&house.ctx.stores.pg).await.unwrap();
     let in_flight = answer["in_flight"].as_array().unwrap();
     assert_eq!(answer["in_flight_total"], in_flight.len());
@@ -121,8 +119,7 @@ fn only_the_listed_were_sent(house: &House, stopped: &Stopped, before_ms: i64) {
 async fn nothing_is_open(house: &House, run: RunId) {
     house
         .until("what was in flight is over", || async {
-            let open =
-                sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE run_id = $1 AND rank < 9"#, run.0);
+            let open = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE run_id = $1 AND open"#, run.0);
             open.fetch_one(&house.ctx.stores.pg).await.unwrap() == 0
         })
         .await;

@@ -305,7 +305,7 @@ impl House {
 
     /// How many attempts are open.
     pub(crate) async fn open_attempts(&self) -> i64 {
-        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE rank < 9"#)
+        sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE open"#)
             .fetch_one(&self.ctx.stores.pg)
             .await
             .unwrap()

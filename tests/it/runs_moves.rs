@@ -71,7 +71,7 @@ async fn a_pause_lists_what_is_in_flight_and_a_cancel_asks_for_its_end(_: PgPool
         (&json!("cancelling"), &json!(2))
     );
     assert_eq!(cancelled.body["run"]["progress"]["states"]["cancelled"], 3);
-    let wanted = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE hangup_wanted AND rank < 9"#);
+    let wanted = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE hangup_wanted AND open"#);
     assert_eq!(wanted.fetch_one(desk.pg()).await.unwrap(), 2);
     assert_eq!(refusal(&desk.act(run, "cancel").await), (409, "run-state", &json!([])));
 

@@ -38,7 +38,7 @@ async fn compare(pg: &PgPool, business: BusinessId, run: RunId) -> (i64, bool) {
                   (SELECT coalesce(jsonb_object_agg(disposition, n), '{}') FROM (SELECT disposition, count(*) AS n FROM job
                       WHERE run_id = $1 AND disposition IS NOT NULL GROUP BY 1) d) AS "dispositions!: Value",
                   (SELECT sum(attempt_count)::bigint FROM job WHERE run_id = $1) AS "attempts!",
-                  (SELECT count(*) FROM attempt WHERE run_id = $1 AND rank < 9) AS "open!""#,
+                  (SELECT count(*) FROM attempt WHERE run_id = $1 AND open) AS "open!""#,
         run.0
     );
     let counted = counted.fetch_one(&mut *tx).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_cancel_at_any_moment_lists_every_call_that_is_still_open_behind_it(_:
         }
         while store::one(desk.pg(), desk.business, run).await.unwrap().unwrap().progress.attempts < dialed_before {}
         let cancelled = desk.act(run, "cancel").await;
-        let rows = sqlx::query_scalar!("SELECT attempt_id FROM attempt WHERE run_id = $1 AND rank < 9", run.0);
+        let rows = sqlx::query_scalar!("SELECT attempt_id FROM attempt WHERE run_id = $1 AND open", run.0);
         let open = rows.fetch_all(desk.pg()).await.unwrap();
         assert_eq!(cancelled.status, 200, "{}", cancelled.body);
         let listed = cancelled.body["in_flight"].as_array().unwrap();

@@ -152,7 +152,7 @@ async fn end(house: &House, attempts: &[AttemptId]) {
 }
 
 async fn end_all(house: &House) {
-    let open = sqlx::query_scalar!(r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE rank < 9"#)
+    let open = sqlx::query_scalar!(r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt WHERE open"#)
         .fetch_all(&house.ctx.stores.pg)
         .await
         .unwrap();

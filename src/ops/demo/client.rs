@@ -6,7 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::parts::{Parts, ensure_loopback};
+use crate::ops::installation::{Installation, ensure_loopback};
 
 /// Fictional numbers in the spelling of real lists, with duplicates, suppressed and invalid rows.
 const LEADS: &[u8] = include_bytes!("../../../examples/leads.csv");
@@ -106,7 +106,7 @@ struct Account {
 
 impl Client {
     /// Makes a business with a key, the sandbox as its carrier, and its suppressed numbers.
-    pub(super) async fn set_up(parts: &Parts) -> anyhow::Result<Self> {
+    pub(super) async fn set_up(parts: &Installation) -> anyhow::Result<Self> {
         let mut client =
             Self { http: parts.http().clone(), base_url: parts.api_url(), key: parts.operator_key.clone() };
         let business = json!({

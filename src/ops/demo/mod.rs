@@ -13,8 +13,8 @@ mod parts;
 mod summary;
 mod watch;
 
+use crate::ops::installation::Installation;
 use client::Client;
-use parts::Parts;
 use summary::Figures;
 use watch::Trial;
 
@@ -40,7 +40,7 @@ pub(super) async fn demo(order: &Demo) -> anyhow::Result<u8> {
     let stop = interrupted()?;
     println!("Starting a private Postgres and Redis, the sandbox carrier, the api and the worker …");
     let mut parts = tokio::select! {
-        parts = Parts::start() => parts?,
+        parts = parts::start() => parts?,
         () = stop.cancelled() => return Ok(EXIT_INTERRUPTED),
     };
     let done = tokio::select! {
@@ -66,7 +66,7 @@ fn interrupted() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-async fn call_the_list(parts: &mut Parts, order: &Demo, stop: &CancellationToken) -> anyhow::Result<u8> {
+async fn call_the_list(parts: &mut Installation, order: &Demo, stop: &CancellationToken) -> anyhow::Result<u8> {
     let client = Client::set_up(parts).await?;
     let run = client.start_run().await?;
     println!("Calling {} numbers, {} at once:", run.leads.accepted, client::SLOTS);
@@ -80,7 +80,7 @@ async fn call_the_list(parts: &mut Parts, order: &Demo, stop: &CancellationToken
     Ok(u8::from(!all_kept))
 }
 
-fn say_where(parts: &mut Parts, client: &Client, run: &client::Run) {
+fn say_where(parts: &mut Installation, client: &Client, run: &client::Run) {
     println!("\nEverything stays up until Ctrl-C:");
     println!("  API      {}    (its description: {}/docs)", parts.api_url(), parts.api_url());
     println!("  status   {}/status", parts.admin_url());

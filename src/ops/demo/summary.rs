@@ -6,10 +6,9 @@ use anyhow::Context;
 use comfy_table::{Table, presets};
 use serde::Deserialize;
 
-use super::{
-    client::{Run, SLOTS},
-    parts::Parts,
-};
+use crate::ops::installation::Installation;
+
+use super::client::{Run, SLOTS};
 
 /// The sandbox carrier's own counts (`GET /_figures`): it saw the calls, and shares no code with who placed them.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,7 +43,7 @@ struct Promise {
 
 impl Figures {
     /// Asks the sandbox carrier.
-    pub(super) async fn read(parts: &Parts) -> anyhow::Result<Self> {
+    pub(super) async fn read(parts: &Installation) -> anyhow::Result<Self> {
         let url = format!("{}/_figures", parts.carrier_url());
         let figures = parts.http().get(url).send().await?.error_for_status()?.json().await;
         figures.context("the carrier's figures have another shape")

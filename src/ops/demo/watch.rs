@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{
-    client::{Client, Run},
-    parts::Parts,
-};
+use crate::ops::installation::Installation;
+
+use super::client::{Client, Run};
 
 /// Between two looks at the run.
 const LOOK: Duration = Duration::from_millis(200);
@@ -30,7 +29,7 @@ pub(super) enum Trial {
 
 /// Waits until the run has ended and returns it, with the time that it took.
 pub(super) async fn watch(
-    parts: &mut Parts,
+    parts: &mut Installation,
     client: &Client,
     started: Run,
     trial: Trial,
@@ -53,7 +52,7 @@ pub(super) async fn watch(
         if to_kill && run.progress.states.finished() * 3 >= run.progress.total {
             to_kill = false;
             say(&bar, &format!("kill -9 to the worker, with {} attempts open …", run.progress.attempts_open));
-            parts.kill_worker().await?;
+            parts.kill_worker(0).await?;
             say(
                 &bar,
                 "… and another worker. What the first had claimed but not sent is proven not placed by looking at the",

@@ -1,5 +1,8 @@
 //! `POST …/Calls.json`: faults, validation, acceptance, and the answer.
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json,
@@ -74,6 +77,7 @@ pub(crate) async fn create(
 }
 
 async fn decide(shared: &Arc<Shared>, account: String, body: &[u8]) -> Reply {
+    let received = Instant::now();
     let form: Vec<(String, String)> = form_urlencoded::parse(body).into_owned().collect();
     let value = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
     let mut entry = LogEntry {
@@ -98,7 +102,7 @@ async fn decide(shared: &Arc<Shared>, account: String, body: &[u8]) -> Reply {
     }
     let accepted = Dial::read(form).and_then(|dial| {
         let hurried = fault.as_ref().is_some_and(|rule| rule.kind == CreateFault::FinalCallbackFirst);
-        shared.accept(&entry.account, dial, if hurried { Tempo::Hurried } else { Tempo::Natural })
+        shared.accept(&entry.account, dial, if hurried { Tempo::Hurried } else { Tempo::Natural }, received)
     });
     let id = match accepted {
         Ok(id) => id,

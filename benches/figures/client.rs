@@ -1,0 +1,145 @@
+//! The bench as a client of the API and of the sandbox carrier's figures.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
+use rollcall::{ops::installation::Installation, sim::Figures};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// The API with the operator's key, and the carrier.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    api: String,
+    carrier: String,
+    key: String,
+}
+
+/// A business that may dial.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Business(pub(crate) Uuid);
+
+/// A run of a business.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) business: Business,
+    pub(crate) id: Uuid,
+}
+
+impl Client {
+    pub(crate) fn of(all: &Installation) -> Self {
+        Self { http: all.http().clone(), api: all.api_url(), carrier: all.carrier_url(), key: all.operator_key.clone() }
+    }
+
+    /// A business with so many slots and an account of its own at the carrier, which allows 10,000 calls per second.
+    pub(crate) async fn business(&self, n: usize, slots: u32) -> anyhow::Result<Business> {
+        let body = json!({"name": format!("Bench {n}"), "max_concurrent_calls": slots, "default_region": "GB"});
+        let business: Value = self.ask(self.operator(Method::POST, "/v1/businesses").json(&body)).await?;
+        let id: Uuid = business["id"].as_str().context("a business without an id")?.parse()?;
+        // The carrier pairs ends and creates by caller id.
+        let caller_id = format!("+1202555{:04}", 100 + n % 100);
+        let account = json!({
+            "account_sid": format!("AC{}", Uuid::new_v4().simple()), "auth_token": Uuid::new_v4().simple().to_string(),
+            "caller_ids": [caller_id], "calls_per_second": 10_000.0, "api_base_url": self.carrier,
+        });
+        let path = format!("/v1/businesses/{id}/carriers/twilio");
+        let _: Value = self.ask(self.operator(Method::PUT, &path).json(&account)).await?;
+        Ok(Business(id))
+    }
+
+    /// A draft of a run with `jobs` numbers.
+    pub(crate) async fn draft(&self, business: Business, jobs: usize) -> anyhow::Result<Run> {
+        let body = json!({"name": "bench", "default_region": "GB", "message": {"text": "Hello."}});
+        let run: Value = self.ask(self.of_business(Method::POST, "/v1/runs", business).json(&body)).await?;
+        let run = Run { business, id: run["id"].as_str().context("a run without an id")?.parse()? };
+        self.upload(run, list(jobs)).await?;
+        Ok(run)
+    }
+
+    /// Uploads a CSV; returns the api's answer.
+    pub(crate) async fn upload(&self, run: Run, csv: String) -> anyhow::Result<Value> {
+        let path = format!("/v1/runs/{}/leads", run.id);
+        let upload = self.of_business(Method::POST, &path, run.business);
+        self.ask(upload.header(CONTENT_TYPE, "text/csv").body(csv)).await
+    }
+
+    pub(crate) async fn start(&self, run: Run) -> anyhow::Result<()> {
+        let path = format!("/v1/runs/{}/start", run.id);
+        let _: Value = self.ask(self.of_business(Method::POST, &path, run.business)).await?;
+        Ok(())
+    }
+
+    /// Anything that a business may read.
+    pub(crate) async fn read(&self, run: Run, path: &str) -> anyhow::Result<Value> {
+        self.ask(self.of_business(Method::GET, path, run.business)).await
+    }
+
+    pub(crate) async fn run(&self, run: Run) -> anyhow::Result<Value> {
+        self.read(run, &format!("/v1/runs/{}", run.id)).await
+    }
+
+    /// Waits until the run has ended; true if it did within `limit`.
+    pub(crate) async fn ended(&self, run: Run, limit: Duration) -> anyhow::Result<bool> {
+        let begun = Instant::now();
+        loop {
+            if matches!(self.run(run).await?["state"].as_str(), Some("completed" | "cancelled")) {
+                return Ok(true);
+            }
+            if begun.elapsed() > limit {
+                return Ok(false);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What the carrier counted.
+    pub(crate) async fn figures(&self) -> anyhow::Result<Figures> {
+        self.ask(self.http.get(format!("{}/_figures", self.carrier))).await
+    }
+
+    pub(crate) async fn reset_figures(&self) -> anyhow::Result<()> {
+        let _: Value = self.ask(self.http.delete(format!("{}/_figures", self.carrier))).await?;
+        Ok(())
+    }
+
+    /// Waits at the carrier, e.g. for `ended=2000`.
+    pub(crate) async fn wait(&self, what: &str, limit: Duration) -> anyhow::Result<()> {
+        let url = format!("{}/_wait?{what}&timeout_ms={}", self.carrier, limit.as_millis());
+        let _: Value = self.ask(self.http.get(url)).await?;
+        Ok(())
+    }
+
+    fn operator(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.api)).bearer_auth(&self.key);
+        request.header("Idempotency-Key", Uuid::new_v4().to_string())
+    }
+
+    fn of_business(&self, method: Method, path: &str, business: Business) -> RequestBuilder {
+        self.operator(method, path).header("Rollcall-Business", business.0.to_string())
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let answer = request.send().await?;
+        let status = answer.status();
+        let body = answer.text().await?;
+        if !status.is_success() {
+            bail!("{status}: {body}");
+        }
+        let body = if body.is_empty() { "null" } else { body.as_str() };
+        serde_json::from_str(body).with_context(|| format!("another shape: {body}"))
+    }
+}
+
+/// A list of so many numbers that libphonenumber calls valid. No number leaves this machine: the only carrier is the
+/// sandbox on loopback.
+pub(crate) fn list(jobs: usize) -> String {
+    let mut csv = String::with_capacity(jobs * 14 + 6);
+    csv.push_str("phone\n");
+    for n in 0..jobs {
+        csv.push_str(&format!("+4474{n:08}\n"));
+    }
+    csv
+}

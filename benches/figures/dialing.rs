@@ -1,0 +1,274 @@
+//! How fast slots are filled: so many jobs over so many businesses and slots, with calls of one length.
+
+use std::{path::Path, time::Duration};
+
+use rollcall::{
+    ops::installation::{Installation, Plan},
+    sim::Figures,
+};
+
+use crate::{
+    client::{Business, Client},
+    meter,
+    report::{Report, Target},
+};
+
+/// One case of the table.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) jobs: usize,
+    pub(crate) businesses: usize,
+    pub(crate) slots: u32,
+    /// Flags of the carrier that make a call last what the case says.
+    pub(crate) carrier: &'static [&'static str],
+    pub(crate) workers: usize,
+    pub(crate) targets: Targets,
+}
+
+/// What must be reached; none where the table asks for nothing.
+#[derive(Default)]
+pub(crate) struct Targets {
+    pub(crate) calls_per_second: Option<f64>,
+    pub(crate) turnaround: Option<(f64, f64)>,
+    pub(crate) cpu_ms: Option<f64>,
+    pub(crate) pss_mib: Option<f64>,
+}
+
+/// Calls of 50 ms, answered and over: dialing, ringing and talking together.
+const FIFTY: &[&str] = &[
+    "--no-magic",
+    "--cps",
+    "0",
+    "--answered",
+    "1",
+    "--busy",
+    "0",
+    "--no-answer",
+    "0",
+    "--failed",
+    "0",
+    "--dial-ms",
+    "5",
+    "--ring-ms",
+    "5",
+    "--talk-ms",
+    "40",
+    "--accept-delay-ms",
+    "0",
+];
+const SECOND: &[&str] = &[
+    "--no-magic",
+    "--cps",
+    "0",
+    "--answered",
+    "1",
+    "--busy",
+    "0",
+    "--no-answer",
+    "0",
+    "--failed",
+    "0",
+    "--dial-ms",
+    "50",
+    "--ring-ms",
+    "150",
+    "--talk-ms",
+    "800",
+    "--accept-delay-ms",
+    "0",
+];
+const SECOND_SLOW_POST: &[&str] = &[
+    "--no-magic",
+    "--cps",
+    "0",
+    "--answered",
+    "1",
+    "--busy",
+    "0",
+    "--no-answer",
+    "0",
+    "--failed",
+    "0",
+    "--dial-ms",
+    "50",
+    "--ring-ms",
+    "150",
+    "--talk-ms",
+    "800",
+    "--accept-delay-ms",
+    "100..250",
+];
+
+pub(crate) const CASES: [Case; 4] = [
+    Case {
+        name: "A",
+        jobs: 2_000,
+        businesses: 20,
+        slots: 3,
+        carrier: FIFTY,
+        workers: 1,
+        targets: Targets {
+            calls_per_second: Some(800.0),
+            turnaround: Some((20.0, 60.0)),
+            cpu_ms: Some(1.2),
+            pss_mib: Some(40.0),
+        },
+    },
+    Case {
+        name: "C",
+        jobs: 600,
+        businesses: 10,
+        slots: 3,
+        carrier: SECOND,
+        workers: 1,
+        targets: Targets { calls_per_second: None, turnaround: Some((4.0, 20.0)), cpu_ms: None, pss_mib: None },
+    },
+    Case {
+        name: "D",
+        jobs: 5_000,
+        businesses: 1,
+        slots: 200,
+        carrier: FIFTY,
+        workers: 1,
+        targets: Targets { calls_per_second: Some(1_000.0), turnaround: None, cpu_ms: Some(1.0), pss_mib: None },
+    },
+    Case {
+        name: "E",
+        jobs: 1_000,
+        businesses: 20,
+        slots: 3,
+        carrier: SECOND_SLOW_POST,
+        workers: 1,
+        targets: Targets { calls_per_second: Some(50.0), turnaround: Some((4.0, 20.0)), cpu_ms: None, pss_mib: None },
+    },
+];
+
+/// Of how many rounds the middle one is shown.
+const ROUNDS: usize = 3;
+
+struct Round {
+    figures: Figures,
+    cpu: meter::Cpu,
+    calls: f64,
+    pss_mib: f64,
+    live: f64,
+}
+
+/// The settings of every case: nothing of the installation is narrower than the case.
+pub(crate) fn settings(set: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+    [("MAX_CONCURRENT_CALLS", "1000".to_owned())].into_iter().chain(set.iter().cloned()).collect()
+}
+
+pub(crate) async fn measure(
+    case: &Case,
+    programs: &Path,
+    set: &[(&'static str, String)],
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let plan = Plan {
+        programs: programs.to_owned(),
+        carrier: case.carrier.to_vec(),
+        settings: settings(set),
+        workers: case.workers,
+    };
+    let mut all = Installation::start(plan).await?;
+    let client = Client::of(&all);
+    let mut businesses = Vec::new();
+    for n in 0..case.businesses {
+        businesses.push(client.business(n, case.slots).await?);
+    }
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        rounds.push(round(case, &mut all, &client, &businesses).await?);
+    }
+    all.check()?;
+    all.end().await?;
+    rounds.sort_by(|a, b| a.figures.calls_per_second.total_cmp(&b.figures.calls_per_second));
+    told(case, &rounds, report);
+    Ok(())
+}
+
+async fn round(case: &Case, all: &mut Installation, client: &Client, businesses: &[Business]) -> anyhow::Result<Round> {
+    let mut runs = Vec::new();
+    for business in businesses {
+        runs.push(client.draft(*business, case.jobs / case.businesses).await?);
+    }
+    client.reset_figures().await?;
+    let before = meter::cpu(all)?;
+    for run in &runs {
+        client.start(*run).await?;
+    }
+    client.wait(&format!("ended={}", case.jobs), Duration::from_secs(300)).await?;
+    let cpu = meter::cpu(all)?.since(&before);
+    let figures = client.figures().await?;
+    let pss_mib = meter::pss_mib(all)?;
+    client.wait("idle=1", Duration::from_secs(30)).await?;
+    for run in &runs {
+        anyhow::ensure!(client.ended(*run, Duration::from_secs(30)).await?, "a run has not ended");
+    }
+    let total = &figures.total;
+    anyhow::ensure!(
+        total.numbers_called_twice == 0 && total.created_twice == 0 && total.created == case.jobs as u64,
+        "{} jobs, {} calls, {} twice",
+        case.jobs,
+        total.created,
+        total.numbers_called_twice
+    );
+    let live = figures.busy_ms.max(1.0);
+    Ok(Round { calls: total.created as f64, cpu, pss_mib, live, figures })
+}
+
+fn told(case: &Case, rounds: &[Round], report: &mut Report) {
+    let Some(middle) = rounds.get(rounds.len() / 2) else { return };
+    let spread = |of: &dyn Fn(&Round) -> f64| {
+        let all: Vec<f64> = rounds.iter().map(of).collect();
+        (all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max))
+    };
+    let carrier = middle.figures.cpu_ms_per_call;
+    let targets = &case.targets;
+    let turn = middle.figures.total.turnaround_ms;
+    let name = case.name;
+    report.row(
+        carrier,
+        format!("{name} calls/s"),
+        Target::least(targets.calls_per_second),
+        middle.figures.calls_per_second,
+        spread(&|r| r.figures.calls_per_second),
+    );
+    report.row(
+        carrier,
+        format!("{name} slot turnaround p50, ms"),
+        Target::most(targets.turnaround.map(|t| t.0)),
+        turn.p50,
+        spread(&|r| r.figures.total.turnaround_ms.p50),
+    );
+    report.row(
+        carrier,
+        format!("{name} slot turnaround p99, ms"),
+        Target::most(targets.turnaround.map(|t| t.1)),
+        turn.p99,
+        spread(&|r| r.figures.total.turnaround_ms.p99),
+    );
+    report.row(
+        carrier,
+        format!("{name} CPU per call, ms"),
+        Target::most(targets.cpu_ms),
+        middle.cpu.total() / middle.calls,
+        spread(&|r| r.cpu.total() / r.calls),
+    );
+    report.note(format!(
+        "{name} CPU per call, ms: api {:.2}, worker {:.2}, postgres {:.2}, redis {:.2}; {:.1} s",
+        middle.cpu.api / middle.calls,
+        middle.cpu.workers / middle.calls,
+        middle.cpu.postgres / middle.calls,
+        middle.cpu.redis / middle.calls,
+        middle.live / 1000.0,
+    ));
+    report.row(
+        carrier,
+        format!("{name} PSS of api + worker, MiB"),
+        Target::most(targets.pss_mib),
+        middle.pss_mib,
+        spread(&|r| r.pss_mib),
+    );
+}

@@ -1,0 +1,48 @@
+//! The figures of the product as one table: `make bench`, or `make bench CASES="A D"`.
+//!
+//! Every case has an installation of its own with stores that flush as in production, and the sandbox carrier on loopback.
+//! What is counted is what the carrier saw. Times are never asserted: a figure that misses its target is shown as missed.
+
+mod client;
+mod dialing;
+mod meter;
+mod report;
+
+use std::path::Path;
+
+use clap::Parser;
+
+use report::Report;
+
+/// Which cases to measure.
+#[derive(Debug, Parser)]
+struct Order {
+    /// Names of cases; all without one.
+    cases: Vec<String>,
+    /// A setting of api and workers that differs from the default, as NAME=VALUE; repeatable.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(&'static str, String)>,
+    /// Cargo says so to every bench.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A process's settings have names that live as long as it does.
+fn setting(text: &str) -> Result<(&'static str, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
+    Ok((Box::leak(name.to_owned().into_boxed_str()), value.to_owned()))
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let order = Order::parse();
+    let programs = Path::new(env!("CARGO_BIN_EXE_rollcall-ops")).parent().unwrap_or(Path::new("."));
+    let wanted = |name: &str| order.cases.is_empty() || order.cases.iter().any(|case| case.eq_ignore_ascii_case(name));
+    let mut report = Report::default();
+    for case in dialing::CASES.iter().filter(|case| wanted(case.name)) {
+        println!("{} …", case.name);
+        dialing::measure(case, programs, &order.set, &mut report).await?;
+    }
+    report.print();
+    Ok(())
+}
