@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{RedisResult, Script, aio::ConnectionManager};
@@ -17,6 +17,7 @@ use crate::{
         rounds::{Own, Round, Rounds},
     },
     stores::{Keys, Stores},
+    telemetry::metrics,
 };
 
 /// Keys per step of a SCAN: well below a millisecond of Redis' time.
@@ -31,6 +32,7 @@ pub struct Heartbeats {
     keys: Keys,
     round: Script,
     own: Arc<Mutex<Own>>,
+    since: Instant,
 }
 
 /// Who beats.
@@ -75,6 +77,7 @@ impl Heartbeats {
             keys: stores.keys.clone(),
             round: Script::new(include_str!("round.lua")),
             own: Arc::default(),
+            since: Instant::now(),
         }
     }
 
@@ -115,6 +118,10 @@ impl Heartbeats {
         started_at: &mut Option<u64>,
     ) -> RedisResult<()> {
         let resources = probe.look();
+        if let Some(seen) = resources {
+            let machine = seen.machine;
+            metrics::machine(machine.memory_percent, machine.cpu_percent, seen.memory_bytes, seen.cpu_percent);
+        }
         let own = self.lock().ages();
         let now_ms = time(&mut self.redis.clone()).await?;
         let beat = Beat {
@@ -164,6 +171,12 @@ impl Heartbeats {
         if let Err(error) = told {
             tracing::debug!(%error, "Redis does not know that the round {} has ended", round.as_str());
         }
+    }
+
+    /// For how long this process has been there to hear of others.
+    #[must_use]
+    pub fn known_for(&self) -> Duration {
+        self.since.elapsed()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Own> {
