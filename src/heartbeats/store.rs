@@ -122,7 +122,7 @@ impl Heartbeats {
             let machine = seen.machine;
             metrics::machine(machine.memory_percent, machine.cpu_percent, seen.memory_bytes, seen.cpu_percent);
         }
-        let own = self.lock().ages();
+        let own = self.own();
         let now_ms = time(&mut self.redis.clone()).await?;
         let beat = Beat {
             role: who.role,
@@ -171,6 +171,12 @@ impl Heartbeats {
         if let Err(error) = told {
             tracing::debug!(%error, "Redis does not know that the round {} has ended", round.as_str());
         }
+    }
+
+    /// For how long each round has not ended in this process.
+    #[must_use]
+    pub fn own(&self) -> Rounds {
+        self.lock().ages()
     }
 
     /// For how long this process has been there to hear of others.

@@ -92,6 +92,8 @@ struct Open {
     name: &'static str,
     kind: SpanKind,
     start: SystemTime,
+    /// None: when it is dropped.
+    end: Option<SystemTime>,
     attributes: Vec<KeyValue>,
     failed: Option<&'static str>,
 }
@@ -101,9 +103,13 @@ pub fn step(attempt: AttemptId, name: &'static str) -> Step {
     begun(attempt, name, SpanKind::Internal, Duration::ZERO)
 }
 
-/// A step that began earlier, by the steady clock.
-pub fn step_since(attempt: AttemptId, name: &'static str, begin: Instant) -> Step {
-    begun(attempt, name, SpanKind::Internal, begin.elapsed())
+/// A step that is over.
+pub fn between(attempt: AttemptId, name: &'static str, begin: Instant, end: Instant) {
+    let mut step = begun(attempt, name, SpanKind::Internal, begin.elapsed());
+    if let Some(open) = &mut step.0 {
+        let now = SystemTime::now();
+        open.end = now.checked_sub(end.elapsed());
+    }
 }
 
 /// A request of ours to a carrier begins.
@@ -120,7 +126,7 @@ fn begun(attempt: AttemptId, name: &'static str, kind: SpanKind, ago: Duration) 
     Step(SINK.get().map(|sink| {
         let now = SystemTime::now();
         let start = now.checked_sub(ago).unwrap_or(now);
-        Box::new(Open { sink, attempt, name, kind, start, attributes: Vec::new(), failed: None })
+        Box::new(Open { sink, attempt, name, kind, start, end: None, attributes: Vec::new(), failed: None })
     }))
 }
 
@@ -146,6 +152,7 @@ impl Drop for Step {
         let status = open.failed.map_or(Status::Unset, Status::error);
         let id = SpanId::from_bytes(rand::rng().random::<u64>().max(1).to_be_bytes());
         let mut span = span(open.sink, open.attempt, id, open.name, open.start);
+        span.end_time = open.end.unwrap_or(span.end_time).max(open.start);
         span.parent_span_id = root(open.attempt);
         span.parent_span_is_remote = true;
         (span.span_kind, span.attributes, span.status) = (open.kind, open.attributes, status);
