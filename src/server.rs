@@ -22,7 +22,7 @@ use tower_http::{
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::{api, context::Context, error::ApiError, webhooks};
+use crate::{api, context::Context, error::ApiError, voice, webhooks};
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -36,6 +36,18 @@ pub fn doors(ctx: Context) -> Router {
     // The pages begin here.
     let pages = Router::new().route("/", get(async || ApiError::not_available("", "The pages")));
     api::router(ctx.clone()).merge(api::admin::health(ctx)).merge(webhooks).merge(pages)
+}
+
+/// Every door of the calls program on one router: media streams, health.
+pub fn media_doors(ctx: Context) -> Router {
+    voice::router()
+        .with_state(ctx.clone())
+        .merge(api::admin::health(ctx))
+        .fallback(api::frame::not_found)
+        .method_not_allowed_fallback(api::frame::method_not_allowed)
+        .layer(CatchPanicLayer::custom(api::frame::panicked))
+        .layer(axum::middleware::from_fn(api::frame::time_limit))
+        .layer(axum::middleware::from_fn(api::frame::headers))
 }
 
 /// Serves `router` on `listener` until `stopping` is cancelled and the requests under way are answered.
