@@ -14,11 +14,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM dependencies AS build
 COPY . .
-# Offline: the checked queries are in .sqlx. Line tables stay, so that a backtrace names its lines.
+# Offline: the checked queries are in .sqlx.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     SQLX_OFFLINE=true cargo build --locked --release --bins \
     && mkdir /programs \
     && cd target/release && cp rollcall-api rollcall-worker rollcall-calls rollcall-ops rollcall-carrier /programs/
+# Line tables are six times the programs themselves; the names of functions stay, for backtraces.
+RUN strip --strip-debug /programs/*
 
 FROM debian:bookworm-slim AS ground
 RUN apt-get update \

@@ -105,11 +105,11 @@ def replicas_are_replaced_under_load_and_nobody_notices():
     business = Business(slots=20)
     run_id = business.started(numbers("117496", 1000))
     business.until_created(40)
-    answers, over = {}, threading.Event()
+    answers, over, door = {}, threading.Event(), published("nginx", 80)
 
     def ask():
         while not over.is_set():
-            status = business.status_of("/v1/me")
+            status = business.status_of("/v1/me", door)
             answers[status] = answers.get(status, 0) + 1
             over.wait(0.05)
 
