@@ -74,7 +74,7 @@ def a_synchronous_standby_of_postgres_is_promoted_in_mid_run():
     sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
     sql("SELECT pg_reload_conf()")
     until("it is synchronous", lambda: sql("SELECT sync_state FROM pg_stat_replication") == "sync")
-    run_id = business.started(numbers("115496", 300))
+    run_id = business.started(numbers("141496", 300))
     business.until_created(100)
 
     def fail_over():

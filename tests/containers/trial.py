@@ -1,6 +1,6 @@
 """Builds the images, starts everything, goes through the trials of programs.py and stores.py, and takes everything away.
 
-Usage: trial.py [programs] [stores]. Prints what was seen, one line per promise, and `N passed, N failed`.
+Usage: trial.py [programs] [stores] [the name of one trial]. Prints what was seen, one line per promise, and `N passed, N failed`.
 """
 
 import os
@@ -33,13 +33,14 @@ def start():
 
 
 def main():
+    known = PARTS | {trial.__name__: [trial] for trials in PARTS.values() for trial in trials}
     parts = sys.argv[1:] or list(PARTS)
-    if not set(parts) <= set(PARTS):
-        sys.exit(f"no such part: {' '.join(parts)} ({', '.join(PARTS)})")
+    if not set(parts) <= set(known):
+        sys.exit(f"no such part: {' '.join(parts)} ({', '.join(known)})")
     passed = failed = 0
     take_away()
     try:
-        for trial in [build, start, *(trial for part in parts for trial in PARTS[part])]:
+        for trial in [build, start, *(trial for part in parts for trial in known[part])]:
             begun = time.monotonic()
             try:
                 seen = trial()
