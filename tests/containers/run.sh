@@ -1,8 +1,8 @@
 #!/bin/bash
 # Sees docker-compose.yml running: programs in several replicas behind nginx, and what happens to the stores. It needs an engine
-# that builds (docker with compose 2.24 and buildx) and python3; without them it is one SKIPPED line. `run.sh programs` or
-# `run.sh stores` does a part; AS_BUILT=1 takes the images that are there. Everything it makes is named rollcall-check and
-# goes at the end; KEEP=1 leaves it.
+# that builds (docker with compose 2.24 and buildx) and python3; without them it is one SKIPPED line. `run.sh programs`,
+# `run.sh stores` or `run.sh production` does a part; AS_BUILT=1 takes the images that are there. Everything it makes is named
+# rollcall-check and goes at the end; KEEP=1 leaves it.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 cd "$here/../.." || exit 1

@@ -1,17 +1,18 @@
-"""Builds the images, starts everything, goes through the trials of programs.py and stores.py, and takes everything away.
+"""Builds the images, starts everything, goes through the trials of programs.py, stores.py and production.py, and takes everything away.
 
-Usage: trial.py [programs] [stores] [the name of one trial]. Prints what was seen, one line per promise, and `N passed, N failed`.
+Usage: trial.py [programs] [stores] [production] [the name of one trial]. Prints what was seen, one line per promise, and `N passed, N failed`.
 """
 
 import os
 import sys
 import time
 
+import production
 import programs
 import stores
 from installation import Failed, compose, run, up
 
-PARTS = {"programs": programs.TRIALS, "stores": stores.TRIALS}
+PARTS = {"programs": programs.TRIALS, "stores": stores.TRIALS, "production": production.TRIALS}
 
 
 def build():
