@@ -26,7 +26,7 @@ def build():
 
 def take_away():
     stores.take_away()
-    compose("--profile", "sandbox", "down", "--volumes", "--remove-orphans", check=False)
+    compose("--profile", "*", "down", "--volumes", "--remove-orphans", check=False)
 
 
 def start():
