@@ -7,6 +7,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// Exit code of a command line or setting that does not fit (sysexits.h EX_USAGE).
@@ -15,7 +16,8 @@ pub const EXIT_USAGE: u8 = 64;
 pub const EXIT_ROLE: u8 = 78;
 
 /// What a process is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// REST, webhooks, status. Never dials.
     Api,
@@ -41,6 +43,17 @@ pub enum WorkClass {
     Calls,
     /// Sweep, reconcile, hang up, prune.
     Maintenance,
+}
+
+impl WorkClass {
+    /// The word in settings and heartbeats.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Maintenance => "maintenance",
+        }
+    }
 }
 
 /// A callback event that can be asked for besides `initiated` and `completed`.
@@ -138,6 +151,9 @@ pub struct Settings {
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", default_value = "text", ignore_case = true)]
     pub log_format: LogFormat,
+    /// A collector that traces of calls are sent to (OTLP over HTTP, e.g. http://127.0.0.1:4318); unset: none are made.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = base_url)]
+    pub otel_exporter_otlp_endpoint: Option<Url>,
     /// The times of the dial protocol.
     #[command(flatten)]
     pub times: Times,

@@ -18,8 +18,9 @@ use crate::{
     },
     carriers::{Account, Client, HttpLimits},
     config::{Settings, without_slash},
+    heartbeats::Heartbeats,
     ids::BusinessId,
-    jobs::queue::Bells,
+    jobs::queue::{Bells, Why},
     slots::Gate,
     stores::Stores,
 };
@@ -37,6 +38,8 @@ pub struct Context {
     pub gate: Gate,
     /// What asks a worker to look.
     pub bells: Bells,
+    /// What this process says of itself.
+    pub heartbeats: Heartbeats,
     /// What names an attempt in a callback URL.
     pub tokens: Arc<Tokens>,
     /// Talks to the carriers.
@@ -61,6 +64,7 @@ impl Context {
         Ok(Self {
             gate: Gate::new(&stores),
             bells: Bells::new(&stores),
+            heartbeats: Heartbeats::new(&stores),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),
@@ -74,7 +78,16 @@ impl Context {
 
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
     pub async fn ring(&self, business: BusinessId) {
-        if let Err(error) = self.bells.ring(business).await {
+        self.ring_why(business, Why::Work).await;
+    }
+
+    /// The same because a slot of the business came free.
+    pub async fn ring_freed(&self, business: BusinessId) {
+        self.ring_why(business, Why::Freed).await;
+    }
+
+    async fn ring_why(&self, business: BusinessId, why: Why) {
+        if let Err(error) = self.bells.ring(business, why).await {
             tracing::warn!(business.id = %business, error = format!("{error:#}"), "the bell could not be rung; the sweep will");
         }
     }

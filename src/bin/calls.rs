@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
+    let _last_spans = telemetry::traces::start(&settings, "rollcall-calls")?;
     let stopping = shutdown::on_signal()?;
     shutdown::end_hard_after(&stopping, Duration::from_secs(settings.drain_timeout_secs));
     let (calls_addr, admin_addr) = (settings.calls_addr, settings.admin_addr(Role::Calls));
@@ -37,10 +38,13 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
         () = stopping.cancelled() => return Ok(()),
     };
-    let metrics = telemetry::start_metrics()?;
     tracing::info!(calls = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-calls serves");
-    let (media, status) = (server::media_doors(ctx.clone()), api::admin::router(ctx, metrics));
-    tokio::try_join!(server::serve(doors, media, stopping.clone()), server::serve(admin, status, stopping))?;
+    let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
+    tokio::try_join!(
+        server::serve(doors, server::media_doors(ctx.clone()), stopping.clone()),
+        server::serve(admin, status, stopping),
+        futures::FutureExt::map(server::beats(&ctx, Role::Calls), Ok),
+    )?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use crate::{
     dialing::{finish, translate},
     killpoints::{Point, reach},
     slots::Learned,
+    telemetry::metrics,
 };
 
 /// Attempts per round.
@@ -56,7 +57,7 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
 
 async fn one(ctx: &Context, attempt: InDoubt) {
     if let Err(error) = resolve(ctx, &attempt).await {
-        metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
+        metrics::look_failed();
         let secs = attempt.age_ms / 1_000;
         if secs >= ALARM_SECS {
             tracing::error!(attempt.id = %attempt.attempt, secs, error = format!("{error:#}"), "in doubt, and the carrier cannot be asked");

@@ -2,6 +2,8 @@
 //!
 //! Level-triggered: it reads what is, not what happened, so that it may run on many workers at once.
 
+use std::time::Duration;
+
 use crate::{
     attempts::{
         ledger::{self, Closing, JobThen, Said},
@@ -10,42 +12,46 @@ use crate::{
     },
     context::Context,
     dialing::{cancel, finish, gate},
-    jobs::queue::Rung,
+    jobs::queue::{Rung, Why},
     runs::ending,
     slots::Learned,
+    telemetry::metrics,
 };
 
+/// A worker that has not swept for longer cannot say what was idle in the meantime.
+const MOST_IDLE: Duration = Duration::from_secs(5);
 /// Expired attempts per round.
 const MOST: i64 = 100;
 
-/// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails.
-pub async fn round(ctx: &Context) {
-    if let Err(error) = gate::correct(ctx).await {
+/// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails; true where none did.
+pub async fn round(ctx: &Context) -> bool {
+    let gate = gate::correct(ctx).await.inspect_err(|error| {
         tracing::warn!(
             error = format!("{error:#}"),
             "the gate could not be compared with the ledger; dialing may pause"
         );
-    }
-    if let Err(error) = expire(ctx).await {
-        tracing::warn!(%error, "expired attempts could not be read");
-    }
-    if let Err(error) = cancel::finish(&ctx.stores.pg).await {
-        tracing::warn!(%error, "cancelled runs could not be finished");
-    }
-    match ending::end_finished(&ctx.stores.pg).await {
-        Ok(ended) => ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")),
-        Err(error) => tracing::warn!(%error, "ended runs could not be read"),
-    }
-    if let Err(error) = ring(ctx).await {
-        tracing::warn!(error = format!("{error:#}"), "the sweep could not ring");
-    }
+    });
+    let expired = expire(ctx).await.inspect_err(|error| tracing::warn!(%error, "expired attempts could not be read"));
+    let cancelled = cancel::finish(&ctx.stores.pg)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "cancelled runs could not be finished"));
+    let ended = ending::end_finished(&ctx.stores.pg)
+        .await
+        .inspect(|ended| ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")))
+        .inspect_err(|error| tracing::warn!(%error, "ended runs could not be read"));
+    let rung =
+        ring(ctx).await.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "the sweep could not ring"));
+    gate.is_ok() && expired.is_ok() && cancelled.is_ok() && ended.is_ok() && rung.is_ok()
 }
 
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.
 async fn ring(ctx: &Context) -> anyhow::Result<()> {
-    let businesses = ending::businesses_with_work(&ctx.stores.pg).await?;
+    let waiting = ending::businesses_with_work(&ctx.stores.pg).await?;
+    let idle = waiting.iter().map(|one| one.idle.unsigned_abs()).sum();
+    metrics::idle_slots(idle, ctx.heartbeats.own().sweep.unwrap_or_default().min(MOST_IDLE));
+    let businesses = waiting.iter().map(|one| one.business).collect();
     for business in ctx.bells.oldest_first(businesses).await? {
-        if ctx.bells.ring(business).await? == Rung::Full {
+        if ctx.bells.ring(business, Why::Work).await? == Rung::Full {
             break;
         }
     }

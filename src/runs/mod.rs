@@ -4,6 +4,7 @@
 //! Not here: the jobs of the run, and what a move means for calls in flight (`dialing`).
 
 pub mod ending;
+pub mod figures;
 pub mod new;
 pub mod progress;
 pub mod refusal;

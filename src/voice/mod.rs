@@ -13,6 +13,7 @@ use axum::{
 use crate::{
     context::Context,
     error::{ApiError, Slug},
+    telemetry::metrics,
 };
 
 /// The routes that carriers open. The carriers are named, so that any other word is a path that does not exist.
@@ -35,7 +36,7 @@ async fn media(State(ctx): State<Context>, Path(token): Path<String>, headers: H
             (ApiError::new(Slug::NotAvailable, "Media sessions: not available yet."), "not available")
         }
     };
-    metrics::counter!("rollcall_media_refused_total", "why" => why).increment(1);
+    metrics::media_refused(why);
     error
 }
 

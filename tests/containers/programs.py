@@ -1,6 +1,7 @@
 """What the programs do as containers: replicas behind nginx, replaced and stopped in the middle of a run."""
 
 import http.client
+import json
 import threading
 import time
 import urllib.error
@@ -162,6 +163,25 @@ def down_and_up_in_mid_run_with_an_empty_redis_loses_nothing():
             f"({keys} keys then); {business.called_once(run_id, 400)}")
 
 
+def prometheus_finds_every_replica():
+    # Grafana is left out: it only draws what Prometheus has.
+    compose("--profile", "monitoring", "up", "--detach", "--no-deps", "prometheus")
+    ask = ["docker", "exec", containers("nginx")[0], "curl", "-sf"]
+
+    def replicas():
+        targets = json.loads(run(*ask, "http://prometheus:9090/api/v1/targets", check=False) or "{}").get("data", {}).get("activeTargets", [])
+        return sorted(target["labels"]["job"] for target in targets if target["health"] == "up")
+
+    wanted = sorted(f"rollcall-{service}" for service in REPLICATED for _ in range(2))
+    until("Prometheus has a figure of every replica", lambda: replicas() == wanted)
+    groups = json.loads(run(*ask, "http://prometheus:9090/api/v1/rules"))["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    bad = [rule["name"] for rule in rules if rule["health"] == "err"]
+    expect(rules and not bad, f"rules that fail: {bad}")
+    compose("--profile", "monitoring", "rm", "--force", "--stop", "prometheus")
+    return f"{len(wanted)} replicas up, {len(rules)} alert rules loaded"
+
+
 def no_container_was_restarted_or_ran_out_of_memory():
     states = {name_of(one): (inspect(one)["RestartCount"], inspect(one)["State"]["OOMKilled"])
               for service in ("postgres", "redis", *REPLICATED, "nginx") for one in containers(service)}
@@ -179,5 +199,6 @@ TRIALS = [
     replicas_are_replaced_under_load_and_nobody_notices,
     killed_replicas_lose_nothing,
     down_and_up_in_mid_run_with_an_empty_redis_loses_nothing,
+    prometheus_finds_every_replica,
     no_container_was_restarted_or_ran_out_of_memory,
 ]
