@@ -18,7 +18,7 @@ use crate::{
     dialing::{finish, translate},
     killpoints::{Point, reach},
     slots::Learned,
-    telemetry::metrics,
+    telemetry::{metrics, traces},
 };
 
 /// Attempts per round.
@@ -56,8 +56,10 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
 }
 
 async fn one(ctx: &Context, attempt: InDoubt) {
+    let mut step = traces::step(attempt.attempt, "look for it");
     if let Err(error) = resolve(ctx, &attempt).await {
         metrics::look_failed();
+        step.failed("the carrier cannot be asked");
         let secs = attempt.age_ms / 1_000;
         if secs >= ALARM_SECS {
             tracing::error!(attempt.id = %attempt.attempt, secs, error = format!("{error:#}"), "in doubt, and the carrier cannot be asked");

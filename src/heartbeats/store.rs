@@ -22,6 +22,8 @@ use crate::{
 
 /// Keys per step of a SCAN: well below a millisecond of Redis' time.
 const STEP: usize = 1_000;
+/// Workers by the moment from which on their silence means that they are dead.
+const DEAD_AT: &str = "workers_dead_at";
 /// Redis is told of the same round at most this often.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,8 +104,13 @@ impl Heartbeats {
                 () = ended.cancelled() => {}
             }
         }
-        let gone: RedisResult<()> =
-            redis::cmd("DEL").arg(self.key(who.role, &who.name)).query_async(&mut self.redis.clone()).await;
+        let gone: RedisResult<()> = redis::pipe()
+            .del(self.key(who.role, &who.name))
+            .ignore()
+            .zrem(self.keys.key(DEAD_AT), &who.name)
+            .ignore()
+            .query_async(&mut self.redis.clone())
+            .await;
         if let Err(error) = gone {
             tracing::debug!(%error, "the heartbeat fades by itself");
         }
@@ -151,14 +158,20 @@ impl Heartbeats {
     /// # Errors
     /// Where Redis cannot be asked.
     pub async fn write(&self, beat: &Beat) -> RedisResult<()> {
-        let kept = Duration::from_millis(beat.interval_ms) * MISSED + SHOWN_STALE;
-        redis::cmd("SET")
+        let silence = beat.interval_ms * u64::from(MISSED);
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET")
             .arg(self.key(beat.role, &beat.name))
             .arg(serde_json::to_string(beat).unwrap_or_default())
             .arg("PX")
-            .arg(millis(kept))
-            .query_async(&mut self.redis.clone())
-            .await
+            .arg(silence + millis(SHOWN_STALE))
+            .ignore();
+        if beat.role == Role::Worker {
+            let dead_at = self.keys.key(DEAD_AT);
+            pipe.zadd(&dead_at, &beat.name, beat.beat_at_ms + silence).ignore();
+            pipe.zrembyscore(&dead_at, "-inf", beat.beat_at_ms).ignore();
+        }
+        pipe.query_async(&mut self.redis.clone()).await
     }
 
     /// Says that a round has ended well in this process. Redis hears of it at most once a second.
@@ -210,7 +223,23 @@ pub async fn workers(stores: &Stores) -> RedisResult<Vec<Seen>> {
     read(stores, "workers").await
 }
 
-/// The same of every role, workers first.
+/// True where a worker is alive. One step where it is so, however many keys there are; a search of all only where not.
+///
+/// # Errors
+/// Where Redis cannot be asked.
+pub async fn any_worker(stores: &Stores) -> RedisResult<bool> {
+    let dead_at = stores.keys.key(DEAD_AT);
+    let (latest, (secs, micros)): (Vec<(String, f64)>, (u64, u64)) =
+        redis::pipe().zrevrange_withscores(&dead_at, 0, 0).cmd("TIME").query_async(&mut stores.redis.clone()).await?;
+    let now_ms = secs * 1_000 + micros / 1_000;
+    if latest.iter().any(|(_, dead_at)| *dead_at > now_ms as f64) {
+        return Ok(true);
+    }
+    // A worker of an earlier version says so by its key alone.
+    Ok(workers(stores).await?.iter().any(Seen::alive))
+}
+
+/// Every process of every role that beats, and those that have stopped doing so within ten minutes, workers first.
 ///
 /// # Errors
 /// Where Redis cannot be asked.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use rollcall::{
-    ids::{AttemptId, Held},
+    ids::{AttemptId, BusinessId, Held},
     ops::{
         children::Stop,
         private::{Durability, PrivateStores, REDIS},
@@ -15,7 +15,7 @@ use rollcall::{
 use serde_json::{Value, json};
 
 use crate::{
-    by_hand::client,
+    by_hand::{AUTH_TOKEN, client},
     house::{House, Options, Urls, numbers},
     processes::{Door, Process},
 };
@@ -117,7 +117,29 @@ async fn a_histogram_counts_one_per_call_and_a_closing_counts_once() {
     // The first calls of a run follow no other; the rest take slots that were freed for them.
     let turned = both("rollcall_slot_turnaround_seconds_count", &[]);
     assert!((1.0..=calls - 3.0).contains(&turned), "{turned}");
+    let forged = client().post(format!("http://{}/webhooks/twilio/status/nobody", door.addr)).send().await.unwrap();
+    assert_eq!(forged.status(), 403);
+    let refused = sum(&asked(&api, "metrics").await, "rollcall_webhooks_refused_total", &["reason=\"token\""]);
+    assert_eq!(refused, 1.0);
     house.close_with([api, worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_stand_free_while_jobs_are_due_are_counted_in_seconds() {
+    let house = House::open(Options { sim: Some(long_calls()), ..Options::default() }).await;
+    let worker = house.worker().await;
+    let idle = async || sum(&asked(&worker, "metrics").await, "rollcall_idle_slot_seconds_total", &[]);
+    let business = BusinessId::new();
+    // A call in a hundred seconds: one is dialed, and four slots wait for the pace.
+    let account = format!("AC{}", business.0.simple());
+    house.business_with(business, 5, &account, AUTH_TOKEN, 0.01).await;
+    let run = house.started(business, &numbers(3)).await;
+    house.until("the first call is up", || async { house.attempts_in("answered").await == 1 }).await;
+    let before = idle().await;
+    house.until("four slots were idle for a second", || async { idle().await >= before + 4.0 }).await;
+    house.act(business, run, "cancel").await;
+    house.until_run_is(run, "cancelled").await;
+    house.close_with([worker]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,6 +165,7 @@ async fn every_process_shows_the_same_levels_and_no_label_names_anybody() {
     .unwrap();
     sqlx::query!("UPDATE carrier_account SET health = 'refused'").execute(&house.ctx.stores.pg).await.unwrap();
     let (of_api, of_worker) = (asked(&api, "metrics").await, asked(&worker, "metrics").await);
+    let id = Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-|\\+[0-9]{7}|AC[0-9a-f]{32}").unwrap();
     for metrics in [&of_api, &of_worker] {
         assert_eq!(sum(metrics, "rollcall_attempts_open", &[]), 1.0);
         assert_eq!(sum(metrics, "rollcall_workers_alive", &[]), 1.0);
@@ -150,7 +173,6 @@ async fn every_process_shows_the_same_levels_and_no_label_names_anybody() {
         assert_eq!(sum(metrics, "rollcall_store_up", &[]), 2.0);
         let oldest = sum(metrics, "rollcall_unknown_oldest_seconds", &[]);
         assert!((600.0..700.0).contains(&oldest), "{oldest}");
-        let id = Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-|\\+[0-9]{7}|AC[0-9a-f]{32}").unwrap();
         assert_eq!(metrics.lines().find(|line| id.is_match(line)), None);
         let one = |line: &&str| !line.is_empty() && !line.starts_with('#') && !line.contains("_bucket{");
         let series = metrics.lines().filter(one).count();
