@@ -1,7 +1,11 @@
 //! The media door says what is not built, to those who hold a token of ours; everybody else learns nothing.
 
 use reqwest::{Client, RequestBuilder};
-use rollcall::ids::{AttemptId, BusinessId};
+use rollcall::{
+    config::Role,
+    heartbeats,
+    ids::{AttemptId, BusinessId},
+};
 
 use crate::{
     api_harness::{Answer, answer},
@@ -49,6 +53,12 @@ async fn a_media_stream_is_refused_by_name_and_a_signal_ends_the_program() {
     let metrics = http.get(format!("{admin}/metrics")).send().await.unwrap().text().await.unwrap();
     assert!(metrics.contains("rollcall_media_refused_total{why=\"not available\"} 2"), "{metrics}");
     assert_eq!(answer(http.get(format!("{admin}/status"))).await.status, 200);
+    let beating = async || {
+        let seen = heartbeats::processes(&house.ctx.stores).await.unwrap();
+        seen.iter().filter(|process| process.beat.role == Role::Calls && process.alive()).count()
+    };
+    house.until("it beats", || async { beating().await == 1 }).await;
     calls.drain().await;
+    assert_eq!(beating().await, 0);
     house.close().await;
 }
