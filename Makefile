@@ -1,5 +1,5 @@
 # The two commands of a fresh machine are `make demo` and `make test`. Each prepares what it needs itself.
-.PHONY: demo test check conformance prepare
+.PHONY: demo test check conformance containers prepare
 
 # Offline: the checked queries are read from .sqlx, so that no database is needed to build.
 export SQLX_OFFLINE := true
@@ -19,6 +19,10 @@ check:
 # Tests against other people's tools: fetched by pip and npm, and Prometheus' promtool. A missing tool is SKIPPED; with REQUIRE_ALL=1 it fails.
 conformance:
 	@tests/conformance/run.sh
+
+# docker-compose.yml seen running, in several replicas and with other stores under it. SKIPPED where no engine answers.
+containers:
+	@tests/containers/run.sh
 
 # After a change of a query or of the schema: writes .sqlx again.
 prepare:

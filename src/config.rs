@@ -96,7 +96,11 @@ pub struct Settings {
     /// Where REST, pages and webhooks listen.
     #[arg(long, env = "API_ADDR", default_value = "127.0.0.1:8080")]
     pub api_addr: SocketAddr,
-    /// Where health, status and metrics listen; by default port 9090 for the api, 9091 for the worker, on loopback.
+    /// Where media streams listen.
+    #[arg(long, env = "CALLS_ADDR", default_value = "127.0.0.1:8090")]
+    pub calls_addr: SocketAddr,
+    /// Where health, status and metrics listen; by default port 9090 for the api, 9091 for the worker, 9092 for calls, on
+    /// loopback.
     #[arg(long, env = "ADMIN_ADDR")]
     pub admin_addr: Option<SocketAddr>,
     /// What carriers call back: scheme, host and port as they see them. Signatures are checked over it.
@@ -286,7 +290,7 @@ impl Settings {
         match self.service_role {
             Some(role) if role != own => {
                 let text = format!(
-                    "SERVICE_ROLE is {}, but this program is the {}; it does not start.",
+                    "SERVICE_ROLE is {}, but this program's role is {}; it does not start.",
                     name(role),
                     name(own)
                 );

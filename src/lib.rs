@@ -30,6 +30,7 @@ pub mod dialing;
 // doors: they do not know each other
 pub mod api;
 pub mod ops;
+pub mod voice;
 pub mod webhooks;
 pub mod worker;
 

@@ -22,7 +22,7 @@ use tower_http::{
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::{api, config::Role, context::Context, error::ApiError, heartbeats::Who, webhooks};
+use crate::{api, config::Role, context::Context, error::ApiError, heartbeats::Who, voice, webhooks};
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -38,6 +38,18 @@ pub fn doors(ctx: Context) -> Router {
     api::router(ctx.clone()).merge(api::admin::health(ctx)).merge(webhooks).merge(pages)
 }
 
+/// Every door of the calls program on one router: media streams, health.
+pub fn media_doors(ctx: Context) -> Router {
+    voice::router()
+        .with_state(ctx.clone())
+        .merge(api::admin::health(ctx))
+        .fallback(api::frame::not_found)
+        .method_not_allowed_fallback(api::frame::method_not_allowed)
+        .layer(CatchPanicLayer::custom(api::frame::panicked))
+        .layer(axum::middleware::from_fn(api::frame::time_limit))
+        .layer(axum::middleware::from_fn(api::frame::headers))
+}
+
 /// Serves `router` on `listener` until `stopping` is cancelled and the requests under way are answered.
 ///
 /// # Errors
@@ -48,8 +60,8 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
 }
 
 /// The heartbeat of a program that only serves, until it stops.
-pub async fn beats(ctx: &Context) {
-    let who = Who::new(Role::Api, &Who::new_name(), &ctx.settings);
+pub async fn beats(ctx: &Context, role: Role) {
+    let who = Who::new(role, &Who::new_name(), &ctx.settings);
     ctx.heartbeats.beat(who, || 0, ctx.stopping.clone(), ctx.stopping.clone()).await;
 }
 

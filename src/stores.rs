@@ -9,7 +9,7 @@ use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
 use serde::Serialize;
 use sqlx::{
     PgPool,
-    migrate::Migrator,
+    migrate::{Migrate, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -95,10 +95,12 @@ impl Stores {
         Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
-    /// Applies the migrations that are missing. Two processes may do it at once: one waits for the other.
+    /// Applies the migrations that are missing. Two processes may do it at once: one waits for the other. A schema that is
+    /// newer than this program is left as it is, with a line that says so: the version before must run on it while its
+    /// replicas are replaced, and again after a step back.
     ///
     /// # Errors
-    /// Where a migration fails, or the database is newer than this program.
+    /// Where a migration fails, or one that was applied is not the one that this program knows.
     pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
         let options = PgConnectOptions::from_str(exposed(&settings.database_url))?;
         let pool = wait_for("Postgres", || {
@@ -106,9 +108,27 @@ impl Stores {
             async move { Ok(PgPoolOptions::new().max_connections(1).connect_with(options).await?) }
         })
         .await;
-        MIGRATOR.run(&pool).await?;
+        let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+        migrator.set_ignore_missing(true).run(&pool).await?;
+        let applied = pool.acquire().await?.list_applied_migrations(&MIGRATOR.table_name).await?;
+        let newer = applied.iter().filter(|one| !MIGRATOR.version_exists(one.version)).count();
+        if newer > 0 {
+            tracing::warn!(newer, "[STARTUP] the schema is newer than this program, which is fine for one version");
+        }
         pool.close().await;
         Ok(())
+    }
+
+    /// Waits until the schema is at least as new as this program, for programs that do not migrate: they may be replaced
+    /// before the migration has run.
+    pub async fn until_migrated(&self) {
+        wait_for("the schema of this version", || async {
+            let applied = self.pg.acquire().await?.list_applied_migrations(&MIGRATOR.table_name).await?;
+            let lacks = MIGRATOR.iter().filter(|known| !applied.iter().any(|one| one.version == known.version)).count();
+            anyhow::ensure!(lacks == 0, "{lacks} migrations were not applied; `rollcall-ops migrate` does it");
+            Ok(())
+        })
+        .await;
     }
 
     /// A Redis connection of its own, for a queue worker or a blocking read.

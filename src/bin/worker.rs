@@ -35,7 +35,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let admin_addr = settings.admin_addr(Role::Worker);
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
     let ctx = tokio::select! {
-        ctx = Context::open(settings, "rollcall-worker") => Context { stopping: stopping.clone(), ..ctx? },
+        opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
         () = stopping.cancelled() => return Ok(()),
     };
     let name = Who::new_name();
@@ -45,4 +45,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
     served?;
     worked
+}
+
+async fn open(settings: Settings) -> anyhow::Result<Context> {
+    let ctx = Context::open(settings, "rollcall-worker").await?;
+    ctx.stores.until_migrated().await;
+    Ok(ctx)
 }

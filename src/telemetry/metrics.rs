@@ -28,6 +28,7 @@ const WEBHOOK: &str = "rollcall_webhook_apply_seconds";
 const CARRIER_REQUEST: &str = "rollcall_carrier_request_seconds";
 const CALLS_ENDED: &str = "rollcall_calls_ended_total";
 const WEBHOOKS_REFUSED: &str = "rollcall_webhooks_refused_total";
+const MEDIA_REFUSED: &str = "rollcall_media_refused_total";
 const GATE_CORRECTED: &str = "rollcall_gate_corrected_total";
 const IDLE_SLOTS: &str = "rollcall_idle_slot_seconds_total";
 
@@ -181,6 +182,11 @@ pub fn answer_fenced() {
     counter!("rollcall_fenced_answers_total").increment(1);
 }
 
+/// A media stream was refused, by reason.
+pub fn media_refused(why: &'static str) {
+    counter!(MEDIA_REFUSED, "why" => why).increment(1);
+}
+
 /// The machine that this process runs on, and the process itself.
 pub fn machine(memory_percent: f32, cpu_percent: Option<f32>, process_bytes: Option<u64>, process_cpu: Option<f32>) {
     // A tenth of a percent as a person writes it: more digits are those of the narrower type.
@@ -249,11 +255,12 @@ const TIMES: [(&str, &str); 4] = [
     (CARRIER_REQUEST, "A request to a carrier, by carrier, request and outcome"),
 ];
 
-const LABELLED: [&str; 3] = [CALLS_ENDED, WEBHOOKS_REFUSED, GATE_CORRECTED];
+const LABELLED: [&str; 4] = [CALLS_ENDED, WEBHOOKS_REFUSED, MEDIA_REFUSED, GATE_CORRECTED];
 
-const COUNTS: [(&str, &str); 13] = [
+const COUNTS: [(&str, &str); 14] = [
     (CALLS_ENDED, "Attempts closed, by disposition"),
     (WEBHOOKS_REFUSED, "Webhooks refused, by reason"),
+    (MEDIA_REFUSED, "Media streams refused, by reason"),
     (GATE_CORRECTED, "Holders that a sweep added to or evicted from the gate"),
     (IDLE_SLOTS, "Seconds that slots stood free while jobs were due, as this worker's sweeps saw them"),
     ("rollcall_gate_rebuilt_total", "Times that the gate was empty and rebuilt from the ledger"),

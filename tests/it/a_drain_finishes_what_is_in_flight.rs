@@ -131,8 +131,14 @@ fn refused(program: Program, variables: &[(&str, &str)]) -> (Option<i32>, String
 fn a_program_in_another_role_says_so_in_one_sentence_and_ends_with_78() {
     for (program, role, sentence) in [
         (Program::Worker, None, "SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE=worker."),
-        (Program::Worker, Some("api"), "SERVICE_ROLE is api, but this program is the worker; it does not start."),
-        (Program::Api, Some("worker"), "SERVICE_ROLE is worker, but this program is the api; it does not start."),
+        (Program::Worker, Some("api"), "SERVICE_ROLE is api, but this program's role is worker; it does not start."),
+        (Program::Api, Some("worker"), "SERVICE_ROLE is worker, but this program's role is api; it does not start."),
+        (Program::Calls, None, "SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE=calls."),
+        (
+            Program::Calls,
+            Some("worker"),
+            "SERVICE_ROLE is worker, but this program's role is calls; it does not start.",
+        ),
     ] {
         let mut variables = vec![("ROLLCALL_SEALING_KEY", SEALING_KEY)];
         variables.extend(role.map(|role| ("SERVICE_ROLE", role)));
@@ -146,7 +152,7 @@ fn settings_that_fight_are_refused_with_64_before_a_port_is_opened() {
     // A program that opened its doors first would stumble over the port that is taken, with another exit code.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
-    for (program, role) in [(Program::Api, "api"), (Program::Worker, "worker")] {
+    for (program, role) in [(Program::Api, "api"), (Program::Worker, "worker"), (Program::Calls, "calls")] {
         for (name, value, told) in [
             ("MAX_CONCURRENT_CALLS", "10001", "MAX_CONCURRENT_CALLS is 10001; it must be at most 10000."),
             ("INTENT_GRACE_MS", "15000", "a call could still be placed after its attempt was looked for"),

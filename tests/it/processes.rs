@@ -25,11 +25,12 @@ use crate::house::House;
 /// Longest wait for something that must happen. It is no measurement: it ends a test that would hang.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The two programs of an installation.
+/// The programs of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Api,
     Worker,
+    Calls,
 }
 
 impl Program {
@@ -37,6 +38,7 @@ impl Program {
         match self {
             Self::Api => env!("CARGO_BIN_EXE_rollcall-api"),
             Self::Worker => env!("CARGO_BIN_EXE_rollcall-worker"),
+            Self::Calls => env!("CARGO_BIN_EXE_rollcall-calls"),
         }
     }
 
@@ -44,6 +46,7 @@ impl Program {
         match self {
             Self::Api => "api",
             Self::Worker => "worker",
+            Self::Calls => "calls",
         }
     }
 
@@ -52,6 +55,7 @@ impl Program {
         match self {
             Self::Api => "[STARTUP] rollcall-api serves",
             Self::Worker => "[STARTUP] the worker takes bells",
+            Self::Calls => "[STARTUP] rollcall-calls serves",
         }
     }
 }
@@ -71,6 +75,7 @@ impl Process {
         command.envs(killpoint.map(|wanted| ("KILLPOINT", wanted)));
         command.args(args);
         command.args(["--log-format", "json", "--admin-addr", "127.0.0.1:0", "--api-addr", "127.0.0.1:0"]);
+        command.args(["--calls-addr", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -107,7 +112,7 @@ impl Process {
         self.lines.borrow().join("\n")
     }
 
-    /// An address of its greeting: `api` or `admin`.
+    /// An address of its greeting: `api`, `calls` or `admin`.
     pub(crate) async fn addr(&self, door: &str) -> SocketAddr {
         let line: serde_json::Value = serde_json::from_str(&self.said(self.program.greeting()).await).unwrap();
         line[door].as_str().unwrap().parse().unwrap()
@@ -165,6 +170,11 @@ impl House {
     /// An api as a process.
     pub(crate) async fn api(&self, killpoint: Option<&str>) -> Process {
         Process::start(Program::Api, &self.args[1..], killpoint).await
+    }
+
+    /// A calls program as a process.
+    pub(crate) async fn calls(&self) -> Process {
+        Process::start(Program::Calls, &self.args[1..], None).await
     }
 
     /// Ends the test as `close` does, draining these processes once nothing is held: until then their sweep is needed, and

@@ -1,0 +1,55 @@
+//! `rollcall-calls`: media streams of answered calls. Runs with `SERVICE_ROLE=calls`.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use rollcall::{
+    api,
+    config::{Role, Settings},
+    context::Context,
+    server, shutdown, telemetry,
+};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = match Settings::of_program(Role::Calls) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    telemetry::start_logs(&settings);
+    match run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "rollcall-calls ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let _last_spans = telemetry::traces::start(&settings, "rollcall-calls")?;
+    let stopping = shutdown::on_signal()?;
+    shutdown::end_hard_after(&stopping, Duration::from_secs(settings.drain_timeout_secs));
+    let (calls_addr, admin_addr) = (settings.calls_addr, settings.admin_addr(Role::Calls));
+    let doors = TcpListener::bind(calls_addr).await.with_context(|| format!("CALLS_ADDR {calls_addr}"))?;
+    let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
+    let ctx = tokio::select! {
+        opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
+        () = stopping.cancelled() => return Ok(()),
+    };
+    tracing::info!(calls = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-calls serves");
+    let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
+    tokio::try_join!(
+        server::serve(doors, server::media_doors(ctx.clone()), stopping.clone()),
+        server::serve(admin, status, stopping),
+        futures::FutureExt::map(server::beats(&ctx, Role::Calls), Ok),
+    )?;
+    Ok(())
+}
+
+async fn open(settings: Settings) -> anyhow::Result<Context> {
+    let ctx = Context::open(settings, "rollcall-calls").await?;
+    ctx.stores.until_migrated().await;
+    Ok(ctx)
+}
