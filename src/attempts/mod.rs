@@ -6,6 +6,7 @@
 
 pub mod ledger;
 pub mod looks;
+pub mod open;
 pub mod state;
 pub mod store;
 pub mod strays;

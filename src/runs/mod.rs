@@ -9,6 +9,7 @@ pub mod progress;
 pub mod refusal;
 pub mod state;
 pub mod store;
+pub mod stuck;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
