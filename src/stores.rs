@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
 use sqlx::{
     PgPool,
@@ -191,6 +192,14 @@ impl Stores {
         sqlx::query_scalar!(r#"SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS "now!""#)
             .fetch_one(&self.pg)
             .await
+    }
+
+    /// The time, as Postgres tells it.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn postgres_time(&self) -> sqlx::Result<DateTime<Utc>> {
+        sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pg).await
     }
 
     /// Redis' clock, microseconds since 1970.

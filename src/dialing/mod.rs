@@ -15,6 +15,7 @@ pub mod doubt;
 pub mod finish;
 pub mod gate;
 pub mod hang_up;
+pub mod holders;
 pub mod import;
 pub mod live;
 pub mod moves;
