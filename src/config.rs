@@ -7,6 +7,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// Exit code of a command line or setting that does not fit (sysexits.h EX_USAGE).
@@ -15,7 +16,8 @@ pub const EXIT_USAGE: u8 = 64;
 pub const EXIT_ROLE: u8 = 78;
 
 /// What a process is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// REST, webhooks, status. Never dials.
     Api,
@@ -41,6 +43,17 @@ pub enum WorkClass {
     Calls,
     /// Sweep, reconcile, hang up, prune.
     Maintenance,
+}
+
+impl WorkClass {
+    /// The word in settings and heartbeats.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Maintenance => "maintenance",
+        }
+    }
 }
 
 /// A callback event that can be asked for besides `initiated` and `completed`.

@@ -18,6 +18,7 @@ use crate::{
     },
     carriers::{Account, Client, HttpLimits},
     config::{Settings, without_slash},
+    heartbeats::Heartbeats,
     ids::BusinessId,
     jobs::queue::Bells,
     slots::Gate,
@@ -37,6 +38,8 @@ pub struct Context {
     pub gate: Gate,
     /// What asks a worker to look.
     pub bells: Bells,
+    /// What this process says of itself.
+    pub heartbeats: Heartbeats,
     /// What names an attempt in a callback URL.
     pub tokens: Arc<Tokens>,
     /// Talks to the carriers.
@@ -74,6 +77,7 @@ impl Context {
         Ok(Self {
             gate: Gate::new(&stores),
             bells: Bells::new(&stores),
+            heartbeats: Heartbeats::new(&stores),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),

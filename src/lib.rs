@@ -15,6 +15,7 @@ pub mod telemetry;
 pub mod attempts;
 pub mod businesses;
 pub mod carriers;
+pub mod heartbeats;
 pub mod jobs;
 pub mod leads;
 pub mod runs;

@@ -22,7 +22,7 @@ use tower_http::{
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::{api, context::Context, error::ApiError, webhooks};
+use crate::{api, config::Role, context::Context, error::ApiError, heartbeats::Who, webhooks};
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,6 +45,12 @@ pub fn doors(ctx: Context) -> Router {
 pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> std::io::Result<()> {
     let service = watched(router).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await
+}
+
+/// The heartbeat of a program that only serves, until it stops.
+pub async fn beats(ctx: &Context) {
+    let who = Who::new(Role::Api, &Who::new_name(), &ctx.settings);
+    ctx.heartbeats.beat(who, || 0, ctx.stopping.clone(), ctx.stopping.clone()).await;
 }
 
 /// Puts a request id and a log line around every route.

@@ -8,9 +8,15 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use redis::AsyncCommands;
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::{businesses::store::Health, clock::Time, context::Context, error::ApiError, ids::BusinessId, ids::Carrier};
+use crate::{
+    businesses::store::Health,
+    clock::Time,
+    context::Context,
+    error::ApiError,
+    heartbeats::{self, Seen},
+    ids::{BusinessId, Carrier},
+};
 
 /// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
 pub const REJECTED: &str = "metrics:calls_rejected_max_concurrent";
@@ -61,7 +67,7 @@ pub struct Status {
     attempts_unknown: i64,
     needs_person: i64,
     accounts_not_ok: Vec<AccountNotOk>,
-    workers: Vec<Value>,
+    workers: Vec<Seen>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +85,7 @@ struct AccountNotOk {
     hold_until: Option<Time>,
 }
 
-/// Reads the state of the installation. Workers that have died since their last heartbeat show by its age.
+/// Reads the state of the installation. Workers that have died show as `stale` for ten minutes.
 ///
 /// # Errors
 /// 503 where a store is away.
@@ -123,58 +129,10 @@ pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
     })
 }
 
-/// The last heartbeat of every worker, as the workers wrote it: a hash or a text of JSON under `workers:` and its name.
+/// Every worker that beats, and those that went silent within ten minutes.
 ///
 /// # Errors
 /// 503 where Redis is away.
-pub async fn workers(ctx: &Context) -> Result<Vec<Value>, ApiError> {
-    let mut redis = ctx.stores.redis.clone();
-    let pattern = format!("{}*", escaped(&ctx.stores.keys.key("workers:")));
-    let mut names = Vec::new();
-    let mut cursor: u64 = 0;
-    loop {
-        // SCAN, in steps: KEYS would stop Redis for everybody.
-        let (next, found): (u64, Vec<String>) = redis::cmd("SCAN")
-            .arg(cursor)
-            .arg("MATCH")
-            .arg(&pattern)
-            .arg("COUNT")
-            .arg(1_000)
-            .query_async(&mut redis)
-            .await?;
-        names.extend(found);
-        cursor = next;
-        if cursor == 0 {
-            break;
-        }
-    }
-    names.sort();
-    names.dedup();
-    let mut workers = Vec::new();
-    for name in names {
-        match redis::cmd("TYPE").arg(&name).query_async::<String>(&mut redis).await?.as_str() {
-            "hash" => {
-                let fields: BTreeMap<String, String> = redis.hgetall(&name).await?;
-                workers.push(fields.into_iter().map(|(field, text)| (field, plain(text))).collect());
-            }
-            "string" => {
-                let text: Option<String> = redis.get(&name).await?;
-                workers.extend(text.and_then(|text| serde_json::from_str(&text).ok()));
-            }
-            _ => {}
-        }
-    }
-    Ok(workers)
-}
-
-/// Numbers of a hash are text in Redis.
-fn plain(text: String) -> Value {
-    text.parse::<i64>().map(Value::from).unwrap_or(Value::String(text))
-}
-
-/// A prefix is text, not a pattern.
-fn escaped(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| matches!(c, '*' | '?' | '[' | ']' | '\\').then_some('\\').into_iter().chain([c]))
-        .collect()
+pub async fn workers(ctx: &Context) -> Result<Vec<Seen>, ApiError> {
+    Ok(heartbeats::workers(&ctx.stores).await?)
 }

@@ -46,7 +46,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tokio::try_join!(
         server::serve(doors, routes, stopping.clone()),
         server::serve(admin, status, stopping),
-        futures::FutureExt::map(startup::clean_up(&ctx), Ok),
+        futures::FutureExt::map(futures::future::join(startup::clean_up(&ctx), server::beats(&ctx)), Ok),
     )?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use rollcall::{
     api,
     config::{Role, Settings},
     context::Context,
+    heartbeats::Who,
     server, shutdown, telemetry, worker,
 };
 use tokio::net::TcpListener;
@@ -36,7 +37,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         ctx = Context::open(settings, "rollcall-worker") => Context { stopping: stopping.clone(), ..ctx? },
         () = stopping.cancelled() => return Ok(()),
     };
-    let name = format!("{}-{}-{}", worker::beat::host(), std::process::id(), uuid::Uuid::now_v7().simple());
+    let name = Who::new_name();
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
     let status = api::admin::router(ctx.clone(), telemetry::start_metrics()?);
     let (served, worked) =

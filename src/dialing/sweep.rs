@@ -19,27 +19,25 @@ use crate::{
 /// Expired attempts per round.
 const MOST: i64 = 100;
 
-/// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails.
-pub async fn round(ctx: &Context) {
-    if let Err(error) = gate::correct(ctx).await {
+/// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails; true where none did.
+pub async fn round(ctx: &Context) -> bool {
+    let gate = gate::correct(ctx).await.inspect_err(|error| {
         tracing::warn!(
             error = format!("{error:#}"),
             "the gate could not be compared with the ledger; dialing may pause"
         );
-    }
-    if let Err(error) = expire(ctx).await {
-        tracing::warn!(%error, "expired attempts could not be read");
-    }
-    if let Err(error) = cancel::finish(&ctx.stores.pg).await {
-        tracing::warn!(%error, "cancelled runs could not be finished");
-    }
-    match ending::end_finished(&ctx.stores.pg).await {
-        Ok(ended) => ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")),
-        Err(error) => tracing::warn!(%error, "ended runs could not be read"),
-    }
-    if let Err(error) = ring(ctx).await {
-        tracing::warn!(error = format!("{error:#}"), "the sweep could not ring");
-    }
+    });
+    let expired = expire(ctx).await.inspect_err(|error| tracing::warn!(%error, "expired attempts could not be read"));
+    let cancelled = cancel::finish(&ctx.stores.pg)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "cancelled runs could not be finished"));
+    let ended = ending::end_finished(&ctx.stores.pg)
+        .await
+        .inspect(|ended| ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")))
+        .inspect_err(|error| tracing::warn!(%error, "ended runs could not be read"));
+    let rung =
+        ring(ctx).await.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "the sweep could not ring"));
+    gate.is_ok() && expired.is_ok() && cancelled.is_ok() && ended.is_ok() && rung.is_ok()
 }
 
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.

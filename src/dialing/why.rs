@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use crate::{
     clock::Time,
     error::ApiError,
+    heartbeats,
     ids::{BusinessId, Carrier, RunId},
     runs::{RunState, progress::Held},
     stores::Stores,
@@ -121,27 +122,10 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
     .await
 }
 
-/// How many workers beat lately; `None` while Redis cannot be asked. Their keys expire when they stop.
+/// How many workers are alive; `None` while Redis cannot be asked.
 async fn workers_alive(stores: &Stores) -> Option<usize> {
-    let pattern = stores.keys.key("workers:*");
-    let mut redis = stores.redis.clone();
-    let (mut cursor, mut found) = (0_u64, 0);
-    loop {
-        let scan: redis::RedisResult<(u64, Vec<String>)> = redis::cmd("SCAN")
-            .arg(cursor)
-            .arg("MATCH")
-            .arg(&pattern)
-            .arg("COUNT")
-            .arg(1000)
-            .query_async(&mut redis)
-            .await;
-        let (next, keys) = scan.ok()?;
-        found += keys.len();
-        if next == 0 || found > 0 {
-            return Some(found);
-        }
-        cursor = next;
-    }
+    let workers = heartbeats::workers(stores).await.ok()?;
+    Some(workers.iter().filter(|worker| worker.alive()).count())
 }
 
 fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {

@@ -4,7 +4,6 @@
 //! the process ends with a failure if it cannot be.
 //! Not here: what a look does (`dialing::next`), and who is dialed (`jobs::claim`).
 
-pub mod beat;
 mod queue;
 mod rounds;
 
@@ -12,7 +11,12 @@ use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::WorkClass, context::Context, dialing::next::Owner};
+use crate::{
+    config::{Role, WorkClass},
+    context::Context,
+    dialing::next::Owner,
+    heartbeats::Who,
+};
 
 /// Runs a worker until `stopping` is cancelled and its sends have ended.
 ///
@@ -25,7 +29,7 @@ pub async fn run(ctx: Context, name: &str, stopping: CancellationToken) -> anyho
     if classes.contains(&WorkClass::Maintenance) {
         rounds::start(&ctx, &stopping, &tasks);
     }
-    tasks.spawn(beat::beats(ctx.clone(), owner.clone(), stopping.clone()));
+    let drained = beat(&ctx, &owner, &tasks);
     let looked = if classes.contains(&WorkClass::Calls) {
         queue::look_at_bells(ctx.clone(), owner.clone(), stopping.clone()).await
     } else {
@@ -35,10 +39,22 @@ pub async fn run(ctx: Context, name: &str, stopping: CancellationToken) -> anyho
     stopping.cancel();
     owner.sends.close();
     owner.sends.wait().await;
+    drained.cancel();
     tasks.close();
     // A round stops at its next await; a request to a carrier is the longest that it may take.
     let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
-    beat::forget(&ctx, name).await;
     tracing::info!(worker.name = name, "drained: nothing of this worker is in flight");
     looked
+}
+
+/// Starts the heartbeat; it ends with the token that is returned. A worker that drains says so until it has drained.
+fn beat(ctx: &Context, owner: &Owner, tasks: &TaskTracker) -> CancellationToken {
+    let drained = CancellationToken::new();
+    let who = Who::new(Role::Worker, &owner.name, &ctx.settings);
+    let (heartbeats, owner, ended) = (ctx.heartbeats.clone(), owner.clone(), drained.clone());
+    tasks.spawn(async move {
+        let sends = owner.sends.clone();
+        heartbeats.beat(who, move || sends.len(), owner.draining, ended).await;
+    });
+    drained
 }

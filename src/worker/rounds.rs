@@ -8,16 +8,31 @@ use crate::{
     businesses::answers,
     context::Context,
     dialing::{doubt, hang_up, live, sweep},
+    heartbeats::Round,
 };
 
 /// Starts every round as a task of its own, so that a slow carrier delays no sweep.
 pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker) {
     let second = Duration::from_secs(1);
     let look = Duration::from_millis(500.min(ctx.settings.times.live_look_fast_ms / 2).max(20));
-    every(ctx, stopping, tasks, second, |ctx| async move { sweep::round(&ctx).await });
-    every(ctx, stopping, tasks, look, |ctx| async move { told("attempts in doubt", doubt::round(&ctx).await) });
-    every(ctx, stopping, tasks, look, |ctx| async move { told("live lists", live::round(&ctx).await) });
-    every(ctx, stopping, tasks, second, |ctx| async move { told("hang-ups", hang_up::round(&ctx).await) });
+    every(ctx, stopping, tasks, second, |ctx| async move {
+        if sweep::round(&ctx).await {
+            ctx.heartbeats.ended(Round::Sweep).await;
+        }
+    });
+    every(ctx, stopping, tasks, look, |ctx| async move {
+        if told("attempts in doubt", doubt::round(&ctx).await) {
+            ctx.heartbeats.ended(Round::Doubt).await;
+        }
+    });
+    every(ctx, stopping, tasks, look, |ctx| async move {
+        if told("live lists", live::round(&ctx).await) {
+            ctx.heartbeats.ended(Round::Live).await;
+        }
+    });
+    every(ctx, stopping, tasks, second, |ctx| async move {
+        told("hang-ups", hang_up::round(&ctx).await);
+    });
     every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
         if let Err(error) = ctx.bells.prune().await {
             tracing::warn!(%error, "finished bells could not be forgotten");
@@ -28,10 +43,9 @@ pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTra
     });
 }
 
-fn told(what: &str, outcome: sqlx::Result<usize>) {
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "a round over {what} failed; the next one repeats it");
-    }
+/// True where the round did what it is for.
+fn told(what: &str, outcome: sqlx::Result<usize>) -> bool {
+    outcome.inspect_err(|error| tracing::warn!(%error, "a round over {what} failed; the next one repeats it")).is_ok()
 }
 
 /// Runs `round` at once and then with `pause` between an end and the next begin. A panic ends one round, not the rounds.

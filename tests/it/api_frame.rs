@@ -8,7 +8,10 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::api_harness::{App, OPERATOR, answer};
+use crate::{
+    api_harness::{App, OPERATOR, answer},
+    heartbeats_say_who_is_there::beat,
+};
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn what_is_not_there_is_a_problem_too(_: PgPoolOptions, pg: PgConnectOptions) {
@@ -107,20 +110,20 @@ async fn every_answer_has_its_headers_and_the_pages_are_there(_: PgPoolOptions, 
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn the_admin_listener_tells_the_figures_of_the_installation(_: PgPoolOptions, pg: PgConnectOptions) {
-    use redis::AsyncCommands;
     let app = App::start(pg).await;
-    let mut redis = app.ctx.stores.redis.clone();
-    let worker = app.ctx.stores.keys.key("workers:w1");
-    let _: () = redis.hset_multiple(&worker, &[("name", "w1"), ("in_flight", "3")]).await.unwrap();
+    let (now, _): (u64, u64) = redis::cmd("TIME").query_async(&mut app.ctx.stores.redis.clone()).await.unwrap();
+    app.ctx.heartbeats.write(&beat("w1", now * 1_000)).await.unwrap();
     let figures = serde_json::to_value(rollcall::api::status::figures(&app.ctx).await.unwrap()).unwrap();
     let status = serde_json::to_value(rollcall::api::status::status(&app.ctx).await.unwrap()).unwrap();
-    let _: () = redis.del(&worker).await.unwrap();
     assert_eq!(
         figures,
         json!({"calls_active": 0, "calls_started": 0, "calls_rejected_max_concurrent": 0, "max_concurrent_calls": 50})
     );
     assert_eq!(status["lines"], json!({"open": 0, "limit": 50}));
-    assert_eq!(status["workers"], json!([{"name": "w1", "in_flight": 3}]));
+    let workers = status["workers"].as_array().unwrap();
+    assert_eq!(workers.len(), 1);
+    assert_eq!((&workers[0]["name"], &workers[0]["in_flight"]), (&json!("w1"), &json!(3)));
+    assert_eq!((&workers[0]["role"], &workers[0]["state"]), (&json!("worker"), &json!("ready")));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod database;
 mod doubt_is_resolved_by_asking;
 mod events_in_any_order;
 mod forged_webhooks_change_nothing;
+mod heartbeats_say_who_is_there;
 mod house;
 mod leads_check;
 mod leads_csv;

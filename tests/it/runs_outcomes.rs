@@ -5,7 +5,10 @@ use rollcall::{ids::AttemptId, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::runs_harness::{Desk, event};
+use crate::{
+    heartbeats_say_who_is_there::beat,
+    runs_harness::{Desk, event},
+};
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn results_hold_every_job_and_no_cell_begins_a_formula(_: PgPoolOptions, pg: PgConnectOptions) {
@@ -148,9 +151,8 @@ async fn why_names_what_is_in_the_way(_: PgPoolOptions, pg: PgConnectOptions) {
         blockers.map(|b| (b["code"].as_str().unwrap().to_owned(), b["count"].as_i64().unwrap())).collect()
     };
     assert_eq!(codes(&why().await), [("no_worker".to_owned(), 5)]);
-    let key = desk.app.ctx.stores.keys.key("workers:one");
-    let mut redis = desk.app.ctx.stores.redis.clone();
-    redis::cmd("SET").arg(key).arg(1).arg("EX").arg(60).query_async::<()>(&mut redis).await.unwrap();
+    let (now, _): (u64, u64) = redis::cmd("TIME").query_async(&mut desk.app.ctx.stores.redis.clone()).await.unwrap();
+    desk.app.ctx.heartbeats.write(&beat("one", now * 1_000)).await.unwrap();
     let free = why().await;
     assert_eq!((codes(&free), &free["dialing"], &free["lines"]["limit"]), (vec![], &json!(true), &json!(50)));
     assert_eq!(free["next_possible_at"], free["at"]);

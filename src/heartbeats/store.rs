@@ -1,0 +1,271 @@
+//! The heartbeats in Redis: one way to write them, one to read them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use redis::{RedisResult, Script, aio::ConnectionManager};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Role, Settings, WorkClass},
+    heartbeats::{
+        Beat, MISSED, SHOWN_STALE, Seen, host,
+        resources::Probe,
+        rounds::{Own, Round, Rounds},
+    },
+    stores::{Keys, Stores},
+};
+
+/// Keys per step of a SCAN: well below a millisecond of Redis' time.
+const STEP: usize = 1_000;
+/// Redis is told of the same round at most this often.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+
+/// The writing side: one per process. Cheap to clone.
+#[derive(Clone)]
+pub struct Heartbeats {
+    redis: ConnectionManager,
+    keys: Keys,
+    round: Script,
+    own: Arc<Mutex<Own>>,
+}
+
+/// Who beats.
+#[derive(Debug, Clone)]
+pub struct Who {
+    /// What the process is for.
+    pub role: Role,
+    /// Unique per start of a process.
+    pub name: String,
+    /// The classes of work that it takes on.
+    pub queues: Vec<String>,
+    /// How often it beats.
+    pub interval: Duration,
+}
+
+impl Who {
+    /// A process of this role and name with these settings.
+    #[must_use]
+    pub fn new(role: Role, name: &str, settings: &Settings) -> Self {
+        let classes: &[WorkClass] = if role == Role::Worker { &settings.worker_queues } else { &[] };
+        Self {
+            role,
+            name: name.to_owned(),
+            queues: classes.iter().map(|class| class.as_str().to_owned()).collect(),
+            interval: Duration::from_secs(settings.worker_heartbeat_interval),
+        }
+    }
+
+    /// A name that no other process has or had.
+    #[must_use]
+    pub fn new_name() -> String {
+        format!("{}-{}-{}", host(), std::process::id(), uuid::Uuid::now_v7().simple())
+    }
+}
+
+impl Heartbeats {
+    /// The heartbeats in these stores.
+    #[must_use]
+    pub fn new(stores: &Stores) -> Self {
+        Self {
+            redis: stores.redis.clone(),
+            keys: stores.keys.clone(),
+            round: Script::new(include_str!("round.lua")),
+            own: Arc::default(),
+        }
+    }
+
+    /// Beats at once and then every interval, until `ended`; then the heartbeat is taken away. Once `stopping` is cancelled
+    /// it says that the process drains. `in_flight` is asked before each beat.
+    pub async fn beat(
+        &self,
+        who: Who,
+        in_flight: impl Fn() -> usize,
+        stopping: CancellationToken,
+        ended: CancellationToken,
+    ) {
+        let (mut probe, mut started_at) = (Probe::default(), None);
+        while !ended.is_cancelled() {
+            let draining = stopping.is_cancelled();
+            if let Err(error) = self.one(&who, in_flight(), draining, &mut probe, &mut started_at).await {
+                tracing::warn!(%error, "the heartbeat was not written");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(who.interval) => {}
+                () = stopping.cancelled(), if !draining => {}
+                () = ended.cancelled() => {}
+            }
+        }
+        let gone: RedisResult<()> =
+            redis::cmd("DEL").arg(self.key(who.role, &who.name)).query_async(&mut self.redis.clone()).await;
+        if let Err(error) = gone {
+            tracing::debug!(%error, "the heartbeat fades by itself");
+        }
+    }
+
+    async fn one(
+        &self,
+        who: &Who,
+        in_flight: usize,
+        draining: bool,
+        probe: &mut Probe,
+        started_at: &mut Option<u64>,
+    ) -> RedisResult<()> {
+        let resources = probe.look();
+        let own = self.lock().ages();
+        let now_ms = time(&mut self.redis.clone()).await?;
+        let beat = Beat {
+            role: who.role,
+            name: who.name.clone(),
+            host: host(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: *started_at.get_or_insert(now_ms / 1_000),
+            beat_at: now_ms / 1_000,
+            beat_at_ms: now_ms,
+            interval_ms: millis(who.interval),
+            draining,
+            queues: who.queues.clone(),
+            in_flight,
+            cpu_percent: resources.and_then(|all| all.cpu_percent),
+            memory_bytes: resources.and_then(|all| all.memory_bytes),
+            sweep_age_ms: own.sweep.map(millis),
+            reconcile_age_ms: own.reconcile.map(millis),
+            machine: resources.map(|all| all.machine),
+        };
+        self.write(&beat).await
+    }
+
+    /// Writes a beat. It stays readable for ten minutes after the process counts as dead.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn write(&self, beat: &Beat) -> RedisResult<()> {
+        let kept = Duration::from_millis(beat.interval_ms) * MISSED + SHOWN_STALE;
+        redis::cmd("SET")
+            .arg(self.key(beat.role, &beat.name))
+            .arg(serde_json::to_string(beat).unwrap_or_default())
+            .arg("PX")
+            .arg(millis(kept))
+            .query_async(&mut self.redis.clone())
+            .await
+    }
+
+    /// Says that a round has ended well in this process. Redis hears of it at most once a second.
+    pub async fn ended(&self, round: Round) {
+        if !self.lock().ended(round, ROUND_PAUSE) {
+            return;
+        }
+        let mut script = self.round.key(self.keys.key("rounds"));
+        let told: RedisResult<()> = script.arg(round.as_str()).invoke_async(&mut self.redis.clone()).await;
+        if let Err(error) = told {
+            tracing::debug!(%error, "Redis does not know that the round {} has ended", round.as_str());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn key(&self, role: Role, name: &str) -> String {
+        self.keys.key(format_args!("{}:{name}", kind(role)))
+    }
+}
+
+/// Workers have a place of their own: whether one is alive is asked often.
+fn kind(role: Role) -> &'static str {
+    match role {
+        Role::Worker => "workers",
+        Role::Api | Role::Calls => "processes",
+    }
+}
+
+/// Every worker that beats, and those that have stopped doing so within ten minutes, by name.
+///
+/// # Errors
+/// Where Redis cannot be asked.
+pub async fn workers(stores: &Stores) -> RedisResult<Vec<Seen>> {
+    read(stores, "workers").await
+}
+
+/// The same of every role, workers first.
+///
+/// # Errors
+/// Where Redis cannot be asked.
+pub async fn processes(stores: &Stores) -> RedisResult<Vec<Seen>> {
+    let mut all = workers(stores).await?;
+    all.extend(read(stores, "processes").await?);
+    Ok(all)
+}
+
+/// When each round last ended, whichever worker made it.
+///
+/// # Errors
+/// Where Redis cannot be asked.
+pub async fn rounds(stores: &Stores) -> RedisResult<Rounds> {
+    let (ended, (secs, micros)): (HashMap<String, u64>, (u64, u64)) =
+        redis::pipe().hgetall(stores.keys.key("rounds")).cmd("TIME").query_async(&mut stores.redis.clone()).await?;
+    Ok(Rounds::at(&ended, secs * 1_000 + micros / 1_000))
+}
+
+async fn read(stores: &Stores, kind: &str) -> RedisResult<Vec<Seen>> {
+    let mut redis = stores.redis.clone();
+    let start = stores.keys.key(format_args!("{kind}:"));
+    let names = scan(&mut redis, &start).await?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (beats, (secs, micros)): (Vec<Option<String>>, (u64, u64)) =
+        redis::pipe().cmd("MGET").arg(&names).cmd("TIME").query_async(&mut redis).await?;
+    let now_ms = secs * 1_000 + micros / 1_000;
+    // A key that went in between is nobody; so is what no version of ours wrote.
+    let beats = beats.into_iter().flatten().filter_map(|text| serde_json::from_str(&text).ok());
+    Ok(beats.map(|beat| Seen::at(beat, now_ms)).collect())
+}
+
+/// Every key that begins so, sorted.
+async fn scan(redis: &mut ConnectionManager, start: &str) -> RedisResult<Vec<String>> {
+    let pattern = format!("{}*", escaped(start));
+    let (mut names, mut cursor) = (Vec::new(), 0_u64);
+    loop {
+        // SCAN, in steps: KEYS would stop Redis for everybody.
+        let (next, found): (u64, Vec<String>) =
+            redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(STEP).query_async(redis).await?;
+        names.extend(found);
+        cursor = next;
+        if cursor == 0 {
+            names.sort();
+            names.dedup();
+            return Ok(names);
+        }
+    }
+}
+
+/// A prefix is text, not a pattern.
+fn escaped(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| matches!(c, '*' | '?' | '[' | ']' | '\\').then_some('\\').into_iter().chain([c]))
+        .collect()
+}
+
+async fn time(redis: &mut ConnectionManager) -> RedisResult<u64> {
+    let (secs, micros): (u64, u64) = redis::cmd("TIME").query_async(redis).await?;
+    Ok(secs * 1_000 + micros / 1_000)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_no_pattern() {
+        assert_eq!(escaped("a*b?[c]\\:workers:"), "a\\*b\\?\\[c\\]\\\\:workers:");
+    }
+}
