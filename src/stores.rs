@@ -8,7 +8,7 @@ use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
 use sqlx::{
-    PgPool,
+    Connection, PgConnection, PgPool,
     migrate::{AppliedMigration, Migrate, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -146,7 +146,15 @@ impl Stores {
         self.client.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// What Postgres says of itself, and when.
+    /// Opens one connection to Postgres and closes it: the pool only says that it waited in vain, this says why.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn reach_postgres(settings: &Settings) -> sqlx::Result<()> {
+        PgConnection::connect_with(&pg_options(settings, "rollcall-ops")?).await?.close().await
+    }
+
+    /// What Postgres says of itself.
     ///
     /// # Errors
     /// Where it does not answer.

@@ -70,9 +70,10 @@ fn text(answer: &Answer) -> String {
     }
     let last = if answer.applied { "how it stands now" } else { "action" };
     let rows = answer.findings.iter().map(|finding| {
-        let outcome = finding.outcome.as_ref().map(|outcome| {
-            format!("{}: {}", if outcome.done { "done" } else { "left" }, outcome.detail)
-        });
+        let outcome = finding
+            .outcome
+            .as_ref()
+            .map(|outcome| format!("{}: {}", if outcome.done { "done" } else { "left" }, outcome.detail));
         [
             cell(serde_json::to_value(finding.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned))),
             finding.id.clone(),

@@ -1,7 +1,7 @@
 //! `rollcall-ops import`: a CSV file into a run, by the same flow as the API's.
 
 use std::{
-    io,
+    io::{self, Seek},
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context as TaskContext, Poll},
@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
     config::Settings,
@@ -80,14 +80,18 @@ async fn whole(path: &Path) -> io::Result<tokio::fs::File> {
     if path != Path::new("-") {
         return tokio::fs::File::open(path).await;
     }
-    let mut file = tokio::fs::File::from_std(tempfile::tempfile()?);
-    tokio::io::copy(&mut tokio::io::stdin(), &mut file).await?;
-    file.rewind().await?;
-    Ok(file)
+    let read = tokio::task::spawn_blocking(|| {
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut io::stdin().lock(), &mut file)?;
+        file.rewind()?;
+        io::Result::Ok(file)
+    });
+    Ok(tokio::fs::File::from_std(read.await.map_err(io::Error::other)??))
 }
 
 fn bar(bytes: u64) -> anyhow::Result<ProgressBar> {
-    let style = ProgressStyle::with_template("  {elapsed_precise} [{bar:40.cyan/blue}] {bytes}/{total_bytes} · {eta} left")?;
+    let style =
+        ProgressStyle::with_template("  {elapsed_precise} [{bar:40.cyan/blue}] {bytes}/{total_bytes} · {eta} left")?;
     Ok(ProgressBar::new(bytes).with_style(style.progress_chars("=> ")))
 }
 
@@ -112,9 +116,11 @@ fn text(imported: &Imported) -> String {
     if imported.errors.is_empty() {
         return counts;
     }
-    let rows = imported.errors.iter().take(SHOWN).map(|row| {
-        [row.line.to_string(), cell(row.column.as_ref()), row.code.to_string(), row.detail.clone()]
-    });
+    let rows = imported
+        .errors
+        .iter()
+        .take(SHOWN)
+        .map(|row| [row.line.to_string(), cell(row.column.as_ref()), row.code.to_string(), row.detail.clone()]);
     let rejected = table(["line", "column", "code", "what is wrong"], rows);
     format!("{counts}\n{rejected}\nAll rejected rows: GET {}", imported.rejected_url)
 }

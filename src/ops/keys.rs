@@ -92,7 +92,15 @@ struct Shown {
 impl Shown {
     fn of(key: Key, text: Option<String>) -> Self {
         let Key { id, prefix, role, name, created_at, revoked_at, .. } = key;
-        Self { id, prefix, role, name, created_at: created_at.into(), revoked_at: revoked_at.map(Into::into), key: text }
+        Self {
+            id,
+            prefix,
+            role,
+            name,
+            created_at: created_at.into(),
+            revoked_at: revoked_at.map(Into::into),
+            key: text,
+        }
     }
 }
 

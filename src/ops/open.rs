@@ -1,8 +1,6 @@
 //! Opens the stores for a command, without waiting for one that is down.
 
-use crate::{
-    config::Settings, context::Context, error::ApiError, ops::exit::Contradiction, stores::Stores, telemetry,
-};
+use crate::{config::Settings, context::Context, error::ApiError, ops::exit::Contradiction, stores::Stores, telemetry};
 
 const NAME: &str = "rollcall-ops";
 

@@ -54,8 +54,7 @@ fn state(text: &str) -> Result<RunState, String> {
 pub(super) async fn runs(order: Runs) -> anyhow::Result<u8> {
     let stores = open::stores(&order.settings)?;
     let before = order.after.map(|run| run.0);
-    let found =
-        find::list(&stores.pg, order.business, order.state, before, i64::from(order.limit) + 1).await?;
+    let found = find::list(&stores.pg, order.business, order.state, before, i64::from(order.limit) + 1).await?;
     let mut runs: Vec<Run> = Vec::new();
     for (business, run) in found {
         // One that is deleted meanwhile is gone.

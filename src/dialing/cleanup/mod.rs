@@ -84,7 +84,9 @@ impl Action {
             Self::CountLook => "count this look; its slot stays held until a second one proves that there is no call",
             Self::CloseNotPlaced => "close it as not placed, which frees its slot; its number is called again",
             Self::HangUp => "ask the carrier to end the call; only its end frees the slot",
-            Self::CancelInQueue => "ask the carrier to cancel it in its queue; it is queued again here when the carrier has",
+            Self::CancelInQueue => {
+                "ask the carrier to cancel it in its queue; it is queued again here when the carrier has"
+            }
             Self::CancelJobs => "end the jobs that are left",
             Self::EndRun => "end the run",
             Self::Ring => "ring for its business, so that a worker looks",
@@ -140,6 +142,14 @@ impl Finding {
     fn left(&mut self, detail: impl Into<String>) {
         self.outcome = Some(Outcome { done: false, detail: detail.into() });
     }
+}
+
+/// Where gate and ledger differ for longer than a sweep needs to put it right. Changes nothing.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn gate_findings(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
+    gate::find(ctx).await
 }
 
 /// Looks for everything that is stuck, and asks the carrier about every attempt that could be. Changes nothing.

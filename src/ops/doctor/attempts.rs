@@ -47,9 +47,17 @@ pub(super) async fn in_doubt(ctx: &Context) -> anyhow::Result<Check> {
         open.iter().filter(|open| open.needs_person_ms.is_some()).map(|open| open.attempt.to_string()).collect();
     if !people.is_empty() {
         let evidence = format!("{} need a person, who says which call they are: {}", people.len(), people.join(", "));
-        faults.push(Fault::warn(evidence, "rollcall-ops reconcile ATTEMPT --as placed --call-id CA…, or --as not-placed"));
+        faults.push(Fault::warn(
+            evidence,
+            "rollcall-ops reconcile ATTEMPT --as placed --call-id CA…, or --as not-placed",
+        ));
     }
-    let well = format!("{} of {} open attempts wait for the carrier's answer, the oldest for {}", unsure.len(), open.len(), span(oldest));
+    let well = format!(
+        "{} of {} open attempts wait for the carrier's answer, the oldest for {}",
+        unsure.len(),
+        open.len(),
+        span(oldest)
+    );
     Ok(Check::of("attempts_in_doubt", well, faults))
 }
 
@@ -65,7 +73,10 @@ pub(super) async fn strays(ctx: &Context) -> anyhow::Result<Check> {
             oldest.call_id,
             span(oldest.age_secs * 1_000)
         );
-        faults.push(Fault::fail(evidence, "rollcall-ops cleanup --apply asks the carrier to end them; else end them there"));
+        faults.push(Fault::fail(
+            evidence,
+            "rollcall-ops cleanup --apply asks the carrier to end them; else end them there",
+        ));
     }
     Ok(Check::of("stray_calls", format!("{} are being hung up", strays.len()), faults))
 }

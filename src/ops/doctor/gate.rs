@@ -45,7 +45,8 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     Ok(Check::of("gate", format!("gate:ready is there, and ledger and gate agree: {each}"), faults))
 }
 
-const ADVICE: &str = "a living worker puts this right within a second (see the check of workers); else: rollcall-ops cleanup --apply";
+const ADVICE: &str =
+    "a living worker puts this right within a second (see the check of workers); else: rollcall-ops cleanup --apply";
 
 async fn counts(ctx: &Context) -> anyhow::Result<Counts> {
     let mut businesses: Vec<_> = ctx.gate.holders().await?.into_iter().map(|holder| holder.business).collect();

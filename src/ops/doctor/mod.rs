@@ -159,7 +159,11 @@ async fn given(stores: bool, name: &'static str, check: impl Future<Output = any
         return Check::warn(name, "not checked: its store does not answer", "bring the store back and ask again");
     }
     let failed = |error: anyhow::Error| {
-        Check::fail(name, format!("it could not be checked: {error:#}"), "see the checks above; else it is a fault of ours")
+        Check::fail(
+            name,
+            format!("it could not be checked: {error:#}"),
+            "see the checks above; else it is a fault of ours",
+        )
     };
     check.await.unwrap_or_else(failed)
 }
@@ -171,12 +175,7 @@ fn text(answer: &Answer) -> String {
             Verdict::Warn => "WARN",
             Verdict::Fail => "FAIL",
         };
-        [
-            check.name.to_owned(),
-            verdict.to_owned(),
-            check.evidence.clone(),
-            check.advice.clone().unwrap_or_default(),
-        ]
+        [check.name.to_owned(), verdict.to_owned(), check.evidence.clone(), check.advice.clone().unwrap_or_default()]
     });
     table(["check", "verdict", "evidence", "what to do"], rows)
 }

@@ -7,6 +7,7 @@ use crate::{
     businesses::standing::{self, Limits},
     config::{Settings, WorkClass},
     context::Context,
+    heartbeats,
 };
 
 /// What a drain needs besides the longest request to a carrier, ms.
@@ -27,7 +28,8 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     faults.extend(of_limits(settings, &limits));
     faults.extend(of_times(settings));
     faults.extend(of_address(&settings.public_base_url, real));
-    faults.extend(of_pool(settings.database_pool, facts.connections));
+    let processes = heartbeats::processes(&ctx.stores).await?.iter().filter(|process| process.alive()).count();
+    faults.extend(of_pool(settings.database_pool, i64::try_from(processes)?, facts.connections));
     let well = format!(
         "{} lines, pools of {} connections (Postgres takes {}), carriers call {}",
         limits.max_lines.unwrap_or(0),
@@ -79,13 +81,19 @@ fn of_times(settings: &Settings) -> Vec<Fault> {
     let needed = times.post_timeout_ms + DRAIN_MARGIN_MS;
     if settings.drain_timeout_secs * 1_000 < needed {
         faults.push(Fault::warn(
-            format!("DRAIN_TIMEOUT_SECS is {} s, and a request to the carrier may take {needed} ms", settings.drain_timeout_secs),
+            format!(
+                "DRAIN_TIMEOUT_SECS is {} s, and a request to the carrier may take {needed} ms",
+                settings.drain_timeout_secs
+            ),
             "raise it: calls that a stop cuts off are in doubt for a minute",
         ));
     }
     if times.live_look_fast_ms > times.live_look_ms {
         faults.push(Fault::warn(
-            format!("LIVE_LOOK_FAST_MS, {}, is slower than LIVE_LOOK_MS, {}", times.live_look_fast_ms, times.live_look_ms),
+            format!(
+                "LIVE_LOOK_FAST_MS, {}, is slower than LIVE_LOOK_MS, {}",
+                times.live_look_fast_ms, times.live_look_ms
+            ),
             "lower it: lost callbacks are made up for by it",
         ));
     }
@@ -110,7 +118,8 @@ fn of_address(public: &Url, real_carrier: bool) -> Vec<Fault> {
     }
     let advice = "set PUBLIC_BASE_URL to the https address that the carrier reaches";
     if is_near(public) {
-        let evidence = format!("PUBLIC_BASE_URL is {public}, which no carrier on the internet reaches: every callback is lost");
+        let evidence =
+            format!("PUBLIC_BASE_URL is {public}, which no carrier on the internet reaches: every callback is lost");
         return vec![Fault::fail(evidence, advice)];
     }
     if public.scheme() != "https" {
@@ -119,15 +128,17 @@ fn of_address(public: &Url, real_carrier: bool) -> Vec<Fault> {
     Vec::new()
 }
 
-fn of_pool(pool: u32, connections: i64) -> Vec<Fault> {
-    let pool = i64::from(pool);
-    let evidence = format!("DATABASE_POOL is {pool} per process, and Postgres takes {connections} connections in all");
-    let advice = "lower DATABASE_POOL or raise max_connections: api, workers and this command each open a pool";
+/// `processes` that beat; one of each and this command are there or will be.
+fn of_pool(pool: u32, processes: i64, connections: i64) -> Vec<Fault> {
+    let (pool, processes) = (i64::from(pool), processes.max(2) + 1);
+    let evidence = format!(
+        "DATABASE_POOL is {pool} for each of {processes} processes, and Postgres takes {connections} connections in all"
+    );
+    let advice = "lower DATABASE_POOL or raise max_connections";
     if pool > connections {
         return vec![Fault::fail(evidence, advice)];
     }
-    // One api, one worker and a person at this command.
-    if pool * 2 >= connections { vec![Fault::warn(evidence, advice)] } else { Vec::new() }
+    if pool * processes > connections { vec![Fault::warn(evidence, advice)] } else { Vec::new() }
 }
 
 /// True where the address is of this machine or of a private network, or is a bare name of one.
@@ -154,7 +165,9 @@ mod tests {
     #[test]
     fn a_public_address_must_be_one_that_a_real_carrier_reaches() {
         let address = |url: &str, real| worst(&of_address(&url.parse().unwrap(), real));
-        for near in ["http://127.0.0.1:8080", "https://localhost", "https://10.1.2.3", "http://nginx", "http://[::1]:80"] {
+        for near in
+            ["http://127.0.0.1:8080", "https://localhost", "https://10.1.2.3", "http://nginx", "http://[::1]:80"]
+        {
             assert_eq!((address(near, true), address(near, false)), (Some(Verdict::Fail), None), "{near}");
         }
         assert_eq!(address("http://calls.example.com", true), Some(Verdict::Warn));
@@ -180,8 +193,8 @@ mod tests {
 
     #[test]
     fn the_pools_must_fit_into_postgres() {
-        assert_eq!(worst(&of_pool(16, 97)), None);
-        assert_eq!(worst(&of_pool(60, 97)), Some(Verdict::Warn));
-        assert_eq!(worst(&of_pool(200, 97)), Some(Verdict::Fail));
+        assert_eq!(worst(&of_pool(16, 5, 97)), None);
+        assert_eq!(worst(&of_pool(16, 6, 97)), Some(Verdict::Warn));
+        assert_eq!(worst(&of_pool(200, 0, 97)), Some(Verdict::Fail));
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Check, Fault};
-use crate::{context::Context, stores::MIGRATOR};
+use crate::{
+    context::Context,
+    stores::{MIGRATOR, Stores},
+};
 
 /// A store that takes longer to answer once is away.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,9 +24,10 @@ const OLDEST_REDIS: u32 = 6;
 /// Postgres is there.
 pub(super) async fn postgres(ctx: &Context) -> Check {
     let asked = tokio::time::timeout(PATIENCE, async {
+        Stores::reach_postgres(&ctx.settings).await?;
         let facts = ctx.stores.postgres().await?;
         let took = median(async || ctx.stores.postgres_clock().await.map(|_| ())).await?;
-        sqlx::Result::Ok((facts, took))
+        Ok::<_, sqlx::Error>((facts, took))
     });
     let (facts, took) = match asked.await {
         Ok(Ok(answer)) => answer,
@@ -59,7 +63,7 @@ pub(super) async fn redis(ctx: &Context) -> Check {
     let asked = tokio::time::timeout(PATIENCE, async {
         let info = ctx.stores.redis_info().await?;
         let took = median(async || ctx.stores.redis_clock().await.map(|_| ())).await?;
-        redis::RedisResult::Ok((info, took))
+        Ok::<_, redis::RedisError>((info, took))
     });
     let (info, took) = match asked.await {
         Ok(Ok(answer)) => answer,
@@ -71,7 +75,10 @@ pub(super) async fn redis(ctx: &Context) -> Check {
         faults.push(Fault::fail("it is a replica and takes no writes", "point REDIS_URL at the primary"));
     }
     if fact(&info, "cluster_enabled") == "1" {
-        faults.push(Fault::fail("it is a cluster, whose scripts touch one slot only", "use one primary without cluster mode"));
+        faults.push(Fault::fail(
+            "it is a cluster, whose scripts touch one slot only",
+            "use one primary without cluster mode",
+        ));
     }
     let version = fact(&info, "redis_version");
     if major(version) < OLDEST_REDIS {
