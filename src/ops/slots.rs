@@ -110,28 +110,29 @@ fn text(list: &List<OfBusiness>) -> String {
     if list.data.is_empty() {
         return "No slot is held.".into();
     }
-    let rows = list.data.iter().flat_map(|business| {
-        let name = format!("{} ({} of {})", business.name, business.held, business.limit);
-        let empty = business.slots.is_empty().then(|| {
-            [name.clone(), business.business_id.to_string()].into_iter().chain(std::iter::repeat_n(String::new(), 6))
-        });
-        let empty = empty.map(|cells| cells.collect::<Vec<_>>());
-        let slots = business.slots.iter().map(move |slot| {
-            vec![
-                name.clone(),
-                format!("{} / {}", slot.slot, slot.line),
-                slot.attempt_id.to_string(),
-                cell(slot.to.as_ref()),
-                slot.state.map_or("not open".into(), |state| {
-                    format!("{}{}", state.as_str(), if slot.needs_person { ", needs a person" } else { "" })
-                }),
-                cell(slot.held_ms.map(span)),
-                cell(slot.silent_ms.map(span)),
-                slot.gate_ms.map_or("not held".into(), span),
-            ]
-        });
-        empty.into_iter().chain(slots).collect::<Vec<_>>()
-    });
-    let rows = rows.filter_map(|row| <[String; 8]>::try_from(row).ok());
-    table(["business", "slot / line", "attempt", "to", "ledger", "since", "silent for", "gate holds it for"], rows)
+    let of_one = |business: &OfBusiness| {
+        let head =
+            format!("{} ({}): {} of {} slots held", business.name, business.business_id, business.held, business.limit);
+        if business.slots.is_empty() {
+            head
+        } else {
+            format!("{head}\n{}", table(HEADINGS, business.slots.iter().map(row)))
+        }
+    };
+    list.data.iter().map(of_one).collect::<Vec<_>>().join("\n\n")
+}
+
+const HEADINGS: [&str; 7] = ["slot / line", "attempt", "to", "in the ledger", "for", "silent for", "gate holds it for"];
+
+fn row(slot: &Slot) -> [String; 7] {
+    let state = slot.state.map_or("not open", AttemptState::as_str);
+    [
+        format!("{} / {}", slot.slot, slot.line),
+        slot.attempt_id.to_string(),
+        cell(slot.to.as_ref()),
+        format!("{state}{}", if slot.needs_person { ", needs a person" } else { "" }),
+        cell(slot.held_ms.map(span)),
+        cell(slot.silent_ms.map(span)),
+        slot.gate_ms.map_or("not held".into(), span),
+    ]
 }

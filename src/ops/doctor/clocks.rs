@@ -31,7 +31,7 @@ impl Ahead {
     }
 
     fn text(self) -> String {
-        let ms = |micros: i64| format!("{}.{:01}", micros / 1_000, micros.abs() % 1_000 / 100);
+        let ms = |micros: i64| format!("{}.{:03}", micros / 1_000, micros % 1_000);
         let sign = if self.by < 0 { "-" } else { "+" };
         format!("{sign}{} ms ± {} ms", ms(self.by.abs()), ms(self.bound))
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_written_with_its_bound() {
-        assert_eq!(Ahead { by: -1_250, bound: 340 }.text(), "-1.2 ms ± 0.3 ms");
-        assert_eq!(Ahead { by: 48_000, bound: 1_000 }.text(), "+48.0 ms ± 1.0 ms");
+        assert_eq!(Ahead { by: -1_250, bound: 340 }.text(), "-1.250 ms ± 0.340 ms");
+        assert_eq!(Ahead { by: 48_000, bound: 1_000 }.text(), "+48.000 ms ± 1.000 ms");
     }
 }

@@ -10,9 +10,6 @@ use crate::{
     heartbeats,
 };
 
-/// What a drain needs besides the longest request to a carrier, ms.
-const DRAIN_MARGIN_MS: u64 = 2_000;
-
 /// The settings of this command, which should be those of the programs.
 pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     let settings = &ctx.settings;
@@ -78,7 +75,7 @@ fn of_limits(settings: &Settings, limits: &Limits) -> Vec<Fault> {
 fn of_times(settings: &Settings) -> Vec<Fault> {
     let times = &settings.times;
     let mut faults = Vec::new();
-    let needed = times.post_timeout_ms + DRAIN_MARGIN_MS;
+    let needed = times.post_timeout_ms;
     if settings.drain_timeout_secs * 1_000 < needed {
         faults.push(Fault::warn(
             format!(
@@ -187,7 +184,7 @@ mod tests {
     #[test]
     fn a_drain_must_outlast_a_request_to_the_carrier() {
         let faults = |args: &[&str]| of_times(&Settings::parse_from([&["test"], args].concat())).len();
-        assert_eq!((faults(&[]), faults(&["--drain-timeout-secs", "11"])), (0, 1));
+        assert_eq!((faults(&[]), faults(&["--drain-timeout-secs", "9"])), (0, 1));
         assert_eq!(faults(&["--worker-queues", "calls", "--live-look-fast-ms", "20000"]), 2);
     }
 
