@@ -11,11 +11,14 @@ use serde_json::json;
 
 use crate::{
     a_start_tidies_up_on_evidence::everything,
-    house::{House, Options, numbers},
+    api_harness::answer,
+    by_hand::client,
+    house::{House, OPERATOR_KEY, Options, numbers},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ENDLESS: &str = "+12125550194";
+const STAYS_QUEUED: &str = "+12125550198";
 
 /// One call whose carrier tells us nothing any more, no worker, and nobody who has noticed.
 async fn deaf() -> (House, RunId) {
@@ -38,16 +41,16 @@ async fn facts(house: &House) -> (String, Vec<String>) {
 }
 
 /// Waits until the call has been silent for so long that a worker would have asked.
-async fn until_silent(house: &House) {
+async fn until_silent(house: &House, calls: i64) {
     house
-        .until("the call is silent", || async {
+        .until("the calls are silent", || async {
             sqlx::query_scalar!(
                 r#"SELECT count(*) AS "n!" FROM attempt WHERE rank < 9 AND heard_at < clock_timestamp() - interval '1 s'"#
             )
             .fetch_one(&house.ctx.stores.pg)
             .await
             .unwrap()
-                == 1
+                == calls
         })
         .await;
 }
@@ -57,7 +60,7 @@ async fn a_slot_whose_call_the_carrier_ended_is_released_by_apply_and_by_nothing
     let (house, run) = deaf().await;
     house.sim.end(&house.only_call(ENDLESS).sid, Status::Completed).unwrap();
     house.sim.wait(Until::Idle, PATIENCE).await.unwrap();
-    until_silent(&house).await;
+    until_silent(&house, 1).await;
     let before = facts(&house).await;
     let dry = house.ops(&["cleanup", "--json"]).await;
     let found = dry.found("attempt");
@@ -78,7 +81,7 @@ async fn a_slot_whose_call_the_carrier_ended_is_released_by_apply_and_by_nothing
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_whose_call_is_live_or_cannot_be_asked_about_is_never_freed() {
     let (house, _) = deaf().await;
-    until_silent(&house).await;
+    until_silent(&house, 1).await;
     let well = house.ops(&["cleanup", "--json", "--apply"]).await;
     assert_eq!((well.code, well.json()["findings"].as_array().unwrap().len()), (0, 0), "{}", well.out);
     let away = || vec![Rule::share(ApiFault::Unavailable, 1.0)];
@@ -101,7 +104,7 @@ async fn two_cleanups_at_once_do_what_one_does() {
     let (house, run) = deaf().await;
     house.sim.end(&house.only_call(ENDLESS).sid, Status::Completed).unwrap();
     house.sim.wait(Until::Idle, PATIENCE).await.unwrap();
-    until_silent(&house).await;
+    until_silent(&house, 1).await;
     // Two ghosts at the gate besides.
     let other = house.business(3).await;
     let ask = Ask { business: other, slot_limit: 3, line_limit: 50, account: "AC", calls_per_second: 100.0, most: 2 };
@@ -135,6 +138,7 @@ async fn a_healthy_run_is_not_touched_however_often_people_clean_up() {
     let run = house.started(business, &endless).await;
     house.until("three people listen", || async { house.attempts_in("answered").await == 3 }).await;
     let waiting = house.started(business, &numbers(6)).await;
+    until_silent(&house, 3).await;
     let before = everything(&house).await;
     for _ in 0..3 {
         let order = ["cleanup", "--json", "--apply"];
@@ -213,10 +217,44 @@ async fn a_call_in_doubt_that_the_carrier_has_is_found_and_keeps_its_slot() {
     assert_eq!(one["to"], "+*********94", "a whole number is printed");
     assert_eq!((house.open_attempts().await, house.attempts_in("unknown").await), (1, 0));
     house.sim.end(&house.only_call(ENDLESS).sid, Status::NoAnswer).unwrap();
-    until_silent(&house).await;
+    until_silent(&house, 1).await;
     let done = house.ops(&["cleanup", "--json", "--apply"]).await;
     assert_eq!(done.code, 0, "{}", done.out);
     assert_eq!((house.run_state(run).await.as_str(), house.sim.figures().total.created), ("completed", 1));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_took_what_waits_in_a_queue_and_what_was_cancelled_ends_without_a_worker() {
+    let args = vec!["--carrier-queue-limit-secs", "1"];
+    let mut house = House::open(Options { args, workers: 1, ..Options::default() }).await;
+    let business = house.business(3).await;
+    let queued = house.started(business, &[STAYS_QUEUED.to_owned()]).await;
+    let cancelled = house.started(business, &[ENDLESS.to_owned()]).await;
+    house.until("one waits", || async { house.attempts_in("placed").await == 1 }).await;
+    house.until("one listens", || async { house.attempts_in("answered").await == 1 }).await;
+    house.stop_workers().await;
+    house.act(business, cancelled, "cancel").await;
+    let call = json!({"to": numbers(1)[0], "message": {"text": "Hi"}, "max_wait_secs": 1});
+    let request = client().post(format!("http://{}/v1/calls", house.addr)).bearer_auth(OPERATOR_KEY).json(&call);
+    assert_eq!(answer(request.header("Rollcall-Business", business.to_string())).await.status, 201);
+    assert_eq!(house.open_attempts().await, 3);
+
+    house
+        .until("all three are stuck", || async {
+            let dry = house.ops(&["cleanup", "--json"]).await;
+            let mut actions: Vec<String> =
+                dry.found("attempt").iter().map(|found| found["action"].to_string()).collect();
+            actions.sort();
+            actions == [r#""cancel_in_queue""#, r#""close_untaken""#, r#""hang_up""#]
+        })
+        .await;
+    assert_eq!((house.open_attempts().await, house.only_call(ENDLESS).status), (3, Status::InProgress));
+    house.ops(&["cleanup", "--json", "--apply"]).await;
+    house.until("nothing is open", || async { house.open_attempts().await == 0 }).await;
+    assert_eq!((house.run_state(cancelled).await.as_str(), house.jobs_in(queued, "queued").await), ("cancelled", 1));
+    assert_eq!((house.attempts_in("not_sent").await, house.sim.figures().total.created), (1, 2));
+    house.stop_dialing(queued).await;
     house.close().await;
 }
 

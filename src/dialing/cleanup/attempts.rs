@@ -25,8 +25,6 @@ const AT_ONCE: usize = 8;
 const MOST_STRAYS: i64 = 500;
 /// Hang-ups of one round; the rest waits for the next.
 const PER_ROUND: usize = 50;
-/// A hang-up that was asked for is given this long, ms; workers ask again every 3 s.
-const HANGUP_TAKES_MS: i64 = 10_000;
 
 /// Attempts that are stuck, each with what the carrier says of it now.
 ///
@@ -61,7 +59,8 @@ fn suspicious(ctx: &Context, open: &Open) -> bool {
     if open.call_id.is_none() {
         return open.age_ms >= ms(times.intent_grace_ms);
     }
-    open.hangup_wanted || open.silent_ms >= ms(times.live_look_ms + times.silent_after_ms)
+    // Workers ask for a hang-up every 3 s, and read the live lists as often as `live_look_ms` says.
+    open.silent_ms >= ms(times.live_look_ms + times.silent_after_ms)
 }
 
 /// Attempts whose calls are on the live lists of their accounts and wait for nothing: they are well. A list that cannot be
@@ -93,7 +92,7 @@ fn judge(ctx: &Context, open: Open, heard: &Heard) -> Option<Finding> {
         Heard::Young | Heard::Elsewhere => return None,
         Heard::Silence(_) | Heard::NotShown => Action::Wait,
         Heard::Call { over: true, .. } => Action::ApplyEnd,
-        Heard::Call { .. } if open.hangup_wanted && open.age_ms >= HANGUP_TAKES_MS => Action::HangUp,
+        Heard::Call { .. } if open.hangup_wanted => Action::HangUp,
         Heard::Call { queued: true, .. } if in_queue(ctx, &open) => Action::CancelInQueue,
         Heard::Call { .. } if open.call_id.is_none() => Action::ApplyCall,
         Heard::Call { .. } => return None,
