@@ -43,16 +43,20 @@ pub struct Seats {
 /// Where a store does not answer.
 pub async fn read(stores: &Stores, business: Option<BusinessId>, all: bool) -> anyhow::Result<Vec<Seats>> {
     let pg = &stores.pg;
-    let mut holders: HashMap<AttemptId, Holder> =
-        Gate::new(stores).holders().await?.into_iter().map(|h| (h.attempt, h)).collect();
+    let gate = Gate::new(stores);
+    let before = by_attempt(gate.holders().await?);
+    let opened = attempts::open::list(pg, business).await?;
+    let mut holders = by_attempt(gate.holders().await?);
     let mut seats: HashMap<BusinessId, Vec<Seat>> = HashMap::new();
-    for open in attempts::open::list(pg, business).await? {
-        let holder = holders.remove(&open.attempt);
+    for open in opened {
+        // Held at either moment: calls begin and end between the reads.
+        let holder = holders.remove(&open.attempt).or_else(|| before.get(&open.attempt).copied());
         let (attempt, slot, line) = (open.attempt, open.slot, open.line);
         let seat = Seat { attempt, slot, line, at_gate: holder.map(|holder| holder.age), open: Some(open.clone()) };
         seats.entry(open.business).or_default().push(seat);
     }
-    for holder in holders.into_values().filter(|holder| business.is_none_or(|one| one == holder.business)) {
+    let ghosts = holders.into_values().filter(|holder| before.contains_key(&holder.attempt));
+    for holder in ghosts.filter(|holder| business.is_none_or(|one| one == holder.business)) {
         let Holder { attempt, slot, line, age, business } = holder;
         seats.entry(business).or_default().push(Seat { attempt, slot, line, at_gate: Some(age), open: None });
     }
@@ -66,6 +70,10 @@ pub async fn read(stores: &Stores, business: Option<BusinessId>, all: bool) -> a
         Seats { business, held }
     });
     Ok(with_seats.filter(|one| all || business.is_some() || !one.held.is_empty()).collect())
+}
+
+fn by_attempt(holders: Vec<Holder>) -> HashMap<AttemptId, Holder> {
+    holders.into_iter().map(|holder| (holder.attempt, holder)).collect()
 }
 
 async fn every(stores: &Stores) -> sqlx::Result<Vec<Business>> {

@@ -1,15 +1,28 @@
 //! Opens the stores for a command, without waiting for one that is down.
 
-use crate::{config::Settings, context::Context, error::ApiError, ops::exit::Contradiction, stores::Stores, telemetry};
+use crate::{
+    config::{LogLevel, Settings},
+    context::Context,
+    error::ApiError,
+    ops::exit::Contradiction,
+    stores::Stores,
+    telemetry,
+};
 
 const NAME: &str = "rollcall-ops";
+
+/// At INFO the flows tell what the command's own answer tells: warnings are enough, unless more was asked for.
+fn start_logs(settings: &Settings) {
+    let level = if settings.log_level == LogLevel::Info { LogLevel::Warn } else { settings.log_level };
+    telemetry::start_logs(&Settings { log_level: level, ..settings.clone() });
+}
 
 /// The stores, for commands that need no secret.
 ///
 /// # Errors
 /// Where an address cannot be read.
 pub(super) fn stores(settings: &Settings) -> anyhow::Result<Stores> {
-    telemetry::start_logs(settings);
+    start_logs(settings);
     Stores::lazily(settings, NAME)
 }
 
@@ -22,7 +35,7 @@ pub(super) fn context(settings: Settings) -> anyhow::Result<Context> {
     if !wrong.is_empty() {
         return Err(Contradiction(wrong.join("\n")).into());
     }
-    telemetry::start_logs(&settings);
+    start_logs(&settings);
     Context::lazily(settings, NAME)
 }
 
@@ -42,6 +55,6 @@ pub(super) fn plain(error: ApiError) -> anyhow::Error {
 /// # Errors
 /// With a [`Contradiction`] where there is no usable sealing key.
 pub(super) fn uncertain(settings: Settings) -> anyhow::Result<Context> {
-    telemetry::start_logs(&settings);
+    start_logs(&settings);
     Context::lazily(settings, NAME).map_err(|error| Contradiction(format!("{error:#}")).into())
 }

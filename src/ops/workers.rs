@@ -58,8 +58,9 @@ impl From<Seen> for Process {
             started_at: started.map(Time),
             beat_age_ms: age_ms,
             in_flight: beat.in_flight,
-            sweep_age_ms: beat.sweep_age_ms,
-            reconcile_age_ms: beat.reconcile_age_ms,
+            // The beat tells them as they were when it beat.
+            sweep_age_ms: beat.sweep_age_ms.map(|ms| ms + age_ms),
+            reconcile_age_ms: beat.reconcile_age_ms.map(|ms| ms + age_ms),
             memory_bytes: beat.memory_bytes,
         }
     }

@@ -16,6 +16,12 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// True where the places agree and only the counter beside them does not.
+    #[must_use]
+    pub fn only_counter_differs(&self) -> bool {
+        self.holders == self.lines && self.lines == self.slots && !self.agree()
+    }
+
     /// True where every place says the same.
     #[must_use]
     pub fn agree(&self) -> bool {
