@@ -179,8 +179,8 @@ pub async fn apply(ctx: &Context, found: &mut [Finding]) -> anyhow::Result<()> {
 pub fn span(ms: i64) -> String {
     match ms {
         ..1_000 => format!("{} ms", ms.max(0)),
-        ..120_000 => format!("{} s", ms / 1_000),
-        ..7_200_000 => format!("{} min", ms / 60_000),
+        1_000..120_000 => format!("{} s", ms / 1_000),
+        120_000..7_200_000 => format!("{} min", ms / 60_000),
         _ => format!("{} h", ms / 3_600_000),
     }
 }
