@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
 use sqlx::{
     Connection, PgConnection, PgPool,
-    migrate::{AppliedMigration, Migrate, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -185,10 +185,16 @@ impl Stores {
     /// Versions of the migrations that the database has, and the one that failed half way, if any.
     ///
     /// # Errors
-    /// Where Postgres does not answer, or was never migrated.
+    /// Where Postgres does not answer.
     pub async fn migrations(&self) -> anyhow::Result<(Vec<AppliedMigration>, Option<i64>)> {
         let mut connection = self.pg.acquire().await?;
-        let failed = connection.dirty_version(APPLIED).await?;
+        let failed = match connection.dirty_version(APPLIED).await {
+            // undefined_table (PostgreSQL manual, appendix A): nobody has migrated this database yet.
+            Err(MigrateError::Execute(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => {
+                return Ok((Vec::new(), None));
+            }
+            answer => answer?,
+        };
         Ok((connection.list_applied_migrations(APPLIED).await?, failed))
     }
 

@@ -7,8 +7,10 @@ use rollcall::{
     slots::{Ask, Taken},
 };
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
 use crate::{
+    database::{self, database_url},
     house::{House, Options, numbers},
     ops_harness::run,
 };
@@ -151,6 +153,37 @@ async fn a_store_that_is_away_is_named_at_once_and_what_needs_it_is_not_called_w
     let slots = run(&[&["slots"], &args[..]].concat(), None).await;
     assert_eq!(slots.code, 1);
     assert!(slots.err.contains("rollcall-ops doctor"), "{}", slots.err);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_nobody_has_migrated_is_named_and_can_be_migrated() {
+    let house = House::open(Options::default()).await;
+    let name = format!("e_{}", uuid::Uuid::now_v7().simple());
+    let mut admin = PgConnection::connect(&database_url("postgres")).await.unwrap();
+    database::run(&mut admin, &format!("CREATE DATABASE {name}")).await;
+    let url = database_url(&name);
+    let mut args: Vec<&str> = house.args[1..].iter().map(String::as_str).collect();
+    let at = args.iter().position(|arg| *arg == "--database-url").unwrap() + 1;
+    args[at] = &url;
+    let ops = async |command: &str| run(&[&[command, "--json"], &args[..]].concat(), None).await;
+    let told = ops("doctor").await;
+    let (migrations, tallies) = (told.check("migrations"), told.check("tallies"));
+    assert_eq!((&migrations["verdict"], &migrations["do"]), (&json!("fail"), &json!("rollcall-ops migrate")));
+    assert!(tallies["evidence"].as_str().unwrap().contains("not checked"), "{tallies:#}");
+    assert_eq!(ops("migrate").await.code, 0);
+    assert_eq!(ops("doctor").await.check("migrations")["verdict"], "ok");
+    // A program of the day before finds a migration that it does not know.
+    let mut old = PgConnection::connect(&url).await.unwrap();
+    database::run(
+        &mut old,
+        "UPDATE _sqlx_migrations SET version = version + 1 WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
+    )
+    .await;
+    old.close().await.unwrap();
+    let newer = ops("doctor").await.check("migrations")["evidence"].as_str().unwrap().to_owned();
+    assert!(newer.contains("which this program does not know") && newer.contains("are not applied"), "{newer}");
+    database::run(&mut admin, &format!("DROP DATABASE {name} WITH (FORCE)")).await;
     house.close().await;
 }
 

@@ -73,8 +73,8 @@ async fn measure(ask: impl AsyncFn() -> anyhow::Result<i64>) -> anyhow::Result<A
 
 #[cfg(test)]
 mod tests {
-    use super::super::Verdict;
     use super::*;
+    use crate::ops::doctor::Verdict;
 
     fn verdict(postgres: i64, redis: i64, bound: i64) -> Verdict {
         judge(Ahead { by: postgres, bound }, Ahead { by: redis, bound }).verdict

@@ -135,33 +135,35 @@ async fn examine(ctx: &Context, quick: bool) -> Vec<Check> {
     let bar = waiting("examining".into());
     let (postgres, redis) = tokio::join!(stores::postgres(ctx), stores::redis(ctx));
     let (pg, rd) = (postgres.verdict != Verdict::Fail, redis.verdict != Verdict::Fail);
-    let mut checks = vec![postgres, redis];
-    checks.push(given(pg, "migrations", stores::migrations(ctx)).await);
+    let migrations = given(pg, "migrations", stores::migrations(ctx)).await;
+    let schema = migrations.verdict == Verdict::Ok;
+    let mut checks = vec![postgres, redis, migrations];
     checks.push(given(pg, "postgres_durability", stores::postgres_durability(ctx)).await);
     checks.push(given(rd, "redis_persistence", stores::redis_persistence(ctx)).await);
     checks.push(given(pg && rd, "clocks", clocks::check(ctx)).await);
-    checks.push(given(pg && rd, "settings", settings::check(ctx)).await);
-    checks.push(given(pg && rd, "gate", gate::check(ctx)).await);
-    checks.push(given(pg, "jobs_and_attempts", attempts::fit(ctx)).await);
-    checks.push(given(pg, "attempts_in_doubt", attempts::in_doubt(ctx)).await);
-    checks.push(given(pg, "stray_calls", attempts::strays(ctx)).await);
-    checks.push(given(pg, "accounts", accounts::check(ctx)).await);
+    checks.push(given(schema && rd, "settings", settings::check(ctx)).await);
+    checks.push(given(schema && rd, "gate", gate::check(ctx)).await);
+    checks.push(given(schema, "jobs_and_attempts", attempts::fit(ctx)).await);
+    checks.push(given(schema, "attempts_in_doubt", attempts::in_doubt(ctx)).await);
+    checks.push(given(schema, "stray_calls", attempts::strays(ctx)).await);
+    checks.push(given(schema, "accounts", accounts::check(ctx)).await);
     checks.push(given(rd, "workers", work::workers(ctx)).await);
-    checks.push(given(pg && rd, "work", work::due(ctx)).await);
+    checks.push(given(schema && rd, "work", work::due(ctx)).await);
     bar.finish_and_clear();
-    checks.push(given(pg, "tallies", tallies::check(ctx, quick)).await);
+    checks.push(given(schema, "tallies", tallies::check(ctx, quick)).await);
     checks
 }
 
 /// The check, or why it was not made.
 async fn given(stores: bool, name: &'static str, check: impl Future<Output = anyhow::Result<Check>>) -> Check {
     if !stores {
-        return Check::warn(name, "not checked: its store does not answer", "bring the store back and ask again");
+        let evidence = "not checked: its store does not answer, or its schema is another";
+        return Check::warn(name, evidence, "put that right first and ask again");
     }
     let failed = |error: anyhow::Error| {
         Check::fail(
             name,
-            format!("it could not be checked: {error:#}"),
+            format!("it could not be checked: {}", error.root_cause()),
             "see the checks above; else it is a fault of ours",
         )
     };

@@ -152,8 +152,8 @@ fn is_near(url: &Url) -> bool {
 mod tests {
     use clap::Parser;
 
-    use super::super::Verdict;
     use super::*;
+    use crate::ops::doctor::Verdict;
 
     fn worst(faults: &[Fault]) -> Option<Verdict> {
         faults.iter().map(|fault| fault.verdict).max()
