@@ -16,7 +16,7 @@ test:
 check:
 	@scripts/check.sh
 
-# Tests against other people's tools, fetched by pip and npm. A missing tool is SKIPPED; with REQUIRE_ALL=1 it fails.
+# Tests against other people's tools: fetched by pip and npm, and Prometheus' promtool. A missing tool is SKIPPED; with REQUIRE_ALL=1 it fails.
 conformance:
 	@tests/conformance/run.sh
 

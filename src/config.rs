@@ -147,6 +147,9 @@ pub struct Settings {
     /// How log lines are written.
     #[arg(long, env = "LOG_FORMAT", default_value = "text", ignore_case = true)]
     pub log_format: LogFormat,
+    /// A collector that traces of calls are sent to (OTLP over HTTP, e.g. http://127.0.0.1:4318); unset: none are made.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = base_url)]
+    pub otel_exporter_otlp_endpoint: Option<Url>,
     /// The times of the dial protocol.
     #[command(flatten)]
     pub times: Times,

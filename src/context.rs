@@ -20,7 +20,7 @@ use crate::{
     config::{Settings, without_slash},
     heartbeats::Heartbeats,
     ids::BusinessId,
-    jobs::queue::Bells,
+    jobs::queue::{Bells, Why},
     slots::Gate,
     stores::Stores,
 };
@@ -91,7 +91,16 @@ impl Context {
 
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
     pub async fn ring(&self, business: BusinessId) {
-        if let Err(error) = self.bells.ring(business).await {
+        self.ring_why(business, Why::Work).await;
+    }
+
+    /// The same because a slot of the business came free.
+    pub async fn ring_freed(&self, business: BusinessId) {
+        self.ring_why(business, Why::Freed).await;
+    }
+
+    async fn ring_why(&self, business: BusinessId, why: Why) {
+        if let Err(error) = self.bells.ring(business, why).await {
             tracing::warn!(business.id = %business, error = format!("{error:#}"), "the bell could not be rung; the sweep will");
         }
     }

@@ -7,6 +7,7 @@ use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
+use serde::Serialize;
 use sqlx::{
     Connection, PgConnection, PgPool,
     migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
@@ -242,6 +243,67 @@ impl Stores {
         let redis = (!matches!(ping, Ok(Ok(_)))).then_some("redis");
         pg.into_iter().chain(redis).collect()
     }
+
+    /// How Redis keeps what it holds, by its own `INFO`.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn redis_report(&self) -> redis::RedisResult<RedisReport> {
+        let text: String = redis::cmd("INFO").query_async(&mut self.redis.clone()).await?;
+        Ok(RedisReport::read(&text))
+    }
+
+    /// What Postgres counts of this database.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn postgres_report(&self) -> sqlx::Result<PostgresReport> {
+        sqlx::query_as!(
+            PostgresReport,
+            r#"SELECT xact_commit + xact_rollback AS "transactions!", numbackends::bigint AS "connections!"
+               FROM pg_stat_database WHERE datname = current_database()"#
+        )
+        .fetch_one(&self.pg)
+        .await
+    }
+}
+
+/// How Redis keeps what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RedisReport {
+    /// True where it has a memory limit and throws keys away when that is reached.
+    pub may_evict: bool,
+    /// Keys thrown away since it started.
+    pub evicted_keys: u64,
+    /// True where it keeps an append-only file and the last write of it was well.
+    pub persistent: bool,
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// Its version.
+    pub version: String,
+}
+
+impl RedisReport {
+    fn read(info: &str) -> Self {
+        let text = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("");
+        let number = |name: &str| text(name).trim().parse::<u64>().unwrap_or(0);
+        Self {
+            may_evict: number("maxmemory") > 0 && text("maxmemory_policy").trim() != "noeviction",
+            evicted_keys: number("evicted_keys"),
+            persistent: number("aof_enabled") == 1 && text("aof_last_write_status").trim() == "ok",
+            memory_bytes: number("used_memory"),
+            version: text("redis_version").trim().to_owned(),
+        }
+    }
+}
+
+/// What Postgres counts of this database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PostgresReport {
+    /// Transactions since its statistics began; a statement outside of one is one.
+    pub transactions: i64,
+    /// Connections to this database, from whomever.
+    pub connections: i64,
 }
 
 fn pg_options(settings: &Settings, application: &str) -> sqlx::Result<PgConnectOptions> {
@@ -292,5 +354,27 @@ where
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redis_evicts_only_with_a_limit_and_a_policy() {
+        let report = |limit: u64, policy: &str, aof: u8, status: &str| {
+            RedisReport::read(&format!(
+                "# Memory\r\nused_memory:77\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\n# Persistence\r\n\
+                 aof_enabled:{aof}\r\naof_last_write_status:{status}\r\n# Stats\r\nevicted_keys:5\r\n"
+            ))
+        };
+        assert!(!report(0, "allkeys-lru", 1, "ok").may_evict);
+        assert!(!report(1_000, "noeviction", 1, "ok").may_evict);
+        assert!(report(1_000, "volatile-ttl", 1, "ok").may_evict);
+        assert!(report(0, "noeviction", 1, "ok").persistent);
+        assert!(!report(0, "noeviction", 1, "err").persistent);
+        assert!(!report(0, "noeviction", 0, "ok").persistent);
+        assert_eq!((report(0, "x", 0, "").evicted_keys, report(0, "x", 0, "").memory_bytes), (5, 77));
     }
 }

@@ -16,10 +16,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
     api::{
+        dashboard::{self, Dashboard},
         frame,
-        status::{self, Figures, Status},
+        status::{self, Figures, Status, WorkerPool},
     },
     context::Context,
+    dialing::overview,
     error::ApiError,
 };
 
@@ -28,20 +30,23 @@ pub fn health(ctx: Context) -> Router {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(ctx)
 }
 
-/// The routes of `ADMIN_ADDR`; `process` writes out the counters of this process.
+/// The routes of `ADMIN_ADDR`; `process` writes out the figures of this process.
 pub fn router(ctx: Context, process: PrometheusHandle) -> Router {
-    let metrics = move || {
-        let text = process.render();
-        async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+    let metrics = move |State(ctx): State<Context>| {
+        let process = process.clone();
+        async move {
+            overview::measure(&ctx).await;
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], process.render())
+        }
     };
     Router::new()
         .route("/metrics.json", get(figures))
         .route("/status", get(whole))
         .route("/status/workers", get(workers))
         .route("/status/models", get(async || ApiError::not_available("", "The status of models")))
-        .route("/dashboard", get(async || ApiError::not_available("", "The dashboard")))
-        .with_state(ctx.clone())
+        .route("/dashboard", get(board))
         .route("/metrics", get(metrics))
+        .with_state(ctx.clone())
         .merge(health(ctx))
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
@@ -79,6 +84,10 @@ async fn whole(State(ctx): State<Context>) -> Result<Json<Status>, ApiError> {
     status::status(&ctx).await.map(Json)
 }
 
-async fn workers(State(ctx): State<Context>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({ "data": status::workers(&ctx).await? })))
+async fn workers(State(ctx): State<Context>) -> Result<Json<WorkerPool>, ApiError> {
+    status::workers(&ctx).await.map(Json)
+}
+
+async fn board(State(ctx): State<Context>) -> Json<Dashboard> {
+    Json(dashboard::dashboard(&ctx).await)
 }

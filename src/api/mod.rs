@@ -11,6 +11,7 @@ pub mod body;
 pub mod businesses;
 pub mod calls;
 pub mod check;
+pub mod dashboard;
 pub mod download;
 pub mod events;
 pub mod frame;

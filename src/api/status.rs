@@ -1,25 +1,20 @@
-//! The state of the installation in figures, read from the stores.
+//! The state of the installation, read from the stores: for an engineer, a health check, a dashboard.
 //!
 //! Invariant: the figures speak for all processes together, whichever is asked.
-//! Not here: counters of one process (`/metrics`), and the routes (`api::admin`).
+//! Not here: how they are read (`dialing::overview`), figures of one process (`/metrics`), and the routes (`api::admin`).
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
-use redis::AsyncCommands;
 use serde::Serialize;
 
 use crate::{
-    businesses::store::Health,
+    businesses::health::NotOk,
     clock::Time,
     context::Context,
+    dialing::overview::{self, Ledger, Pulse, Workers},
     error::ApiError,
-    heartbeats::{self, Seen},
-    ids::{BusinessId, Carrier},
+    heartbeats::{self, Seen, resources::Machine},
 };
-
-/// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
-pub const REJECTED: &str = "metrics:calls_rejected_max_concurrent";
 
 /// `/metrics.json`.
 #[derive(Debug, Serialize)]
@@ -39,21 +34,12 @@ pub struct Figures {
 /// # Errors
 /// 503 where a store is away.
 pub async fn figures(ctx: &Context) -> Result<Figures, ApiError> {
-    let row = sqlx::query!(
-        r#"SELECT (SELECT count(*) FROM attempt WHERE rank < 9) AS "active!",
-                  (SELECT coalesce(sum(n), 0)::bigint FROM tally
-                   WHERE run_id = '00000000-0000-0000-0000-000000000000' AND key = 'calls_started') AS "started!",
-                  (SELECT max_lines FROM installation) AS max_lines"#
-    )
-    .fetch_one(&ctx.stores.pg)
-    .await?;
-    let mut redis = ctx.stores.redis.clone();
-    let rejected: Option<i64> = redis.get(ctx.stores.keys.key(REJECTED)).await?;
+    let (ledger, pulse) = (overview::ledger(ctx).await?, overview::pulse(ctx).await?);
     Ok(Figures {
-        calls_active: row.active,
-        calls_started: row.started,
-        calls_rejected_max_concurrent: rejected.unwrap_or(0),
-        max_concurrent_calls: row.max_lines,
+        calls_active: ledger.attempts.open,
+        calls_started: ledger.attempts.started,
+        calls_rejected_max_concurrent: pulse.calls_rejected,
+        max_concurrent_calls: ledger.attempts.line_limit,
     })
 }
 
@@ -65,24 +51,25 @@ pub struct Status {
     businesses_with_work: i64,
     runs: BTreeMap<String, i64>,
     attempts_unknown: i64,
+    unknown_oldest_ms: Option<i64>,
     needs_person: i64,
-    accounts_not_ok: Vec<AccountNotOk>,
+    accounts_not_ok: Vec<NotOk>,
+    total_workers: usize,
+    ready_workers: usize,
+    total_sessions: i64,
+    session_queue_length: i64,
+    memory_percent: Option<f32>,
+    cpu_percent: Option<f32>,
+    sweep_age_ms: Option<u64>,
+    reconcile_age_ms: Option<u64>,
     workers: Vec<Seen>,
 }
 
+/// Lines of the installation.
 #[derive(Debug, Serialize)]
-struct Lines {
-    open: i64,
-    limit: Option<i32>,
-}
-
-#[derive(Debug, Serialize)]
-struct AccountNotOk {
-    business_id: BusinessId,
-    carrier: Carrier,
-    health: Health,
-    detail: Option<String>,
-    hold_until: Option<Time>,
+pub(super) struct Lines {
+    pub(super) open: i64,
+    pub(super) limit: Option<i32>,
 }
 
 /// Reads the state of the installation. Workers that have died show as `stale` for ten minutes.
@@ -90,49 +77,94 @@ struct AccountNotOk {
 /// # Errors
 /// 503 where a store is away.
 pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
-    let pg = &ctx.stores.pg;
-    let counts = sqlx::query!(
-        r#"SELECT clock_timestamp() AS "at!: DateTime<Utc>", (SELECT max_lines FROM installation) AS max_lines,
-                  count(*) AS "open!", count(*) FILTER (WHERE state = 'unknown') AS "unknown!",
-                  count(*) FILTER (WHERE needs_person) AS "needs_person!",
-                  (SELECT count(DISTINCT business_id) FROM run WHERE state IN ('running', 'cancelling')) AS "with_work!"
-           FROM attempt WHERE rank < 9"#
-    )
-    .fetch_one(pg)
-    .await?;
-    let runs = sqlx::query!(r#"SELECT state, count(*) AS "n!" FROM run GROUP BY state"#).fetch_all(pg).await?;
-    let accounts = sqlx::query!(
-        r#"SELECT business_id AS "business_id: BusinessId", carrier AS "carrier: Carrier", health AS "health: Health",
-                  health_detail, hold_until
-           FROM carrier_account WHERE health IN ('refused', 'down') ORDER BY business_id, carrier LIMIT 500"#
-    )
-    .fetch_all(pg)
-    .await?;
+    let (ledger, pulse) = (overview::ledger(ctx).await?, overview::pulse(ctx).await?);
+    let (workers, machines) = (pulse.workers(), Machines::of(&pulse.processes));
+    let counts = Workers::of(&workers);
     Ok(Status {
-        at: counts.at.into(),
-        lines: Lines { open: counts.open, limit: counts.max_lines },
-        businesses_with_work: counts.with_work,
-        runs: runs.into_iter().map(|row| (row.state, row.n)).collect(),
-        attempts_unknown: counts.unknown,
-        needs_person: counts.needs_person,
-        accounts_not_ok: accounts
-            .into_iter()
-            .map(|row| AccountNotOk {
-                business_id: row.business_id,
-                carrier: row.carrier,
-                health: row.health,
-                detail: row.health_detail,
-                hold_until: row.hold_until.map(Into::into),
-            })
-            .collect(),
-        workers: workers(ctx).await?,
+        at: ledger.attempts.at,
+        lines: Lines { open: ledger.attempts.open, limit: ledger.attempts.line_limit },
+        businesses_with_work: ledger.runs.businesses_with_work,
+        attempts_unknown: ledger.attempts.unknown,
+        unknown_oldest_ms: ledger.attempts.oldest_unknown_ms,
+        needs_person: ledger.attempts.needs_person,
+        total_workers: counts.alive(),
+        ready_workers: counts.ready,
+        total_sessions: ledger.attempts.open,
+        session_queue_length: queue_length(&ledger, &pulse),
+        memory_percent: machines.memory_percent(),
+        cpu_percent: machines.cpu_percent(),
+        sweep_age_ms: pulse.rounds.sweep.map(millis),
+        reconcile_age_ms: pulse.rounds.reconcile.map(millis),
+        runs: ledger.runs.states,
+        accounts_not_ok: ledger.troubles.accounts,
+        workers,
     })
+}
+
+/// `/status/workers`.
+#[derive(Debug, Serialize)]
+pub struct WorkerPool {
+    /// Workers that beat.
+    pub total_workers: usize,
+    /// Of these, those that take work on.
+    pub ready_workers: usize,
+    /// Those that went silent within ten minutes.
+    pub stale_workers: usize,
+    /// Sends under way.
+    pub in_flight: usize,
+    /// Each of them.
+    pub data: Vec<Seen>,
+}
+
+impl WorkerPool {
+    pub(super) fn of(data: Vec<Seen>) -> Self {
+        let counts = Workers::of(&data);
+        Self {
+            total_workers: counts.alive(),
+            ready_workers: counts.ready,
+            stale_workers: counts.stale,
+            in_flight: counts.in_flight,
+            data,
+        }
+    }
 }
 
 /// Every worker that beats, and those that went silent within ten minutes.
 ///
 /// # Errors
 /// 503 where Redis is away.
-pub async fn workers(ctx: &Context) -> Result<Vec<Seen>, ApiError> {
-    Ok(heartbeats::workers(&ctx.stores).await?)
+pub async fn workers(ctx: &Context) -> Result<WorkerPool, ApiError> {
+    Ok(WorkerPool::of(heartbeats::workers(&ctx.stores).await?))
+}
+
+/// What waits to be taken by a worker: bells, and single calls. The backlog of a run is no queue: it waits for slots.
+pub(super) fn queue_length(ledger: &Ledger, pulse: &Pulse) -> i64 {
+    i64::try_from(pulse.bells).unwrap_or(i64::MAX).saturating_add(ledger.attempts.untaken)
+}
+
+/// Each machine once, as the process on it that beat last saw it.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(super) struct Machines(BTreeMap<String, Machine>);
+
+impl Machines {
+    pub(super) fn of(processes: &[Seen]) -> Self {
+        let mut alive: Vec<&Seen> = processes.iter().filter(|process| process.alive()).collect();
+        alive.sort_by_key(|process| std::cmp::Reverse(process.age_ms));
+        Self(alive.iter().filter_map(|p| Some((p.beat.host.clone(), p.beat.machine?))).collect())
+    }
+
+    /// Of the machine that has the least left.
+    pub(super) fn memory_percent(&self) -> Option<f32> {
+        self.0.values().map(|machine| machine.memory_percent).reduce(f32::max)
+    }
+
+    /// Of the machine that is busiest.
+    pub(super) fn cpu_percent(&self) -> Option<f32> {
+        self.0.values().filter_map(|machine| machine.cpu_percent).reduce(f32::max)
+    }
+}
+
+pub(super) fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use crate::{
     attempts::state::{AttemptState, Disposition, Source},
     ids::{AttemptId, BusinessId, Carrier, Held, JobId, RunId},
+    telemetry::{metrics, traces},
 };
 
 /// What the carrier said about a call, in our words.
@@ -96,7 +97,7 @@ pub async fn apply(
     )
     .fetch_one(pg)
     .await?;
-    Ok(row.change())
+    Ok(told(attempt, row.change(), disposition.map_or(state.as_str(), Disposition::as_str)))
 }
 
 /// How an attempt without a call is closed, and what becomes of its job.
@@ -165,7 +166,12 @@ pub async fn close(
     )
     .fetch_one(pg)
     .await?;
-    Ok(row.change())
+    let word = match (closing.state, closing.job) {
+        // The carrier said "not now": the same job comes again, and nothing has failed.
+        (AttemptState::Refused, JobThen::Requeue) => "requeued",
+        (state, _) => closing.disposition.map_or(state.as_str(), Disposition::as_str),
+    };
+    Ok(told(attempt, row.change(), word))
 }
 
 /// The intents of one claim, which became some although its answer was lost.
@@ -195,7 +201,16 @@ pub async fn expire_call(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option
     )
     .fetch_one(pg)
     .await?;
-    Ok(row.change())
+    Ok(told(attempt, row.change(), "expired"))
+}
+
+/// Counts a closing and ends its trace: exactly one change closes an attempt, whoever else learns of its end.
+fn told(attempt: AttemptId, change: Option<Change>, word: &'static str) -> Option<Change> {
+    if let Some(change) = change.as_ref().filter(|change| change.closed) {
+        metrics::call_ended(word);
+        traces::whole(attempt, change.business, word);
+    }
+    change
 }
 
 /// True where this intent is still to be sent: it is open and nobody wants it hung up.

@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
+    let _last_spans = telemetry::traces::start(&settings, "rollcall-api")?;
     let stopping = shutdown::on_signal()?;
     shutdown::end_hard_after(&stopping, std::time::Duration::from_secs(settings.drain_timeout_secs));
     let (api_addr, admin_addr) = (settings.api_addr, settings.admin_addr(Role::Api));
@@ -40,9 +41,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
         () = stopping.cancelled() => return Ok(()),
     };
-    let metrics = telemetry::start_metrics()?;
     tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");
-    let (routes, status) = (server::doors(ctx.clone()), api::admin::router(ctx.clone(), metrics));
+    let (routes, status) = (server::doors(ctx.clone()), api::admin::router(ctx.clone(), telemetry::metrics::start()?));
     tokio::try_join!(
         server::serve(doors, routes, stopping.clone()),
         server::serve(admin, status, stopping),

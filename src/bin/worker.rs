@@ -29,6 +29,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
+    let _last_spans = telemetry::traces::start(&settings, "rollcall-worker")?;
     let stopping = shutdown::on_signal()?;
     shutdown::end_hard_after(&stopping, Duration::from_secs(settings.drain_timeout_secs));
     let admin_addr = settings.admin_addr(Role::Worker);
@@ -39,7 +40,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let name = Who::new_name();
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
-    let status = api::admin::router(ctx.clone(), telemetry::start_metrics()?);
+    let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
     let (served, worked) =
         tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
     served?;

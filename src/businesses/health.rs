@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::ids::BusinessId;
+use crate::{
+    businesses::store::Health,
+    clock::Time,
+    ids::{BusinessId, Carrier},
+};
 
 /// Why an account is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,4 +107,59 @@ pub async fn readable(pg: &PgPool, business: BusinessId, account: &str) -> sqlx:
     .execute(pg)
     .await?;
     Ok(())
+}
+
+/// Accounts shown at most.
+const MOST_SHOWN: i64 = 500;
+
+/// An account that is not well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NotOk {
+    /// Whose.
+    pub business_id: BusinessId,
+    /// At which carrier.
+    pub carrier: Carrier,
+    /// Refused or down.
+    pub health: Health,
+    /// What the carrier said, or what happened.
+    pub detail: Option<String>,
+    /// Nothing is sent before this time.
+    pub hold_until: Option<Time>,
+}
+
+/// The accounts that are not well, at most 500 of them by business, and how many there are of each kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Troubles {
+    /// The accounts.
+    pub accounts: Vec<NotOk>,
+    /// How many the carrier refuses.
+    pub refused: i64,
+    /// How many cannot be reached.
+    pub down: i64,
+    /// How many cannot be asked about their live calls, whatever else is known of them.
+    pub unreadable: i64,
+}
+
+/// Reads what is wrong with accounts.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn troubles(pg: &PgPool) -> sqlx::Result<Troubles> {
+    let counts = sqlx::query!(
+        r#"SELECT count(*) FILTER (WHERE health = 'refused') AS "refused!", count(*) FILTER (WHERE health = 'down') AS "down!",
+                  count(*) FILTER (WHERE unreadable_since IS NOT NULL) AS "unreadable!"
+           FROM carrier_account"#
+    )
+    .fetch_one(pg)
+    .await?;
+    let accounts = sqlx::query_as!(
+        NotOk,
+        r#"SELECT business_id AS "business_id: BusinessId", carrier AS "carrier: Carrier", health AS "health: Health",
+                  health_detail AS detail, hold_until AS "hold_until: Time"
+           FROM carrier_account WHERE health IN ('refused', 'down') ORDER BY business_id, carrier LIMIT $1"#,
+        MOST_SHOWN
+    )
+    .fetch_all(pg)
+    .await?;
+    Ok(Troubles { accounts, refused: counts.refused, down: counts.down, unreadable: counts.unreadable })
 }

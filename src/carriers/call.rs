@@ -19,6 +19,20 @@ pub enum CallState {
     Ended(Disposition),
 }
 
+impl CallState {
+    /// The state, or how it ended, in a word, for traces.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Initiated => "initiated",
+            Self::Ringing => "ringing",
+            Self::Answered => "answered",
+            Self::Ended(disposition) => disposition.as_str(),
+        }
+    }
+}
+
 /// How a call ended, as far as the carrier knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Disposition {

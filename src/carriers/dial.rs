@@ -71,6 +71,19 @@ pub enum DialAnswer {
     },
 }
 
+impl DialAnswer {
+    /// What is known in a word, for figures and traces.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Placed { .. } => "placed",
+            Self::Refused { .. } => "refused",
+            Self::NotSent { .. } => "not_sent",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
 /// What follows from a definite refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalClass {

@@ -14,12 +14,12 @@ pub use call::{AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, 
 pub use dial::{DialAnswer, DialRequest, RefusalClass, StatusEvent};
 pub use http::{HttpLimits, http_client};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 use url::Url;
 
-use crate::ids::Carrier;
+use crate::{ids::Carrier, telemetry::metrics};
 use twilio::Twilio;
 
 /// One account of a business at a carrier. `Debug` hides the secret.
@@ -86,6 +86,20 @@ pub enum CarrierError {
     NotAvailable(Carrier),
 }
 
+impl CarrierError {
+    /// The kind of trouble in a word, for figures.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Busy { .. } => "busy",
+            Self::Refused { .. } | Self::NotACallId | Self::NotAvailable(_) => "refused",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Unreadable { .. } | Self::Incomplete { .. } => "unreadable",
+        }
+    }
+}
+
 /// Talks to every carrier, over one pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -113,10 +127,13 @@ impl Client {
     /// `limit` is the time for the whole exchange, connecting included. Whoever drops the future knows no
     /// more than after `Unknown`.
     pub async fn dial(&self, account: &Account, request: &DialRequest, limit: Duration) -> DialAnswer {
-        match self.twilio(account) {
+        let begin = Instant::now();
+        let answer = match self.twilio(account) {
             Ok(twilio) => twilio.dial(request, limit).await,
             Err(error) => DialAnswer::NotSent { why: error.to_string() },
-        }
+        };
+        metrics::carrier_asked(account.carrier.as_str(), "dial", answer.word(), begin.elapsed());
+        answer
     }
 
     /// One call as the carrier shows it now, or `None` where it says that there is none.
@@ -125,7 +142,7 @@ impl Client {
     /// # Errors
     /// When the carrier could not be asked or its answer not be read.
     pub async fn fetch(&self, account: &Account, call_id: &str) -> Result<Option<CallView>, CarrierError> {
-        self.twilio(account)?.fetch(call_id).await
+        timed(account, "fetch", self.twilio(account)?.fetch(call_id)).await
     }
 
     /// Every call that fits `filter`, all pages, each call once.
@@ -133,7 +150,7 @@ impl Client {
     /// # Errors
     /// When any page could not be had: there is no partial list.
     pub async fn list(&self, account: &Account, filter: &ListFilter) -> Result<Vec<CallView>, CarrierError> {
-        self.twilio(account)?.list(filter).await
+        timed(account, "list", self.twilio(account)?.list(filter)).await
     }
 
     /// Asks the carrier to end a call. Safe to repeat. No answer proves an end: only a final status does.
@@ -141,7 +158,7 @@ impl Client {
     /// # Errors
     /// When the carrier could not be asked or refused.
     pub async fn hang_up(&self, account: &Account, call_id: &str, how: How) -> Result<HangUp, CarrierError> {
-        self.twilio(account)?.hang_up(call_id, how).await
+        timed(account, "hang_up", self.twilio(account)?.hang_up(call_id, how)).await
     }
 
     /// The callback URLs that a call was created with, to find our token in them; `None` where the carrier
@@ -154,6 +171,19 @@ impl Client {
         account: &Account,
         call_id: &str,
     ) -> Result<Option<Vec<String>>, CarrierError> {
-        self.twilio(account)?.request_parameters(call_id).await
+        timed(account, "events", self.twilio(account)?.request_parameters(call_id)).await
     }
+}
+
+/// Measures an exchange other than a dial.
+async fn timed<T>(
+    account: &Account,
+    request: &'static str,
+    exchange: impl Future<Output = Result<T, CarrierError>>,
+) -> Result<T, CarrierError> {
+    let begin = Instant::now();
+    let answer = exchange.await;
+    let outcome = answer.as_ref().map_or_else(CarrierError::word, |_| "ok");
+    metrics::carrier_asked(account.carrier.as_str(), request, outcome, begin.elapsed());
+    answer
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     attempts::{self, Call, ledger},
     context::Context,
-    dialing::{create, import},
+    dialing::{create, import, overview::REJECTED},
     error::{ApiError, FieldError, Slug},
     ids::{AttemptId, BusinessId, Carrier, Held},
     leads::Template,
@@ -191,7 +191,7 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
         }
         "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
         _ => {
-            let key = ctx.stores.keys.key("metrics:calls_rejected_max_concurrent");
+            let key = ctx.stores.keys.key(REJECTED);
             let counted: redis::RedisResult<()> =
                 redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
             if let Err(error) = counted {

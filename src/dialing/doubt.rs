@@ -18,6 +18,7 @@ use crate::{
     dialing::{finish, translate},
     killpoints::{Point, reach},
     slots::Learned,
+    telemetry::{metrics, traces},
 };
 
 /// Attempts per round.
@@ -74,8 +75,10 @@ pub(crate) fn again_ms(ctx: &Context) -> i64 {
 }
 
 async fn one(ctx: &Context, attempt: InDoubt) {
+    let mut step = traces::step(attempt.attempt, "look for it");
     if let Err(error) = resolve(ctx, &attempt).await {
-        metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
+        metrics::look_failed();
+        step.failed("the carrier cannot be asked");
         let secs = attempt.age_ms / 1_000;
         if secs >= ALARM_SECS {
             tracing::error!(attempt.id = %attempt.attempt, secs, error = format!("{error:#}"), "in doubt, and the carrier cannot be asked");

@@ -15,6 +15,7 @@ use crate::{
     ids::{AttemptId, BusinessId},
     killpoints::{Point, reach},
     slots::Learned,
+    telemetry::{metrics, traces},
 };
 
 /// A Redis that hangs must not keep a carrier waiting for its 2xx: what is left undone here, the sweep does.
@@ -53,7 +54,7 @@ pub async fn callback(
 pub async fn after(ctx: &Context, attempt: AttemptId, change: &Change, learned: Learned) {
     match change.verdict {
         Verdict::Late | Verdict::OtherCall => {
-            metrics::counter!("rollcall_stray_calls_total").increment(1);
+            metrics::stray_call();
             tracing::error!(
                 attempt.id = %attempt, business.id = %change.business, call.id = change.call_id, verdict = ?change.verdict,
                 "a call that no open attempt answers for; it is hung up"
@@ -64,9 +65,10 @@ pub async fn after(ctx: &Context, attempt: AttemptId, change: &Change, learned: 
     if !change.closed {
         return;
     }
+    let _step = traces::step(attempt, "release and ring");
     let released = tokio::time::timeout(REDIS_PATIENCE, async {
         ctx.gate.release(change.business, &change.account, &[attempt], learned).await?;
-        ctx.ring(change.business).await;
+        ctx.ring_freed(change.business).await;
         redis::RedisResult::Ok(())
     });
     if !matches!(released.await, Ok(Ok(()))) {

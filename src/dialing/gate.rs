@@ -2,19 +2,29 @@
 //!
 //! Any number of workers may do this at once: every step is by attempt id and may repeat.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use crate::{
-    attempts::looks::{self, OnTheLine},
+    attempts::{
+        figures,
+        looks::{self, OnTheLine},
+    },
     context::Context,
     ids::{AttemptId, Held},
     killpoints::{Point, reach},
     slots::{Holder, Learned},
+    telemetry::metrics,
 };
 
 /// A holder without a row is older than any claim that may still insert it, or the claim failed. A claim that is later than
 /// this is still safe: the ledger is the proof, and the next round adds its holder again.
 pub const NO_ROW_AFTER: Duration = Duration::from_millis(1_500);
+
+/// What is younger may be on its way from one store to the other; the sweep corrects the rest within a second.
+pub const SETTLED: Duration = Duration::from_secs(2);
 
 /// What one round changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,14 +37,11 @@ pub struct Corrected {
     pub rebuilt: bool,
 }
 
-/// Where gate and ledger differ, as one look saw it. Between the two reads of a look calls begin and end, so that a
-/// difference is one only if a later look sees it too.
+/// Gate and ledger side by side, as one look saw them. Calls begin and end between its two reads: [`drift`] says what lasts.
 #[derive(Debug, Clone)]
-pub struct Drift {
+pub struct Look {
     /// True where the gate lets anybody in.
     pub ready: bool,
-    /// Every holder, by attempt.
-    pub holders: HashMap<AttemptId, Holder>,
     /// Holders of closed attempts.
     pub closed: Vec<Holder>,
     /// Holders without a row.
@@ -45,22 +52,14 @@ pub struct Drift {
     pub open: usize,
 }
 
-impl Drift {
-    /// What this look and a later one both saw: the later one's view of it.
+impl Look {
+    /// Of what this look saw, that which has lasted.
     #[must_use]
-    pub fn still_in(&self, mut later: Self) -> Self {
-        let seen = |list: &[Holder], attempt| list.iter().any(|holder| holder.attempt == attempt);
-        later.closed.retain(|holder| seen(&self.closed, holder.attempt));
-        later.rowless.retain(|holder| seen(&self.rowless, holder.attempt));
-        later.missing.retain(|row| self.missing.iter().any(|before| before.attempt == row.attempt));
-        later.ready |= self.ready;
-        later
-    }
-
-    /// True where nothing differs.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.ready && self.closed.is_empty() && self.rowless.is_empty() && self.missing.is_empty()
+    pub fn lasting(mut self, drift: &Drift) -> Self {
+        self.closed.retain(|holder| drift.holders_too_many.contains(&holder.attempt));
+        self.rowless.retain(|holder| drift.holders_too_many.contains(&holder.attempt));
+        self.missing.retain(|row| drift.holders_missing.contains(&row.attempt));
+        self
     }
 }
 
@@ -68,7 +67,7 @@ impl Drift {
 ///
 /// # Errors
 /// Where a store does not answer.
-pub async fn compare(ctx: &Context) -> anyhow::Result<Drift> {
+pub async fn compare(ctx: &Context) -> anyhow::Result<Look> {
     let ready = ctx.gate.is_ready().await?;
     // Holders first, rows second: whoever took a slot in between has a holder that this look does not judge.
     let holders: HashMap<AttemptId, Holder> = ctx.gate.holders().await?.into_iter().map(|h| (h.attempt, h)).collect();
@@ -82,7 +81,7 @@ pub async fn compare(ctx: &Context) -> anyhow::Result<Drift> {
         holders.values().filter(|holder| rows.get(&holder.attempt).copied() == state).copied().collect()
     };
     let (closed, rowless) = (of(Some(false)), of(None));
-    Ok(Drift { ready, closed, rowless, missing, open, holders })
+    Ok(Look { ready, closed, rowless, missing, open })
 }
 
 /// Makes the gate say what the ledger says.
@@ -90,18 +89,18 @@ pub async fn compare(ctx: &Context) -> anyhow::Result<Drift> {
 /// # Errors
 /// Where a store does not answer.
 pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
-    let drift = compare(ctx).await?;
-    let mut corrected = Corrected { rebuilt: !drift.ready, ..Corrected::default() };
-    for row in &drift.missing {
+    let look = compare(ctx).await?;
+    let mut corrected = Corrected { rebuilt: !look.ready, ..Corrected::default() };
+    for row in &look.missing {
         let held = Held { attempt: row.attempt, slot: row.slot, line: row.line };
         corrected.added += usize::from(ctx.gate.hold(row.business, held).await?);
     }
     let mut evicted = Vec::new();
-    for holder in &drift.closed {
+    for holder in &look.closed {
         let released = ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?;
         evicted.extend((released > 0).then_some(holder.business));
     }
-    for holder in drift.rowless.iter().filter(|holder| holder.age >= NO_ROW_AFTER) {
+    for holder in look.rowless.iter().filter(|holder| holder.age >= NO_ROW_AFTER) {
         evicted.extend((ctx.gate.evict(holder).await? > 0).then_some(holder.business));
     }
     corrected.evicted = evicted.len();
@@ -115,5 +114,56 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
     } else if corrected != Corrected::default() {
         tracing::info!(corrected.evicted, corrected.added, "the gate differed from the ledger and is corrected");
     }
+    metrics::gate_corrected(corrected.added, corrected.evicted, corrected.rebuilt);
     Ok(corrected)
+}
+
+/// What the gate and the ledger disagree about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Holders at the gate.
+    pub held: usize,
+    /// Of these, those that no open attempt stands behind: slots that nobody can use.
+    pub holders_too_many: Vec<AttemptId>,
+    /// Open attempts that the gate does not know of: slots that it would give away twice, were there no ledger.
+    pub holders_missing: Vec<AttemptId>,
+}
+
+impl Drift {
+    /// How many disagreements there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.holders_too_many.len() + self.holders_missing.len()
+    }
+}
+
+/// Compares gate and ledger and changes neither. What moved within two seconds is left out, so that a healthy installation
+/// shows nothing however busy it is.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn drift(ctx: &Context) -> anyhow::Result<Drift> {
+    let after_ms = i64::try_from(SETTLED.as_millis())?;
+    // Holders first, rows second, as in `correct`.
+    let holders = ctx.gate.holders().await?;
+    let open = figures::open(&ctx.stores.pg, after_ms).await?;
+    let is_open: HashSet<AttemptId> = open.iter().map(|row| row.attempt).collect();
+    let others: Vec<&Holder> = holders.iter().filter(|holder| !is_open.contains(&holder.attempt)).collect();
+    let ids: Vec<AttemptId> = others.iter().map(|holder| holder.attempt).collect();
+    let closed = figures::closed(&ctx.stores.pg, &ids, after_ms).await?;
+    let closed: HashMap<AttemptId, bool> = closed.iter().map(|row| (row.attempt, row.settled)).collect();
+    let too_many = |holder: &&&Holder| match closed.get(&holder.attempt) {
+        Some(settled) => *settled,
+        None => holder.age >= SETTLED,
+    };
+    let held: HashSet<AttemptId> = holders.iter().map(|holder| holder.attempt).collect();
+    Ok(Drift {
+        held: holders.len(),
+        holders_too_many: others.iter().filter(too_many).map(|holder| holder.attempt).collect(),
+        holders_missing: open
+            .iter()
+            .filter(|row| row.settled && !held.contains(&row.attempt))
+            .map(|row| row.attempt)
+            .collect(),
+    })
 }

@@ -12,6 +12,7 @@ use crate::{
     carriers::{CallView, CarrierError, ListFilter, LiveState},
     context::Context,
     dialing::{hang_up, translate},
+    telemetry::metrics,
 };
 
 /// Accounts per round.
@@ -42,7 +43,7 @@ async fn one(ctx: &Context, due: DueAccount) -> usize {
             fetched
         }
         Err(error) => {
-            metrics::counter!("rollcall_carrier_looks_failed_total").increment(1);
+            metrics::look_failed();
             let secs = health::unreadable(pg, due.business, &due.account).await.unwrap_or(0);
             let error = format!("{error:#}");
             if secs >= ALARM_SECS {

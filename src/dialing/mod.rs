@@ -20,6 +20,7 @@ pub mod import;
 pub mod live;
 pub mod moves;
 pub mod next;
+pub mod overview;
 pub mod send;
 pub mod startup;
 pub mod sweep;

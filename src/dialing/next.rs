@@ -14,7 +14,10 @@ use crate::{
     context::Context,
     dialing::send::{self, ClaimedAt},
     ids::{AttemptId, BusinessId, Held},
-    jobs::claim,
+    jobs::{
+        claim,
+        queue::{Bell, Rang},
+    },
     killpoints::{Point, reach},
     slots::{Ask, Short, Taken},
 };
@@ -42,7 +45,7 @@ pub struct Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
     No,
-    Yes,
+    Yes(Option<Rang>),
 }
 
 impl Owner {
@@ -53,22 +56,22 @@ impl Owner {
     }
 
     /// True where this caller shall look; otherwise whoever looks will look once more.
-    fn begin(&self, business: BusinessId) -> bool {
+    fn begin(&self, business: BusinessId, rang: Option<Rang>) -> bool {
         let mut looking = self.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let under_way = looking.contains_key(&business);
-        looking.insert(business, if under_way { Again::Yes } else { Again::No });
+        looking.insert(business, if under_way { Again::Yes(rang) } else { Again::No });
         !under_way
     }
 
-    /// True where the business must be looked at once more.
-    fn again(&self, business: BusinessId) -> bool {
+    /// The ring for which the business must be looked at once more, if there was one.
+    fn again(&self, business: BusinessId) -> Option<Option<Rang>> {
         let mut looking = self.looking.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if looking.get(&business) == Some(&Again::Yes) {
+        if let Some(&Again::Yes(rang)) = looking.get(&business) {
             looking.insert(business, Again::No);
-            return true;
+            return Some(rang);
         }
         looking.remove(&business);
-        false
+        None
     }
 }
 
@@ -86,21 +89,31 @@ impl Drop for Looking<'_> {
 /// # Errors
 /// Where a store does not answer; the sweep rings again.
 pub async fn next(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Result<()> {
-    ctx.bells.take_down(business).await?;
-    if !owner.begin(business) {
+    heard(ctx, owner, Bell { business, rung_ms: None, freed: false }).await
+}
+
+/// The same because of a bell.
+///
+/// # Errors
+/// Where a store does not answer; the sweep rings again.
+pub async fn heard(ctx: &Context, owner: &Owner, bell: Bell) -> anyhow::Result<()> {
+    let business = bell.business;
+    let mut rang = bell.rang(ctx.bells.take_down(business).await?);
+    if !owner.begin(business, rang) {
         return Ok(());
     }
     let looking = Looking(owner, business);
     loop {
-        look(ctx, owner, business).await?;
-        if !owner.again(business) {
+        look(ctx, owner, business, rang).await?;
+        let Some(again) = owner.again(business) else {
             std::mem::forget(looking);
             return Ok(());
-        }
+        };
+        rang = again;
     }
 }
 
-async fn look(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Result<()> {
+async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<Rang>) -> anyhow::Result<()> {
     let Some(profile) = ctx.profile(business).await? else { return Ok(()) };
     let Some(account) = profile.accounts.first().filter(|_| profile.active) else { return Ok(()) };
     if account.calls_per_second < SLOW_PACE && !claim::has_due(&ctx.stores.pg, business).await? {
@@ -116,7 +129,7 @@ async fn look(ctx: &Context, owner: &Owner, business: BusinessId) -> anyhow::Res
             return Ok(());
         };
         let wanted = held.len();
-        let from_lists = claim_and_send(ctx, owner, business, ask.account, held).await?;
+        let from_lists = claim_and_send(ctx, owner, business, ask.account, (held, rang)).await?;
         if from_lists < wanted {
             return Ok(());
         }
@@ -152,10 +165,10 @@ async fn claim_and_send(
     owner: &Owner,
     business: BusinessId,
     account: &str,
-    held: Vec<Held>,
+    (held, rang): (Vec<Held>, Option<Rang>),
 ) -> anyhow::Result<usize> {
     reach(Point::K1).await;
-    let at = ClaimedAt::now();
+    let at = ClaimedAt::after(rang);
     let claim = format!("{}/{}", owner.name, uuid::Uuid::now_v7());
     let claimed = match claim::claim(&ctx.stores.pg, business, &claim, &held, &ctx.settings.times).await {
         Ok(claimed) => claimed,

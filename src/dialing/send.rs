@@ -19,10 +19,11 @@ use crate::{
     context::Context,
     dialing::{finish, next::Owner},
     ids::{AttemptId, BusinessId},
-    jobs::claim::Claimed,
+    jobs::{claim::Claimed, queue::Rang},
     killpoints::{Point, reach},
     runs,
     slots::Learned,
+    telemetry::{metrics, traces},
 };
 
 /// When a claim began, by both clocks: the wall clock also counts the time that a machine slept.
@@ -30,19 +31,37 @@ use crate::{
 pub struct ClaimedAt {
     steady: Instant,
     wall: SystemTime,
+    rang: Option<Rang>,
 }
 
 impl ClaimedAt {
     /// Now.
     #[must_use]
     pub fn now() -> Self {
-        Self { steady: Instant::now(), wall: SystemTime::now() }
+        Self::after(None)
+    }
+
+    /// Now, because of this ring.
+    #[must_use]
+    pub fn after(rang: Option<Rang>) -> Self {
+        Self { steady: Instant::now(), wall: SystemTime::now(), rang }
     }
 
     /// The larger of the two ages; a wall clock that went back counts as too old.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.steady.elapsed().max(self.wall.elapsed().unwrap_or(Duration::MAX))
+    }
+
+    /// Counts what led to the POST that starts now, and writes it into its trace.
+    fn posts(&self, attempt: AttemptId) {
+        traces::between(attempt, "claim", self.steady, Instant::now());
+        let Some(rang) = self.rang else { return };
+        traces::between(attempt, "bell", rang.at, rang.taken);
+        metrics::bell_to_post(rang.at.elapsed());
+        if rang.freed {
+            metrics::slot_turnaround(rang.at.elapsed());
+        }
     }
 }
 
@@ -79,10 +98,14 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
     }
     reach(Point::K3).await;
     let sent = Instant::now();
+    at.posts(attempt);
+    let mut step = traces::asking(attempt, "dial");
     let dial = ctx.carriers.dial(&account, &request, Times::ms(ctx.settings.times.post_timeout_ms));
     let answer = watched(dial).await;
     reach(Point::K5).await;
-    metrics::histogram!("rollcall_post_seconds").record(sent.elapsed().as_secs_f64());
+    step.says("outcome", answer.word());
+    drop(step);
+    let _step = traces::step(attempt, "store answer");
     store_answer(&ctx, business, &account, attempt, answer, sent).await;
     reach(Point::K6).await;
 }
@@ -148,14 +171,14 @@ async fn store_answer(
             placed(ctx, account, attempt, (&call_id, sent), change).await;
         }
         DialAnswer::NotSent { why } => {
-            metrics::counter!("rollcall_not_sent_total").increment(1);
+            metrics::call_not_sent();
             // Jittered, so that many businesses do not come back to a carrier that recovers in the same second.
             let jitter = Duration::from_millis(rand::rng().random_range(0..3_000));
             hold(ctx, business, &account.reference, Hold::Down, DOWN + jitter, &why).await;
             not_sent(ctx, attempt, &why).await;
         }
         DialAnswer::Unknown { why } => {
-            metrics::counter!("rollcall_unknown_total").increment(1);
+            metrics::call_in_doubt();
             tracing::warn!(attempt.id = %attempt, business.id = %business, why, "the carrier may have the call; it will be asked");
             let said = Said { sent_ms_ago: sent_ms_ago(), ..Said::default() };
             let unknown = (AttemptState::Unknown, None);
@@ -177,7 +200,7 @@ async fn placed(
     (call_id, sent): (&str, Instant),
     change: Option<Change>,
 ) {
-    metrics::counter!("rollcall_calls_placed_total").increment(1);
+    metrics::call_placed();
     let Some(change) = change else { return };
     finish::after(ctx, attempt, &change, Learned::NoCall).await;
     if change.hangup_wanted && !change.closed {
@@ -244,7 +267,7 @@ async fn refused(
             (JobThen::Fail, Some("refused"))
         }
     };
-    metrics::counter!("rollcall_refused_total").increment(1);
+    metrics::call_refused();
     let status = http.to_string();
     let closing = Closing {
         state: AttemptState::Refused,

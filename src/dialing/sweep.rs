@@ -2,6 +2,8 @@
 //!
 //! Level-triggered: it reads what is, not what happened, so that it may run on many workers at once.
 
+use std::time::Duration;
+
 use crate::{
     attempts::{
         ledger::{self, Closing, JobThen, Said},
@@ -11,11 +13,14 @@ use crate::{
     context::Context,
     dialing::{cancel, finish, gate},
     ids::AttemptId,
-    jobs::queue::Rung,
+    jobs::queue::{Rung, Why},
     runs::ending,
     slots::Learned,
+    telemetry::metrics,
 };
 
+/// A worker that has not swept for longer cannot say what was idle in the meantime.
+const MOST_IDLE: Duration = Duration::from_secs(5);
 /// Expired attempts per round.
 const MOST: i64 = 100;
 
@@ -42,9 +47,12 @@ pub async fn round(ctx: &Context) -> bool {
 
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.
 async fn ring(ctx: &Context) -> anyhow::Result<()> {
-    let businesses = ending::businesses_with_work(&ctx.stores.pg).await?;
+    let waiting = ending::businesses_with_work(&ctx.stores.pg).await?;
+    let idle = waiting.iter().map(|one| one.idle.unsigned_abs()).sum();
+    metrics::idle_slots(idle, ctx.heartbeats.own().sweep.unwrap_or_default().min(MOST_IDLE));
+    let businesses = waiting.iter().map(|one| one.business).collect();
     for business in ctx.bells.oldest_first(businesses).await? {
-        if ctx.bells.ring(business).await? == Rung::Full {
+        if ctx.bells.ring(business, Why::Work).await? == Rung::Full {
             break;
         }
     }

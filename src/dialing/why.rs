@@ -50,8 +50,8 @@ pub struct Blocker {
 /// 404; 503 while Postgres is away.
 pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
     let facts = facts(&stores.pg, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    let workers = workers_alive(stores).await;
-    let blockers = blockers(&facts, workers);
+    let worker = heartbeats::any_worker(stores).await.ok();
+    let blockers = blockers(&facts, worker);
     // What only slows the run down, or concerns single numbers, does not stop it.
     let stopped =
         blockers.iter().any(|blocker| !matches!(blocker.code, "unknown_attempts" | "suppressed" | "importing"));
@@ -122,13 +122,8 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
     .await
 }
 
-/// How many workers are alive; `None` while Redis cannot be asked.
-async fn workers_alive(stores: &Stores) -> Option<usize> {
-    let workers = heartbeats::workers(stores).await.ok()?;
-    Some(workers.iter().filter(|worker| worker.alive()).count())
-}
-
-fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
+/// `worker` says whether one is alive; none where Redis cannot be asked.
+fn blockers(facts: &Facts, worker: Option<bool>) -> Vec<Blocker> {
     let queued = facts.queued;
     let refused = facts.health.as_deref() == Some("refused");
     let down = facts.health.as_deref() == Some("down");
@@ -170,7 +165,7 @@ fn blockers(facts: &Facts, workers: Option<usize>) -> Vec<Blocker> {
     add(facts.in_doubt > 0, "unknown_attempts", facts.in_doubt, None, detail);
     let detail = format!("{} numbers are on the suppression list and will be skipped.", facts.suppressed);
     add(facts.suppressed > 0, "suppressed", facts.suppressed, None, detail);
-    add(workers == Some(0), "no_worker", queued, None, "No worker is alive. Start rollcall-worker.".into());
-    add(workers.is_none(), "store_down", queued, None, "Redis cannot be reached; dialing pauses until it can.".into());
+    add(worker == Some(false), "no_worker", queued, None, "No worker is alive. Start rollcall-worker.".into());
+    add(worker.is_none(), "store_down", queued, None, "Redis cannot be reached; dialing pauses until it can.".into());
     found
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{config::Role, heartbeats::resources::Machine};
 
 pub use rounds::{Round, Rounds};
-pub use store::{Heartbeats, Who, processes, rounds as last_rounds, workers};
+pub use store::{Heartbeats, Who, any_worker, processes, rounds as last_rounds, workers};
 
 /// For so long a process that has gone silent still shows, as `stale`: whoever was called at night sees what died.
 pub const SHOWN_STALE: Duration = Duration::from_secs(600);

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{RedisResult, Script, aio::ConnectionManager};
@@ -17,10 +17,13 @@ use crate::{
         rounds::{Own, Round, Rounds},
     },
     stores::{Keys, Stores},
+    telemetry::metrics,
 };
 
 /// Keys per step of a SCAN: well below a millisecond of Redis' time.
 const STEP: usize = 1_000;
+/// Workers by the moment from which on their silence means that they are dead.
+const DEAD_AT: &str = "workers_dead_at";
 /// Redis is told of the same round at most this often.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,6 +34,7 @@ pub struct Heartbeats {
     keys: Keys,
     round: Script,
     own: Arc<Mutex<Own>>,
+    since: Instant,
 }
 
 /// Who beats.
@@ -75,6 +79,7 @@ impl Heartbeats {
             keys: stores.keys.clone(),
             round: Script::new(include_str!("round.lua")),
             own: Arc::default(),
+            since: Instant::now(),
         }
     }
 
@@ -99,8 +104,13 @@ impl Heartbeats {
                 () = ended.cancelled() => {}
             }
         }
-        let gone: RedisResult<()> =
-            redis::cmd("DEL").arg(self.key(who.role, &who.name)).query_async(&mut self.redis.clone()).await;
+        let gone: RedisResult<()> = redis::pipe()
+            .del(self.key(who.role, &who.name))
+            .ignore()
+            .zrem(self.keys.key(DEAD_AT), &who.name)
+            .ignore()
+            .query_async(&mut self.redis.clone())
+            .await;
         if let Err(error) = gone {
             tracing::debug!(%error, "the heartbeat fades by itself");
         }
@@ -115,7 +125,11 @@ impl Heartbeats {
         started_at: &mut Option<u64>,
     ) -> RedisResult<()> {
         let resources = probe.look();
-        let own = self.lock().ages();
+        if let Some(seen) = resources {
+            let machine = seen.machine;
+            metrics::machine(machine.memory_percent, machine.cpu_percent, seen.memory_bytes, seen.cpu_percent);
+        }
+        let own = self.own();
         let now_ms = time(&mut self.redis.clone()).await?;
         let beat = Beat {
             role: who.role,
@@ -144,14 +158,20 @@ impl Heartbeats {
     /// # Errors
     /// Where Redis cannot be asked.
     pub async fn write(&self, beat: &Beat) -> RedisResult<()> {
-        let kept = Duration::from_millis(beat.interval_ms) * MISSED + SHOWN_STALE;
-        redis::cmd("SET")
+        let silence = beat.interval_ms * u64::from(MISSED);
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET")
             .arg(self.key(beat.role, &beat.name))
             .arg(serde_json::to_string(beat).unwrap_or_default())
             .arg("PX")
-            .arg(millis(kept))
-            .query_async(&mut self.redis.clone())
-            .await
+            .arg(silence + millis(SHOWN_STALE))
+            .ignore();
+        if beat.role == Role::Worker {
+            let dead_at = self.keys.key(DEAD_AT);
+            pipe.zadd(&dead_at, &beat.name, beat.beat_at_ms + silence).ignore();
+            pipe.zrembyscore(&dead_at, "-inf", beat.beat_at_ms).ignore();
+        }
+        pipe.query_async(&mut self.redis.clone()).await
     }
 
     /// Says that a round has ended well in this process. Redis hears of it at most once a second.
@@ -164,6 +184,18 @@ impl Heartbeats {
         if let Err(error) = told {
             tracing::debug!(%error, "Redis does not know that the round {} has ended", round.as_str());
         }
+    }
+
+    /// For how long each round has not ended in this process.
+    #[must_use]
+    pub fn own(&self) -> Rounds {
+        self.lock().ages()
+    }
+
+    /// For how long this process has been there to hear of others.
+    #[must_use]
+    pub fn known_for(&self) -> Duration {
+        self.since.elapsed()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Own> {
@@ -191,7 +223,23 @@ pub async fn workers(stores: &Stores) -> RedisResult<Vec<Seen>> {
     read(stores, "workers").await
 }
 
-/// The same of every role, workers first.
+/// True where a worker is alive. One step where it is so, however many keys there are; a search of all only where not.
+///
+/// # Errors
+/// Where Redis cannot be asked.
+pub async fn any_worker(stores: &Stores) -> RedisResult<bool> {
+    let dead_at = stores.keys.key(DEAD_AT);
+    let (latest, (secs, micros)): (Vec<(String, f64)>, (u64, u64)) =
+        redis::pipe().zrevrange_withscores(&dead_at, 0, 0).cmd("TIME").query_async(&mut stores.redis.clone()).await?;
+    let now_ms = secs * 1_000 + micros / 1_000;
+    if latest.iter().any(|(_, dead_at)| *dead_at > now_ms as f64) {
+        return Ok(true);
+    }
+    // A worker of an earlier version says so by its key alone.
+    Ok(workers(stores).await?.iter().any(Seen::alive))
+}
+
+/// Every process of every role that beats, and those that have stopped doing so within ten minutes, workers first.
 ///
 /// # Errors
 /// Where Redis cannot be asked.

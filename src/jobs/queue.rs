@@ -7,7 +7,7 @@
 use std::{
     pin::Pin,
     task::{Context as TaskContext, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use apalis_core::{
@@ -20,7 +20,8 @@ use apalis_core::{
 use apalis_redis::{Config, RedisStorage};
 use futures::Stream;
 use redis::{Script, aio::ConnectionManager};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     ids::BusinessId,
@@ -45,6 +46,49 @@ pub struct Bells {
     config: Config,
     may_ring: Script,
     prune: Script,
+}
+
+/// What a task says: look at this business. The rest is for figures, and no decision hangs on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bell {
+    /// Where there may be work.
+    pub business: BusinessId,
+    /// When it was rung, milliseconds by Redis' clock.
+    #[serde(default)]
+    pub rung_ms: Option<u64>,
+    /// True where it was rung because a slot came free.
+    #[serde(default)]
+    pub freed: bool,
+}
+
+impl Bell {
+    /// The ring by this process' steady clock; `now_ms` is the time by Redis'.
+    #[must_use]
+    pub fn rang(&self, now_ms: u64) -> Option<Rang> {
+        let ago = Duration::from_millis(now_ms.saturating_sub(self.rung_ms?));
+        let taken = Instant::now();
+        Some(Rang { at: taken.checked_sub(ago)?, taken, freed: self.freed })
+    }
+}
+
+/// A ring that led to a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rang {
+    /// When.
+    pub at: Instant,
+    /// When a worker took the bell.
+    pub taken: Instant,
+    /// True where a slot came free.
+    pub freed: bool,
+}
+
+/// Why a bell is rung.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// There may be work.
+    Work,
+    /// A slot came free.
+    Freed,
 }
 
 /// What became of a ring.
@@ -75,7 +119,7 @@ impl Bells {
     ///
     /// # Errors
     /// Where Redis cannot be asked; the sweep rings later.
-    pub async fn ring(&self, business: BusinessId) -> anyhow::Result<Rung> {
+    pub async fn ring(&self, business: BusinessId, why: Why) -> anyhow::Result<Rung> {
         let mut redis = self.redis.clone();
         let may: i64 = self
             .may_ring
@@ -88,14 +132,16 @@ impl Bells {
             .arg(business.to_string())
             .invoke_async(&mut redis)
             .await?;
-        match may {
+        let rung_ms = match may {
             0 => return Ok(Rung::Already),
             -1 => return Ok(Rung::Full),
-            _ => {}
-        }
+            at => u64::try_from(at).ok(),
+        };
         // The id must not look like a number or a ULID: the library would parse it as one and lose its own task.
         let id = TaskId::from_string(format!("bell:{}", uuid::Uuid::now_v7()));
-        let task = TaskBuilder::new(json!({ "business": business })).task_id(id).build();
+        let task = TaskBuilder::new(serde_json::to_value(Bell { business, rung_ms, freed: why == Why::Freed })?)
+            .task_id(id)
+            .build();
         self.storage(redis.clone()).push_task(task).await?;
         let wake = self.wake_key();
         redis::pipe().rpush(&wake, 1).ignore().ltrim(&wake, -200, -1).ignore().query_async::<()>(&mut redis).await?;
@@ -103,11 +149,18 @@ impl Bells {
     }
 
     /// Takes the business's flag down, so that whatever becomes possible from now on rings again. Call it before reading.
+    /// Returns the time in milliseconds by Redis' clock.
     ///
     /// # Errors
     /// Where Redis cannot be asked; the flag then falls by itself after 2 s.
-    pub async fn take_down(&self, business: BusinessId) -> redis::RedisResult<()> {
-        redis::cmd("DEL").arg(self.flag_key(business)).query_async(&mut self.redis.clone()).await
+    pub async fn take_down(&self, business: BusinessId) -> redis::RedisResult<u64> {
+        let ((secs, micros),): ((u64, u64),) = redis::pipe()
+            .del(self.flag_key(business))
+            .ignore()
+            .cmd("TIME")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        Ok(secs * 1_000 + micros / 1_000)
     }
 
     /// The given businesses, longest not rung first.
@@ -185,10 +238,10 @@ impl Bells {
     }
 }
 
-/// The business that a bell names; nothing where the task is not one of ours.
+/// What a task says; nothing where it is not one of ours.
 #[must_use]
-pub fn named(task: &Value) -> Option<BusinessId> {
-    task.get("business")?.as_str()?.parse().ok()
+pub fn named(task: Value) -> Option<Bell> {
+    serde_json::from_value(task).ok()
 }
 
 /// A batch of four needs no more than sixteen handlers (four times the batch, or a drain never ends); locks and events cost

@@ -16,7 +16,7 @@ use crate::{
     config::Settings,
     dialing::import::{self, Imported, Upload},
     ids::RunId,
-    jobs::queue::Bells,
+    jobs::queue::{Bells, Why},
     ops::{
         exit, open,
         print::{Form, cell, table},
@@ -67,7 +67,7 @@ pub(super) async fn import(order: Import) -> anyhow::Result<u8> {
     bar.finish_and_clear();
     let (imported, state) = done.map_err(open::plain)?;
     if state == RunState::Running
-        && let Err(error) = Bells::new(&stores).ring(business).await
+        && let Err(error) = Bells::new(&stores).ring(business, Why::Work).await
     {
         tracing::warn!(error = format!("{error:#}"), "the bell could not be rung; the sweep will");
     }

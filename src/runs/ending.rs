@@ -22,28 +22,43 @@ pub async fn end_finished(pg: &PgPool) -> sqlx::Result<Vec<RunId>> {
     .await
 }
 
+/// A business that a worker should look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub business: BusinessId,
+    /// Slots that stand free although a job is due.
+    pub idle: i64,
+}
+
 /// The active businesses with a queued job in a running run, a free slot, and no account held back; or with a single call
-/// that no worker took. Only one process reads it at a time: for the others it is empty.
+/// that no worker took; each with how many of its slots are free, as far as there are lines for them. Only one process reads
+/// it at a time: for the others it is empty.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<BusinessId>> {
-    sqlx::query_scalar!(
+pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<Waiting>> {
+    sqlx::query_as!(
+        Waiting,
         r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine),
            listed AS MATERIALIZED (
                SELECT DISTINCT r.business_id FROM run r
                WHERE (SELECT mine FROM mine) AND r.state = 'running'
                    AND (SELECT true FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'
                         ORDER BY j.priority DESC, j.job_id LIMIT 1)
+           ),
+           free AS MATERIALIZED (
+               SELECT greatest(coalesce((SELECT max_lines FROM installation), 0) - (SELECT count(*) FROM attempt WHERE rank < 9), 0) AS lines
            )
-           SELECT b.business_id AS "business!: BusinessId"
-           FROM listed l JOIN business b USING (business_id)
+           SELECT b.business_id AS "business!: BusinessId", least(b.max_concurrent_calls - own.open, free.lines) AS "idle!"
+           FROM listed l JOIN business b USING (business_id) CROSS JOIN free
+           CROSS JOIN LATERAL (SELECT count(*) AS open FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) own
            WHERE b.state = 'active'
                AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
                            AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
-               AND (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) < b.max_concurrent_calls
+               AND own.open < b.max_concurrent_calls
            UNION
-           SELECT a.business_id FROM attempt a
+           SELECT a.business_id, 0 FROM attempt a
            WHERE (SELECT mine FROM mine) AND a.state = 'intent' AND a.owner IS NULL"#
     )
     .fetch_all(pg)

@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod ending;
+pub mod figures;
 pub mod find;
 pub mod new;
 pub mod progress;

@@ -10,6 +10,7 @@ use crate::{
     error::ApiError,
     ids::{AttemptId, BusinessId},
     leads::message::Template,
+    telemetry::metrics,
 };
 
 /// What to say, and how.
@@ -36,7 +37,7 @@ pub(super) async fn what_to_say(
     let answered_by = event.answered_by.map(AnsweredBy::as_str);
     let answer = ledger::answer(&ctx.stores.pg, key, &event.call_id, answered_by, fence).await?;
     let Some(Answer { message: Some(message), variables }) = answer else {
-        metrics::counter!("rollcall_fenced_answers_total").increment(1);
+        metrics::answer_fenced();
         tracing::warn!(attempt.id = %key.1, call.id = event.call_id, "answered behind the fence: it hears nothing");
         return Ok(None);
     };

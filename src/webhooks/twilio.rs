@@ -3,6 +3,8 @@
 //! The URL that a signature is checked over is built from `PUBLIC_BASE_URL` and the raw path and query, never from Host or
 //! forwarded headers: those are the client's to choose.
 
+use std::time::Instant;
+
 use axum::{
     Router,
     body::Bytes,
@@ -28,6 +30,10 @@ use crate::{
     error::{ApiError, Slug},
     ids::{AttemptId, BusinessId},
     killpoints::{Point, reach},
+    telemetry::{
+        metrics::{self, Refused, Webhook},
+        traces,
+    },
     webhooks::answer,
 };
 
@@ -48,7 +54,10 @@ async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
+    let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
+    let mut step = traces::asked_since(key.1, "webhook status", begin);
+    step.says("state", event.state.as_str());
     match finish::callback(&ctx, key, &event).await? {
         Some(change) if change.verdict == Verdict::Stale => {}
         Some(_) => {
@@ -58,6 +67,7 @@ async fn status(
             tracing::error!(attempt.id = %key.1, call.id = event.call_id, "a callback for an attempt that is not in the ledger")
         }
     }
+    metrics::webhook_applied(Webhook::Status, begin.elapsed());
     reach(Point::K7).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -69,11 +79,17 @@ async fn what_to_say(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
+    let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
+    let mut step = traces::asked_since(key.1, "webhook answer", begin);
     let document = match answer::what_to_say(&ctx, key, &event).await? {
         Some(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
-        None => twiml::hang_up(),
+        None => {
+            step.failed("it hears nothing");
+            twiml::hang_up()
+        }
     };
+    metrics::webhook_applied(Webhook::Answer, begin.elapsed());
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
@@ -88,22 +104,25 @@ async fn verified(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
-    let refuse = |why: &str| {
-        metrics::counter!("rollcall_webhooks_refused_total").increment(1);
+    let refuse = |reason: Refused, why: &str| {
+        metrics::webhook_refused(reason);
         tracing::warn!(why, "a webhook was refused");
         ApiError::new(Slug::Forbidden, "This request is not signed by the carrier for this call.")
     };
-    let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse("token")) };
+    let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
-        return Err(refuse("no signature"));
+        return Err(refuse(Refused::Signature, "no signature"));
     };
-    let event = call_event(body).map_err(|error| refuse(&error.to_string()))?;
-    let Some(account) = ctx.account(business, &event.account).await? else { return Err(refuse("account")) };
+    let event = call_event(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let Some(account) = ctx.account(business, &event.account).await? else {
+        return Err(refuse(Refused::Account, "account"));
+    };
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
     let path = uri.path_and_query().map_or(uri.path(), |raw| raw.as_str());
     let url = format!("{}{path}", without_slash(&ctx.settings.public_base_url));
     let tokens = [account.secret];
     let keys = Keys { auth_tokens: &tokens, shared_keys: &[] };
-    signature::verify(keys, signed, settings, &url, Body::Form(body)).map_err(|error| refuse(&error.to_string()))?;
+    signature::verify(keys, signed, settings, &url, Body::Form(body))
+        .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
     Ok(((business, attempt), event))
 }

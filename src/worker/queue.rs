@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     dialing::next::{self, Owner},
     jobs::queue::{WakeStrategy, named},
+    telemetry::metrics,
 };
 
 /// Longest that one look may keep a handler.
@@ -34,7 +35,7 @@ pub(super) async fn look_at_bells(ctx: Context, owner: Owner, stopping: Cancella
     while !stopping.is_cancelled() {
         let started = std::time::Instant::now();
         if let Err(error) = one_life(&ctx, &owner, &stopping).await {
-            metrics::counter!("rollcall_queue_worker_ended_total").increment(1);
+            metrics::queue_worker_ended();
             tracing::warn!(error = format!("{error:#}"), "the queue worker ended; another takes its place");
         }
         pause = if started.elapsed() > Duration::from_secs(10) {
@@ -75,7 +76,7 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
             let (ctx, owner) = (look_ctx.clone(), look_owner.clone());
             // A tracked task of its own: a panic ends one look, the end of the queue worker ends none, a drain awaits it.
             async move {
-                let looking = owner.sends.clone().spawn(async move { look(&ctx, &owner, &task).await });
+                let looking = owner.sends.clone().spawn(async move { look(&ctx, &owner, task).await });
                 // A look that takes longer goes on by itself: what it has claimed, only it may send.
                 if let Ok(Err(error)) = tokio::time::timeout(HANDLER_LIMIT, looking).await {
                     tracing::error!(%error, "a look panicked; the sweep rings again");
@@ -90,13 +91,13 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
 }
 
 /// A bell is always done with: a retry by the library would be one more bell, and the sweep makes those.
-async fn look(ctx: &Context, owner: &Owner, task: &Value) {
-    let Some(business) = named(task) else {
+async fn look(ctx: &Context, owner: &Owner, task: Value) {
+    let Some(bell) = named(task) else {
         tracing::warn!("a task that is no bell was dropped");
         return;
     };
-    if let Err(error) = next::next(ctx, owner, business).await {
-        tracing::warn!(business.id = %business, error = format!("{error:#}"), "a look failed; the sweep rings again");
+    if let Err(error) = next::heard(ctx, owner, bell).await {
+        tracing::warn!(business.id = %bell.business, error = format!("{error:#}"), "a look failed; the sweep rings again");
     }
 }
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks that need tools of other languages: `run.sh twilio`, `run.sh prism`, or all without a name. A tool that is absent is
+# Checks that need other people's tools: `run.sh twilio`, `run.sh prism`, `run.sh promtool`, or all without a name. A tool that is absent is
 # one SKIPPED line; with REQUIRE_ALL=1 it is a failure. The last line counts the checks. For bash 3.2 and later.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -36,14 +36,17 @@ twilio() {
 # Twilio's own description of its API judges every request of ours.
 prism() { "$here/prism.sh"; }
 
+# Prometheus' own tool reads the alert rules, fires each of them, and reads every query of the dashboard.
+promtool() { "$here/promtool.sh"; }
+
 passed=0
 failed=0
 skipped=0
-for check in ${*:-twilio prism}; do
+for check in ${*:-twilio prism promtool}; do
     case "$check" in
-    twilio | prism) ;;
+    twilio | prism | promtool) ;;
     *)
-        echo "no such check: $check (twilio, prism)" >&2
+        echo "no such check: $check (twilio, prism, promtool)" >&2
         exit 64
         ;;
     esac

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rollcall::{
+    dialing::gate,
     ids::RunId,
     sim::{self, ApiFault, CallbackFault, CreateFault, Faults, Millis, Rule, Status, Until},
     slots::{Ask, Taken},
@@ -112,7 +113,7 @@ async fn two_cleanups_at_once_do_what_one_does() {
     assert_eq!(held.len(), 2);
     house
         .until("the ghosts are old enough", || async {
-            house.ctx.gate.holders().await.unwrap().iter().all(|holder| holder.age >= Duration::from_millis(1_500))
+            house.ctx.gate.holders().await.unwrap().iter().all(|holder| holder.age >= gate::SETTLED)
         })
         .await;
     let order = ["cleanup", "--json", "--apply"];

@@ -49,10 +49,13 @@ async fn a_worker_that_is_killed_shows_as_stale_and_one_that_drains_is_gone() {
     assert!(seen.iter().all(|worker| worker.beat.pid > 1 && worker.beat.role == Role::Worker), "{seen:?}");
     assert!(seen.iter().all(|worker| worker.beat.memory_bytes.is_some() && worker.beat.machine.is_some()), "{seen:?}");
 
+    let alive = async || heartbeats::any_worker(&house.ctx.stores).await.unwrap();
     drained.drain().await;
     assert_eq!(states().await, [State::Ready]);
+    assert!(alive().await);
     killed.kill().await;
     house.until("the killed one is stale", || async { states().await == [State::Stale] }).await;
+    assert!(!alive().await);
     assert!(workers(&house).await[0].age_ms >= 2_000);
     house.close().await;
 }
@@ -100,7 +103,7 @@ async fn the_age_of_a_round_rises_while_nobody_makes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_heartbeat_is_no_worker() {
+async fn an_earlier_versions_worker_counts_as_alive_and_what_is_no_heartbeat_as_none() {
     let house = House::open(Options::default()).await;
     let (keys, mut redis) = (&house.ctx.stores.keys, house.ctx.stores.redis.clone());
     for (name, command) in [("text", "SET"), ("number", "SET"), ("list", "RPUSH")] {
@@ -113,5 +116,16 @@ async fn what_is_no_heartbeat_is_no_worker() {
     house.ctx.heartbeats.write(&beat("w1", now * 1_000)).await.unwrap();
     let seen = workers(&house).await;
     assert_eq!(seen.iter().map(|worker| worker.beat.name.as_str()).collect::<Vec<_>>(), ["w1"]);
+
+    let () = redis::cmd("DEL")
+        .arg(keys.key("workers:w1"))
+        .arg(keys.key("workers_dead_at"))
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert!(!heartbeats::any_worker(&house.ctx.stores).await.unwrap());
+    let earlier = r#"{"name":"w0","host":"h","pid":1,"version":"0.0.9","started_at":10,"beat_at":20,"in_flight":3}"#;
+    let () = redis::cmd("SET").arg(keys.key("workers:w0")).arg(earlier).query_async(&mut redis).await.unwrap();
+    assert!(heartbeats::any_worker(&house.ctx.stores).await.unwrap());
     house.close().await;
 }

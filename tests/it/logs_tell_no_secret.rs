@@ -199,7 +199,7 @@ async fn no_log_line_and_no_figure_holds_a_number_a_token_or_a_key() {
 
     let mut written = Vec::new();
     for program in programs {
-        for path in ["metrics", "metrics.json", "status", "status/workers"] {
+        for path in ["metrics", "metrics.json", "status", "status/workers", "dashboard"] {
             let figures = client.http.get(format!("http://{}/{path}", program.admin)).send().await.unwrap();
             assert_eq!(figures.status(), 200, "{path}");
             written.push((format!("{} {path}", program.log.display()), figures.text().await.unwrap()));

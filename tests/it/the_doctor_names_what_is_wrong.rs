@@ -89,6 +89,12 @@ async fn a_holder_without_a_row_an_attempt_without_a_holder_and_a_counter_set_by
     let counter = house.ctx.stores.keys.key("calls:active_count");
     redis::cmd("SET").arg(&counter).arg(17).query_async::<()>(&mut redis).await.unwrap();
 
+    house
+        .until("both have lasted", || async {
+            house.ctx.gate.holders().await.unwrap().iter().all(|holder| holder.age >= gate::SETTLED)
+                && gate::drift(&house.ctx).await.unwrap().size() == 2
+        })
+        .await;
     let told = house.ops(&["doctor", "--json"]).await;
     let check = told.check("gate");
     let evidence = check["evidence"].as_str().unwrap();

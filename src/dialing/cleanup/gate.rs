@@ -1,9 +1,9 @@
 //! Slots at the gate that no open attempt has, and open attempts that the gate has forgotten.
 
-use super::{Action, Finding, Kind, SETTLED, span};
+use super::{Action, Finding, Kind, span};
 use crate::{
     context::Context,
-    dialing::gate::{self, Drift, NO_ROW_AFTER},
+    dialing::gate::{self, Look, NO_ROW_AFTER, SETTLED},
 };
 
 /// Where gate and ledger differ for longer than a sweep needs to put it right.
@@ -11,29 +11,22 @@ use crate::{
 /// # Errors
 /// Where a store does not answer.
 pub(super) async fn find(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
-    Ok(findings(&lasting(ctx).await?))
-}
-
-/// Where gate and ledger differ now and did two seconds ago.
-///
-/// # Errors
-/// Where a store does not answer.
-async fn lasting(ctx: &Context) -> anyhow::Result<Drift> {
-    let first = gate::compare(ctx).await?;
-    if first.is_none() {
-        return Ok(first);
+    let mut look = gate::compare(ctx).await?.lasting(&gate::drift(ctx).await?);
+    if !look.ready {
+        // A gate that is being rebuilt is open a moment later.
+        tokio::time::sleep(SETTLED).await;
+        look.ready = ctx.gate.is_ready().await?;
     }
-    tokio::time::sleep(SETTLED).await;
-    Ok(first.still_in(gate::compare(ctx).await?))
+    Ok(findings(&look))
 }
 
-fn findings(drift: &Drift) -> Vec<Finding> {
+fn findings(look: &Look) -> Vec<Finding> {
     let mut found = Vec::new();
-    if !drift.ready {
-        let evidence = format!("gate:ready is missing, so nobody is let through; {} attempts are open", drift.open);
+    if !look.ready {
+        let evidence = format!("gate:ready is missing, so nobody is let through; {} attempts are open", look.open);
         found.push(Finding::new(Kind::Gate, "gate", evidence, Action::RebuildGate));
     }
-    for holder in &drift.closed {
+    for holder in &look.closed {
         let evidence = format!(
             "it holds slot {} and line {} at the gate for {}, and its attempt is closed in the ledger",
             holder.slot,
@@ -42,7 +35,7 @@ fn findings(drift: &Drift) -> Vec<Finding> {
         );
         found.push(Finding::new(Kind::Slot, holder.attempt, evidence, Action::Release).of(holder.business));
     }
-    for holder in drift.rowless.iter().filter(|holder| holder.age >= NO_ROW_AFTER) {
+    for holder in look.rowless.iter().filter(|holder| holder.age >= NO_ROW_AFTER) {
         let evidence = format!(
             "it holds slot {} and line {} at the gate for {}, and the ledger has no such attempt",
             holder.slot,
@@ -51,7 +44,7 @@ fn findings(drift: &Drift) -> Vec<Finding> {
         );
         found.push(Finding::new(Kind::Slot, holder.attempt, evidence, Action::Release).of(holder.business));
     }
-    for row in &drift.missing {
+    for row in &look.missing {
         let evidence =
             format!("the attempt is open with slot {} and line {}, and holds nothing at the gate", row.slot, row.line);
         found.push(Finding::new(Kind::Slot, row.attempt, evidence, Action::Hold).of(row.business));

@@ -9,14 +9,9 @@ mod attempts;
 mod gate;
 mod runs;
 
-use std::time::Duration;
-
 use serde::Serialize;
 
 use crate::{attempts::open::Open, context::Context, ids::BusinessId};
-
-/// Twice the sweep's interval: what a living worker puts right by itself is gone after it.
-pub const SETTLED: Duration = Duration::from_secs(2);
 
 /// What is stuck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

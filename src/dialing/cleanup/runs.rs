@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Action, Finding, Kind, SETTLED, span};
+use super::{Action, Finding, Kind, span};
 use crate::{
     context::Context,
-    dialing::cancel,
+    dialing::{cancel, gate::SETTLED},
     ids::RunId,
-    jobs::rung,
+    jobs::{queue::Why, rung},
     runs::{ending, stuck},
 };
 
@@ -82,7 +82,7 @@ pub(super) async fn apply(ctx: &Context, found: &mut [Finding]) -> anyhow::Resul
             Action::CancelJobs => finding.done("no job of it is queued; it ends when nothing of it is in flight"),
             _ => {
                 let Some(business) = finding.business_id else { continue };
-                match ctx.bells.ring(business).await {
+                match ctx.bells.ring(business, Why::Work).await {
                     Ok(rung) => finding.done(format!("rung ({rung:?}); a worker looks when there is one")),
                     Err(error) => finding.left(format!("the bell could not be rung: {error:#}")),
                 }

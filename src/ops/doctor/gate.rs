@@ -3,14 +3,17 @@
 use super::{Check, Fault};
 use crate::{
     context::Context,
-    dialing::cleanup::{self, Action, Kind, SETTLED},
+    dialing::{
+        cleanup::{self, Action, Kind},
+        gate::SETTLED,
+    },
     slots::reading::Counts,
 };
 
 /// Differences that are named one by one.
 const SHOWN: usize = 5;
 
-/// Compares them twice, as far apart as a sweep needs to put a difference right.
+/// What has lasted for longer than a sweep needs to put it right.
 pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     let found = cleanup::gate_findings(ctx).await?;
     let mut faults = Vec::new();

@@ -1,9 +1,12 @@
-//! Log lines and counters of this process.
+//! Log lines, figures and traces of this process.
 //!
-//! Invariant: no secret and no whole phone number reaches a line or a label (numbers go through `leads::number::mask`).
-//! Not here: figures of the installation (`api::status` reads them from the stores).
+//! Invariant: no secret and no whole phone number reaches a line, a label or a span (numbers go through
+//! `leads::number::mask`); a label has a handful of values, and none of them is an id.
+//! Not here: what the installation is doing (`dialing::overview` reads it from the stores).
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+pub mod metrics;
+pub mod traces;
+
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::config::{LogFormat, LogLevel, Settings};
@@ -25,12 +28,4 @@ pub fn start_logs(settings: &Settings) {
         LogFormat::Text => registry.with(lines).try_init(),
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
     };
-}
-
-/// Starts the counters of this process and returns what writes them out for `/metrics`.
-///
-/// # Errors
-/// Where counters were started before in this process.
-pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
-    Ok(PrometheusBuilder::new().install_recorder()?)
 }
