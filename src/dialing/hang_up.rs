@@ -16,6 +16,7 @@ use crate::{
     dialing::{finish, translate},
     ids::BusinessId,
     slots::Learned,
+    telemetry::traces,
 };
 
 /// Calls handled per round; the rest waits for the next.
@@ -109,6 +110,7 @@ async fn leave_queue(ctx: &Context, call: LiveCall) {
 
 /// Asks the carrier about one live call and applies what it says.
 pub(crate) async fn look(ctx: &Context, account: &Account, call: &LiveCall) {
+    let _step = traces::step(call.attempt, "look for it");
     match ctx.carriers.fetch(account, &call.call_id).await {
         Ok(Some(view)) => applied(ctx, call, &view).await,
         Ok(None) => {

@@ -183,10 +183,12 @@ pub fn answer_fenced() {
 
 /// The machine that this process runs on, and the process itself.
 pub fn machine(memory_percent: f32, cpu_percent: Option<f32>, process_bytes: Option<u64>, process_cpu: Option<f32>) {
-    gauge!("rollcall_machine_memory_percent").set(f64::from(memory_percent));
-    gauge!("rollcall_machine_cpu_percent").set(cpu_percent.map_or(f64::NAN, f64::from));
+    // A tenth of a percent as a person writes it: more digits are those of the narrower type.
+    let tenths = |percent: f32| (f64::from(percent) * 10.0).round() / 10.0;
+    gauge!("rollcall_machine_memory_percent").set(tenths(memory_percent));
+    gauge!("rollcall_machine_cpu_percent").set(cpu_percent.map_or(f64::NAN, tenths));
     gauge!("rollcall_process_memory_bytes").set(process_bytes.map_or(f64::NAN, |bytes| bytes as f64));
-    gauge!("rollcall_process_cpu_percent").set(process_cpu.map_or(f64::NAN, f64::from));
+    gauge!("rollcall_process_cpu_percent").set(process_cpu.map_or(f64::NAN, tenths));
 }
 
 /// The levels of the installation under their names; one that could not be read is not a number.

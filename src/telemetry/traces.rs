@@ -4,7 +4,10 @@
 //! token names it, adds to the same trace, and nothing has to be carried along. When off, a span is one look at a flag.
 
 use std::{
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -206,6 +209,8 @@ fn root(attempt: AttemptId) -> SpanId {
 struct Sender {
     http: reqwest::Client,
     runtime: tokio::runtime::Handle,
+    /// True while the collector does not take spans: said once, not for every batch.
+    failing: AtomicBool,
 }
 
 impl Sender {
@@ -213,7 +218,17 @@ impl Sender {
         // Fails only where this process has a provider already, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        Ok(Self { http: builder.timeout(EXPORT_LIMIT).build()?, runtime: tokio::runtime::Handle::try_current()? })
+        let runtime = tokio::runtime::Handle::try_current()?;
+        Ok(Self { http: builder.timeout(EXPORT_LIMIT).build()?, runtime, failing: AtomicBool::new(false) })
+    }
+
+    fn took(&self, trouble: Option<String>) {
+        let failed_before = self.failing.swap(trouble.is_some(), Ordering::Relaxed);
+        match trouble {
+            Some(error) if !failed_before => tracing::warn!(error, "the collector does not take spans; they are lost"),
+            None if failed_before => tracing::info!("the collector takes spans again"),
+            _ => {}
+        }
     }
 }
 
@@ -228,7 +243,13 @@ impl HttpClient for Sender {
             *response.status_mut() = status;
             reqwest::Result::Ok(response)
         });
-        Ok(sent.await??)
+        let sent = sent.await?;
+        self.took(match &sent {
+            Ok(response) if response.status().is_success() => None,
+            Ok(response) => Some(format!("it answers {}", response.status())),
+            Err(error) => Some(error.to_string()),
+        });
+        Ok(sent?)
     }
 }
 

@@ -100,6 +100,7 @@ async fn a_collector_that_is_away_delays_no_call() {
     let business = house.business(3).await;
     let run = house.started(business, &numbers(10)).await;
     house.until_run_is(run, "completed").await;
+    worker.said("the collector does not take spans").await;
     house.close_with([worker]).await;
 }
 
