@@ -302,6 +302,13 @@ impl Settings {
             }
             _ => {}
         }
+        let wrong = self.contradictions();
+        if wrong.is_empty() { Ok(()) } else { Err((wrong.join("\n"), EXIT_USAGE)) }
+    }
+
+    /// The settings that no program starts with, each in one sentence; empty where all is well.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<String> {
         let mut wrong = self.times.contradictions();
         if self.rollcall_sealing_key.is_none() {
             wrong.push(
@@ -312,7 +319,7 @@ impl Settings {
         if self.max_concurrent_calls > 10_000 {
             wrong.push(format!("MAX_CONCURRENT_CALLS is {}; it must be at most 10000.", self.max_concurrent_calls));
         }
-        if wrong.is_empty() { Ok(()) } else { Err((wrong.join("\n"), EXIT_USAGE)) }
+        wrong
     }
 
     /// Calls at once over all businesses: the setting, or 50 with a warning where it is zero or less.

@@ -58,9 +58,22 @@ impl Context {
     /// # Errors
     /// Where a setting cannot be used; never because a store is down.
     pub async fn open(settings: Settings, application_name: &str) -> anyhow::Result<Self> {
-        let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
-        let vault = Arc::new(Vault::from_setting(key)?);
+        let vault = vault(&settings)?;
         let stores = Stores::open(&settings, application_name).await?;
+        Self::over(settings, vault, stores)
+    }
+
+    /// The same without waiting: a store that is down shows at its first use. For the command line.
+    ///
+    /// # Errors
+    /// Where a setting cannot be used.
+    pub fn lazily(settings: Settings, application_name: &str) -> anyhow::Result<Self> {
+        let vault = vault(&settings)?;
+        let stores = Stores::lazily(&settings, application_name)?;
+        Self::over(settings, vault, stores)
+    }
+
+    fn over(settings: Settings, vault: Arc<Vault>, stores: Stores) -> anyhow::Result<Self> {
         Ok(Self {
             gate: Gate::new(&stores),
             bells: Bells::new(&stores),
@@ -122,4 +135,9 @@ impl Context {
     pub fn callback_url(&self, route: &str, token: &str) -> anyhow::Result<Url> {
         Ok(format!("{}/webhooks/{route}/{token}", without_slash(&self.settings.public_base_url)).parse()?)
     }
+}
+
+fn vault(settings: &Settings) -> anyhow::Result<Arc<Vault>> {
+    let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
+    Ok(Arc::new(Vault::from_setting(key)?))
 }

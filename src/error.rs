@@ -178,6 +178,12 @@ impl ApiError {
         &self.detail
     }
 
+    /// What lies behind it, for a log or a person at a terminal of our own; a client never reads it.
+    #[must_use]
+    pub fn into_inner(self) -> Option<anyhow::Error> {
+        self.inner
+    }
+
     /// The problem as its JSON object.
     #[must_use]
     pub fn body(&self) -> Value {

@@ -3,13 +3,14 @@
 //! Invariant: a store that is down at the start is waited for, with a line that says so; nothing is skipped.
 //! Not here: what is in the stores (each fact owns its tables and keys).
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
 use serde::Serialize;
 use sqlx::{
-    PgPool,
-    migrate::{Migrate, Migrator},
+    Connection, PgConnection, PgPool,
+    migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -17,6 +18,8 @@ use crate::config::{Settings, exposed};
 
 /// The schema, in the program itself.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
+/// Where the migrator keeps what it has applied.
+const APPLIED: &str = "_sqlx_migrations";
 
 /// Longest time that a Redis command may take. Longer than the stalls of a busy primary, shorter than a person's patience.
 const REDIS_LIMIT: Duration = Duration::from_secs(5);
@@ -31,6 +34,25 @@ pub struct Stores {
     /// The names of the Redis keys.
     pub keys: Keys,
     client: Client,
+}
+
+/// What Postgres says of itself.
+#[derive(Debug, Clone)]
+pub struct PostgresFacts {
+    /// Its version, as it writes it.
+    pub version: String,
+    /// Commits reach the disk.
+    pub fsync: bool,
+    /// Pages survive a write that was cut.
+    pub full_page_writes: bool,
+    /// When a commit is acknowledged.
+    pub synchronous_commit: String,
+    /// It is a standby and takes no writes.
+    pub replica: bool,
+    /// Connections that it takes from programs.
+    pub connections: i64,
+    /// Those that there are now.
+    pub connected: i64,
 }
 
 /// The names of the Redis keys, all under one prefix.
@@ -65,22 +87,7 @@ impl Stores {
     /// # Errors
     /// Where an address cannot be read; never because a store is down.
     pub async fn open(settings: &Settings, application: &str) -> anyhow::Result<Self> {
-        let options =
-            PgConnectOptions::from_str(exposed(&settings.database_url))?.application_name(application).options([
-                ("lock_timeout", "500"),
-                ("statement_timeout", "2000"),
-                ("idle_in_transaction_session_timeout", "2000"),
-                ("timezone", "UTC"),
-                // A plan is kept as long as its connection. One that was made for small tables would read big ones whole, a
-                // plan per execution costs more than the statement, and compiling one costs 100 ms.
-                ("enable_seqscan", "off"),
-                ("plan_cache_mode", "force_generic_plan"),
-                ("jit", "off"),
-            ]);
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.database_pool)
-            .acquire_timeout(Duration::from_secs(2))
-            .idle_timeout(Duration::from_secs(60));
+        let (options, pool) = (pg_options(settings, application)?, pool_options(settings));
         let pg = wait_for("Postgres", || {
             let (pool, options) = (pool.clone(), options.clone());
             async move { Ok(pool.connect_with(options).await?) }
@@ -92,6 +99,17 @@ impl Stores {
             async move { Ok(manage(&client).await?) }
         })
         .await;
+        Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
+    }
+
+    /// Both stores without a connection yet: one that is down shows at its first use, as an error.
+    ///
+    /// # Errors
+    /// Where an address cannot be read.
+    pub fn lazily(settings: &Settings, application: &str) -> anyhow::Result<Self> {
+        let pg = pool_options(settings).connect_lazy_with(pg_options(settings, application)?);
+        let client = Client::open(exposed(&settings.redis_url))?;
+        let redis = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
         Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
@@ -147,6 +165,85 @@ impl Stores {
         let config =
             redis::AsyncConnectionConfig::new().set_connection_timeout(Some(REDIS_LIMIT)).set_response_timeout(None);
         self.client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// Opens one connection to Postgres and closes it: the pool only says that it waited in vain, this says why.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn reach_postgres(settings: &Settings) -> sqlx::Result<()> {
+        PgConnection::connect_with(&pg_options(settings, "rollcall-ops")?).await?.close().await
+    }
+
+    /// What Postgres says of itself.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn postgres(&self) -> sqlx::Result<PostgresFacts> {
+        sqlx::query_as!(
+            PostgresFacts,
+            r#"SELECT current_setting('server_version') AS "version!", current_setting('fsync') = 'on' AS "fsync!",
+                      current_setting('full_page_writes') = 'on' AS "full_page_writes!",
+                      current_setting('synchronous_commit') AS "synchronous_commit!", pg_is_in_recovery() AS "replica!",
+                      current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                          AS "connections!",
+                      (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS "connected!""#
+        )
+        .fetch_one(&self.pg)
+        .await
+    }
+
+    /// What Redis says of itself (`INFO`), name by name. `CONFIG` is not asked: managed ones refuse it.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn redis_info(&self) -> redis::RedisResult<HashMap<String, String>> {
+        let text: String = redis::cmd("INFO").query_async(&mut self.redis.clone()).await?;
+        let facts = text.lines().filter_map(|line| line.split_once(':'));
+        Ok(facts.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+    }
+
+    /// Versions of the migrations that the database has, and the one that failed half way, if any.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn migrations(&self) -> anyhow::Result<(Vec<AppliedMigration>, Option<i64>)> {
+        let mut connection = self.pg.acquire().await?;
+        let failed = match connection.dirty_version(APPLIED).await {
+            // undefined_table (PostgreSQL manual, appendix A): nobody has migrated this database yet.
+            Err(MigrateError::Execute(sqlx::Error::Database(error))) if error.code().as_deref() == Some("42P01") => {
+                return Ok((Vec::new(), None));
+            }
+            answer => answer?,
+        };
+        Ok((connection.list_applied_migrations(APPLIED).await?, failed))
+    }
+
+    /// Postgres' clock, microseconds since 1970.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn postgres_clock(&self) -> sqlx::Result<i64> {
+        sqlx::query_scalar!(r#"SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS "now!""#)
+            .fetch_one(&self.pg)
+            .await
+    }
+
+    /// The time, as Postgres tells it.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn postgres_time(&self) -> sqlx::Result<DateTime<Utc>> {
+        sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(&self.pg).await
+    }
+
+    /// Redis' clock, microseconds since 1970.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn redis_clock(&self) -> redis::RedisResult<i64> {
+        let (secs, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut self.redis.clone()).await?;
+        Ok(secs * 1_000_000 + micros)
     }
 
     /// True where both stores answer within a second each.
@@ -229,14 +326,39 @@ pub struct PostgresReport {
     pub connections: i64,
 }
 
-async fn manage(client: &Client) -> redis::RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
+fn pg_options(settings: &Settings, application: &str) -> sqlx::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(exposed(&settings.database_url))?.application_name(application);
+    Ok(options.options([
+        ("lock_timeout", "500"),
+        ("statement_timeout", "2000"),
+        ("idle_in_transaction_session_timeout", "2000"),
+        ("timezone", "UTC"),
+        // A plan is kept as long as its connection. One that was made for small tables would read big ones whole, a plan per
+        // execution costs more than the statement, and compiling one costs 100 ms.
+        ("enable_seqscan", "off"),
+        ("plan_cache_mode", "force_generic_plan"),
+        ("jit", "off"),
+    ]))
+}
+
+fn pool_options(settings: &Settings) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(settings.database_pool)
+        .acquire_timeout(Duration::from_secs(2))
+        .idle_timeout(Duration::from_secs(60))
+}
+
+fn manager_config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
         .set_connection_timeout(Some(REDIS_LIMIT))
         .set_response_timeout(Some(REDIS_LIMIT))
         .set_number_of_retries(1)
         .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(Duration::from_secs(1));
-    ConnectionManager::new_with_config(client.clone(), config).await
+        .set_max_delay(Duration::from_secs(1))
+}
+
+async fn manage(client: &Client) -> redis::RedisResult<ConnectionManager> {
+    ConnectionManager::new_with_config(client.clone(), manager_config()).await
 }
 
 async fn wait_for<T, F>(name: &str, mut open: impl FnMut() -> F) -> T

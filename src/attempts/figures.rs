@@ -47,13 +47,13 @@ pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
                   count(*) FILTER (WHERE state IN ('initiated', 'ringing')) AS "ringing!",
                   count(*) FILTER (WHERE state = 'answered') AS "answered!",
                   count(*) FILTER (WHERE needs_person) AS "needs_person!",
-                  count(*) FILTER (WHERE state = 'intent' AND owner IS NULL) AS "untaken!",
+                  count(*) FILTER (WHERE open AND owner IS NULL) AS "untaken!",
                   (extract(epoch FROM clock_timestamp() - min(intent_at) FILTER (WHERE rank < 2 AND owner IS NOT NULL)) * 1000)::bigint
                       AS oldest_unknown_ms,
                   (SELECT max_lines FROM installation) AS line_limit,
                   (SELECT coalesce(sum(n), 0)::bigint FROM tally
                    WHERE run_id = '00000000-0000-0000-0000-000000000000' AND key = 'calls_started') AS "started!"
-           FROM attempt WHERE rank < 9"#
+           FROM attempt WHERE open"#
     )
     .fetch_one(pg)
     .await
@@ -77,7 +77,7 @@ pub async fn open(pg: &PgPool, after_ms: i64) -> sqlx::Result<Vec<Settled>> {
         Settled,
         r#"SELECT attempt_id AS "attempt: AttemptId",
                   intent_at < clock_timestamp() - make_interval(secs => $1::float8 / 1000) AS "settled!"
-           FROM attempt WHERE rank < 9"#,
+           FROM attempt WHERE open"#,
         after_ms as f64
     )
     .fetch_all(pg)
@@ -97,7 +97,7 @@ pub async fn closed(pg: &PgPool, known: &[AttemptId], after_ms: i64) -> sqlx::Re
         Settled,
         r#"SELECT attempt_id AS "attempt: AttemptId",
                   ended_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000) AS "settled!"
-           FROM attempt WHERE attempt_id = ANY($1) AND rank = 9"#,
+           FROM attempt WHERE attempt_id = ANY($1) AND NOT open"#,
         &known,
         after_ms as f64
     )

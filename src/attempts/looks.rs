@@ -79,6 +79,37 @@ pub async fn one_in_doubt(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Optio
     .await
 }
 
+/// Takes one attempt in doubt for a look now, though its time has not come; the next look is due after `lease_ms`. `None`
+/// where it is not in doubt, its owner may still be sending it (an intent younger than `grace_ms`), or somebody has it.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn take_in_doubt(
+    pg: &PgPool,
+    attempt: AttemptId,
+    grace_ms: i64,
+    lease_ms: i64,
+) -> sqlx::Result<Option<InDoubt>> {
+    sqlx::query_as!(
+        InDoubt,
+        r#"UPDATE attempt SET next_look_at = clock_timestamp() + make_interval(secs => $3::float8 / 1000)
+           WHERE attempt_id IN (SELECT attempt_id FROM attempt
+               WHERE attempt_id = $1 AND rank < 2 AND owner IS NOT NULL AND (state = 'unknown'
+                   OR intent_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))
+               FOR NO KEY UPDATE SKIP LOCKED)
+           RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account, from_number AS "from",
+               to_number AS "to", intent_at, call_time_limit_secs, empty_looks,
+               (extract(epoch FROM clock_timestamp() - intent_at) * 1000)::bigint AS "age_ms!",
+               (extract(epoch FROM clock_timestamp() - first_empty_at) * 1000)::bigint AS since_empty_ms,
+               clock_timestamp() AS "now!""#,
+        attempt.0,
+        grace_ms as f64,
+        lease_ms as f64,
+    )
+    .fetch_optional(pg)
+    .await
+}
+
 /// Writes down a look that counted and found nothing.
 ///
 /// # Errors

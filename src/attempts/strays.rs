@@ -39,6 +39,22 @@ pub async fn pick(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<Str
     .await
 }
 
+/// Stray calls that are not over, oldest first, at most `most`; nobody's turn is taken.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn open(pg: &PgPool, most: i64) -> sqlx::Result<Vec<Stray>> {
+    sqlx::query_as!(
+        Stray,
+        r#"SELECT business_id AS "business: BusinessId", account, call_id,
+               extract(epoch FROM clock_timestamp() - seen_at)::bigint AS "age_secs!"
+           FROM stray_call WHERE ended_at IS NULL ORDER BY seen_at LIMIT $1"#,
+        most
+    )
+    .fetch_all(pg)
+    .await
+}
+
 /// Writes down that a stray call is over.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ pub mod health;
 pub mod keys;
 pub mod profile;
 pub mod rules;
+pub mod standing;
 pub mod store;
 pub mod suppressions;
 pub mod vault;

@@ -34,13 +34,28 @@ const CLOCKS_APART: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
 
 /// What a look found.
 #[derive(Debug)]
-enum Found {
+pub enum Found {
     /// The call.
     Call(Box<CallView>),
     /// Nothing, on all pages of every list.
-    Nothing,
+    Nothing(Empty),
     /// Several that could be it.
     Several(usize),
+}
+
+/// What a look that found nothing proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// Nothing yet: the carrier may still come to show it.
+    Early,
+    /// It is the first that counts.
+    First,
+    /// It comes too soon after the first.
+    Soon,
+    /// The list shows no newer call of the account either: it may be old.
+    Stale,
+    /// With the first one, that there is no call.
+    Proof,
 }
 
 /// One round over the attempts that are due; returns how many were looked for.
@@ -48,11 +63,15 @@ enum Found {
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
-    let scaled = AGAIN_MS.min(i64::try_from(ctx.settings.times.first_empty_look_ms).unwrap_or(AGAIN_MS) / 4).max(50);
-    let due = looks::pick_in_doubt(&ctx.stores.pg, MOST, scaled).await?;
+    let due = looks::pick_in_doubt(&ctx.stores.pg, MOST, again_ms(ctx)).await?;
     let count = due.len();
     stream::iter(due).for_each_concurrent(AT_ONCE, |attempt| one(ctx, attempt)).await;
     Ok(count)
+}
+
+/// A look is due again after this, ms.
+pub(crate) fn again_ms(ctx: &Context) -> i64 {
+    AGAIN_MS.min(i64::try_from(ctx.settings.times.first_empty_look_ms).unwrap_or(AGAIN_MS) / 4).max(50)
 }
 
 async fn one(ctx: &Context, attempt: InDoubt) {
@@ -69,14 +88,16 @@ async fn one(ctx: &Context, attempt: InDoubt) {
     }
 }
 
-async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
-    let Some(account) = ctx.account(doubt.business, &doubt.account).await? else {
-        anyhow::bail!("the business has this account no longer");
-    };
-    let found = find(ctx, &account, doubt).await?;
+/// Looks for one attempt now and does what follows, as a round does. Its owner must be done with it: an intent that is
+/// younger than its grace is not asked for.
+///
+/// # Errors
+/// Where Postgres or the carrier does not answer; the slot then stays held.
+pub async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<Found> {
+    let found = look(ctx, doubt).await?;
     reach(Point::K11).await;
-    match found {
-        Found::Call(view) => adopt(ctx, doubt, &view).await,
+    match &found {
+        Found::Call(view) => adopt(ctx, doubt, view).await?,
         Found::Several(count) => {
             let secs = looks::needs_person(
                 &ctx.stores.pg,
@@ -89,10 +110,29 @@ async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
             } else {
                 tracing::warn!(attempt.id = %doubt.attempt, count, "several calls could be this attempt; a person must say which");
             }
-            Ok(())
         }
-        Found::Nothing => nothing(ctx, &account, doubt).await,
+        Found::Nothing(Empty::First) => looks::found_nothing(&ctx.stores.pg, doubt.attempt).await?,
+        Found::Nothing(Empty::Proof) => close(ctx, doubt).await?,
+        Found::Nothing(_) => {}
     }
+    Ok(found)
+}
+
+/// Asks the carrier about one attempt and changes nothing.
+///
+/// # Errors
+/// Where Postgres or the carrier does not answer.
+pub async fn look(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<Found> {
+    let Some(account) = ctx.account(doubt.business, &doubt.account).await? else {
+        anyhow::bail!("the business has this account no longer");
+    };
+    let mut plain = candidates_of_nobody(ctx, &account, doubt).await?;
+    // Open attempts never share account, caller id and callee, so a single candidate can be nobody else's.
+    Ok(match plain.len() {
+        0 => Found::Nothing(empty(ctx, &account, doubt).await?),
+        1 => Found::Call(Box::new(plain.remove(0))),
+        several => Found::Several(several),
+    })
 }
 
 async fn adopt(ctx: &Context, doubt: &InDoubt, view: &CallView) -> anyhow::Result<()> {
@@ -108,25 +148,28 @@ async fn adopt(ctx: &Context, doubt: &InDoubt, view: &CallView) -> anyhow::Resul
     Ok(())
 }
 
-/// Counts an empty look, and closes the attempt after the second one that proves something.
-async fn nothing(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<()> {
+/// What it means that this look found nothing.
+async fn empty(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<Empty> {
     let times = &ctx.settings.times;
     // The POST left at the latest this long after the intent, so it is surely this old.
     let since_post = doubt.age_ms - i64::try_from(times.claim_max_age_ms.min(times.first_empty_look_ms / 4))?;
     if doubt.empty_looks == 0 {
-        if since_post >= i64::try_from(times.first_empty_look_ms)? {
-            looks::found_nothing(&ctx.stores.pg, doubt.attempt).await?;
-        }
-        return Ok(());
+        let counts = since_post >= i64::try_from(times.first_empty_look_ms)?;
+        return Ok(if counts { Empty::First } else { Empty::Early });
     }
     let apart = doubt.since_empty_ms.unwrap_or(0) >= i64::try_from(times.empty_looks_apart_ms)?;
     if since_post < i64::try_from(times.second_empty_look_ms)? || !apart {
-        return Ok(());
+        return Ok(Empty::Soon);
     }
     let patience_over = since_post >= i64::try_from(times.look_give_up_ms)?;
     if !patience_over && !shows_newer(ctx, account, doubt).await? {
-        return Ok(());
+        return Ok(Empty::Stale);
     }
+    Ok(Empty::Proof)
+}
+
+/// Closes the attempt: the carrier never had it.
+async fn close(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
     let change = ledger::close(&ctx.stores.pg, doubt.attempt, Source::Reconcile, Closing::NOT_PLACED).await?;
     tracing::warn!(attempt.id = %doubt.attempt, age_ms = doubt.age_ms, "the carrier never had this call");
     if let Some(change) = change {
@@ -151,7 +194,8 @@ async fn shows_newer(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyho
     Ok(false)
 }
 
-async fn find(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<Found> {
+/// The call that carries this attempt's token, or else every candidate that carries none and is bound to no attempt.
+async fn candidates_of_nobody(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<Vec<CallView>> {
     let mut candidates = candidates(ctx, account, doubt).await?;
     let ids: Vec<String> = candidates.iter().map(|view| view.call_id.clone()).collect();
     let bound = looks::bound(&ctx.stores.pg, &doubt.account, &ids).await?;
@@ -159,17 +203,12 @@ async fn find(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Resu
     let mut plain = Vec::new();
     for view in candidates {
         match whose(ctx, account, &view).await? {
-            Some(attempt) if attempt == doubt.attempt => return Ok(Found::Call(Box::new(view))),
+            Some(attempt) if attempt == doubt.attempt => return Ok(vec![view]),
             Some(_) => {}
             None => plain.push(view),
         }
     }
-    // Open attempts never share account, caller id and callee, so a single candidate can be nobody else's.
-    Ok(match plain.len() {
-        0 => Found::Nothing,
-        1 => Found::Call(Box::new(plain.remove(0))),
-        several => Found::Several(several),
-    })
+    Ok(plain)
 }
 
 /// The attempt whose token the call was created with, where the carrier shows it.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use crate::{
-    attempts::{figures, looks},
+    attempts::{
+        figures,
+        looks::{self, OnTheLine},
+    },
     context::Context,
     ids::{AttemptId, Held},
     killpoints::{Point, reach},
@@ -18,10 +21,10 @@ use crate::{
 
 /// A holder without a row is older than any claim that may still insert it, or the claim failed. A claim that is later than
 /// this is still safe: the ledger is the proof, and the next round adds its holder again.
-const NO_ROW_AFTER: Duration = Duration::from_millis(1_500);
+pub const NO_ROW_AFTER: Duration = Duration::from_millis(1_500);
 
 /// What is younger may be on its way from one store to the other; the sweep corrects the rest within a second.
-const SETTLED: Duration = Duration::from_secs(2);
+pub const SETTLED: Duration = Duration::from_secs(2);
 
 /// What one round changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,32 +37,75 @@ pub struct Corrected {
     pub rebuilt: bool,
 }
 
+/// Gate and ledger side by side, as one look saw them. Calls begin and end between its two reads: [`drift`] says what lasts.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// True where the gate lets anybody in.
+    pub ready: bool,
+    /// Holders of closed attempts.
+    pub closed: Vec<Holder>,
+    /// Holders without a row.
+    pub rowless: Vec<Holder>,
+    /// Open attempts that hold nothing.
+    pub missing: Vec<OnTheLine>,
+    /// How many attempts are open.
+    pub open: usize,
+}
+
+impl Look {
+    /// Of what this look saw, that which has lasted.
+    #[must_use]
+    pub fn lasting(mut self, drift: &Drift) -> Self {
+        self.closed.retain(|holder| drift.holders_too_many.contains(&holder.attempt));
+        self.rowless.retain(|holder| drift.holders_too_many.contains(&holder.attempt));
+        self.missing.retain(|row| drift.holders_missing.contains(&row.attempt));
+        self
+    }
+}
+
+/// Compares the gate with the ledger and changes nothing.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn compare(ctx: &Context) -> anyhow::Result<Look> {
+    let ready = ctx.gate.is_ready().await?;
+    // Holders first, rows second: whoever took a slot in between has a holder that this look does not judge.
+    let holders: HashMap<AttemptId, Holder> = ctx.gate.holders().await?.into_iter().map(|h| (h.attempt, h)).collect();
+    let known: Vec<AttemptId> = holders.keys().copied().collect();
+    let rows = looks::on_the_line(&ctx.stores.pg, &known).await?;
+    let missing: Vec<OnTheLine> =
+        rows.iter().filter(|row| row.open && !holders.contains_key(&row.attempt)).copied().collect();
+    let open = rows.iter().filter(|row| row.open).count();
+    let rows: HashMap<AttemptId, bool> = rows.iter().map(|row| (row.attempt, row.open)).collect();
+    let of = |state: Option<bool>| -> Vec<Holder> {
+        holders.values().filter(|holder| rows.get(&holder.attempt).copied() == state).copied().collect()
+    };
+    let (closed, rowless) = (of(Some(false)), of(None));
+    Ok(Look { ready, closed, rowless, missing, open })
+}
+
 /// Makes the gate say what the ledger says.
 ///
 /// # Errors
 /// Where a store does not answer.
 pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
-    let mut corrected = Corrected { rebuilt: !ctx.gate.is_ready().await?, ..Corrected::default() };
-    // Holders first, rows second: whoever took a slot in between has a holder that this round does not judge.
-    let holders: HashMap<AttemptId, Holder> = ctx.gate.holders().await?.into_iter().map(|h| (h.attempt, h)).collect();
-    let known: Vec<AttemptId> = holders.keys().copied().collect();
-    let rows = looks::on_the_line(&ctx.stores.pg, &known).await?;
-    for row in rows.iter().filter(|row| row.open && !holders.contains_key(&row.attempt)) {
+    let look = compare(ctx).await?;
+    let mut corrected = Corrected { rebuilt: !look.ready, ..Corrected::default() };
+    for row in &look.missing {
         let held = Held { attempt: row.attempt, slot: row.slot, line: row.line };
         corrected.added += usize::from(ctx.gate.hold(row.business, held).await?);
     }
-    let rows: HashMap<AttemptId, bool> = rows.iter().map(|row| (row.attempt, row.open)).collect();
-    for holder in holders.values() {
-        let evicted = match rows.get(&holder.attempt) {
-            Some(true) => 0,
-            Some(false) => ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?,
-            None if holder.age >= NO_ROW_AFTER => ctx.gate.evict(holder).await?,
-            None => 0,
-        };
-        if evicted > 0 {
-            corrected.evicted += 1;
-            ctx.ring(holder.business).await;
-        }
+    let mut evicted = Vec::new();
+    for holder in &look.closed {
+        let released = ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?;
+        evicted.extend((released > 0).then_some(holder.business));
+    }
+    for holder in look.rowless.iter().filter(|holder| holder.age >= NO_ROW_AFTER) {
+        evicted.extend((ctx.gate.evict(holder).await? > 0).then_some(holder.business));
+    }
+    corrected.evicted = evicted.len();
+    for business in evicted {
+        ctx.ring(business).await;
     }
     if corrected.rebuilt {
         reach(Point::K12).await;

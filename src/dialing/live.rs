@@ -92,7 +92,8 @@ async fn mostly_asked(ctx: &Context, account: &str) -> bool {
     asked * 10 > told + asked
 }
 
-async fn live_list(
+/// Every call that the account has now, by its id.
+pub(crate) async fn live_list(
     ctx: &Context,
     account: &crate::carriers::Account,
 ) -> Result<HashMap<String, CallView>, CarrierError> {

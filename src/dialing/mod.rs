@@ -5,14 +5,17 @@
 //! this process owns.
 //! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
 
+pub mod ask;
 pub mod by_person;
 pub mod call;
 pub mod cancel;
+pub mod cleanup;
 pub mod create;
 pub mod doubt;
 pub mod finish;
 pub mod gate;
 pub mod hang_up;
+pub mod holders;
 pub mod import;
 pub mod live;
 pub mod moves;

@@ -12,6 +12,7 @@ use crate::{
     },
     context::Context,
     dialing::{cancel, finish, gate},
+    ids::AttemptId,
     jobs::queue::{Rung, Why},
     runs::ending,
     slots::Learned,
@@ -61,9 +62,7 @@ async fn ring(ctx: &Context) -> anyhow::Result<()> {
 async fn expire(ctx: &Context) -> sqlx::Result<()> {
     let pg = &ctx.stores.pg;
     for attempt in looks::untaken(pg, MOST).await? {
-        if let Some(change) = ledger::expire_call(pg, attempt).await? {
-            finish::after(ctx, attempt, &change, Learned::NoCall).await;
-        }
+        end_untaken(ctx, attempt).await?;
     }
     let after = i64::try_from(ctx.settings.times.expire_after_ms).unwrap_or(i64::MAX);
     for (attempt, business, call_id) in looks::expired(pg, MOST, after).await? {
@@ -87,6 +86,18 @@ async fn expire(ctx: &Context) -> sqlx::Result<()> {
             tracing::error!(attempt.id = %attempt, "given up as expired; its job is never dialed again");
             finish::after(ctx, attempt, &change, Learned::NoCall).await;
         }
+    }
+    Ok(())
+}
+
+/// Closes a single call that no worker took within its time: nothing of it was sent. One that a worker took after all is
+/// left alone.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub(crate) async fn end_untaken(ctx: &Context, attempt: AttemptId) -> sqlx::Result<()> {
+    if let Some(change) = ledger::expire_call(&ctx.stores.pg, attempt).await? {
+        finish::after(ctx, attempt, &change, Learned::NoCall).await;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 pub mod claim;
 pub mod queue;
 pub mod results;
+pub mod rung;
 pub mod state;
 pub mod store;
 

@@ -140,6 +140,16 @@ pub async fn one(pg: impl PgExecutor<'_>, business: BusinessId, job: JobId) -> s
     Ok(row.map(Job::from))
 }
 
+/// Whose job this is.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn business_of(pg: impl PgExecutor<'_>, job: JobId) -> sqlx::Result<Option<BusinessId>> {
+    sqlx::query_scalar!(r#"SELECT business_id AS "business: BusinessId" FROM job WHERE job_id = $1"#, job as JobId)
+        .fetch_optional(pg)
+        .await
+}
+
 /// True where the run has a job that a start would dial.
 ///
 /// # Errors

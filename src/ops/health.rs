@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use serde::Serialize;
 use url::Url;
+
+use crate::ops::print::Form;
 
 /// Longer than `/readyz` gives its stores (1 s each, at once), shorter than a container's own limit.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -15,19 +18,38 @@ pub(super) struct Health {
     /// The admin listener of the program.
     #[arg(default_value = "http://127.0.0.1:9090")]
     base_url: Url,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What was answered.
+#[derive(Debug, Serialize)]
+struct Answer {
+    url: String,
+    ready: bool,
+    status: u16,
+    said: String,
 }
 
 /// Succeeds where `/readyz` answers 2xx.
 ///
 /// # Errors
-/// Where it answers anything else, or nothing within 3 s.
+/// Where it answers anything else, or nothing within 3 s. With `--json` the answer is printed all the same.
 pub(super) async fn health(health: &Health) -> anyhow::Result<()> {
     let url = health.base_url.join("readyz")?;
     let answer = http_client(LIMIT)?.get(url.clone()).send().await.with_context(|| format!("{url} does not answer"))?;
     let status = answer.status();
     let body = answer.text().await.unwrap_or_default();
-    ensure!(status.is_success(), "{url} says {status}: {}", body.trim());
-    println!("ready");
+    let answer = Answer {
+        url: url.to_string(),
+        ready: status.is_success(),
+        status: status.as_u16(),
+        said: body.trim().to_owned(),
+    };
+    if answer.ready || health.form.json {
+        health.form.print(&answer, |_| "ready".into())?;
+    }
+    ensure!(answer.ready, "{} says {status}: {}", answer.url, answer.said);
     Ok(())
 }
 
@@ -53,7 +75,7 @@ mod tests {
         let base_url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let router = Router::new().route("/readyz", get(move || async move { (answer, "redis: down") }));
         let server = tokio::spawn(async move { axum::serve(listener, router).await });
-        let verdict = health(&Health { base_url }).await;
+        let verdict = health(&Health { base_url, form: Form { json: false } }).await;
         server.abort();
         verdict
     }
@@ -73,6 +95,6 @@ mod tests {
     async fn a_program_that_is_not_there_is_not_healthy() {
         let [address] = crate::ops::private::free_addresses().unwrap();
         let base_url = format!("http://{address}").parse().unwrap();
-        assert!(health(&Health { base_url }).await.is_err());
+        assert!(health(&Health { base_url, form: Form { json: false } }).await.is_err());
     }
 }

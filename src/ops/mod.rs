@@ -1,27 +1,51 @@
 //! The command line: what a person, a script or a container asks of an installation, and the demo.
 //!
-//! Invariant: whatever a command starts ends with it, also when it is killed.
-//! Not here: rules. A command calls what the API calls, or asks the API itself.
+//! Invariant: whatever a command starts ends with it, also when it is killed; every exit code is documented in `exit`.
+//! Not here: rules. A command calls what the API or a worker calls, or asks the API itself.
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 
-use crate::{config::Settings, stores::Stores, telemetry};
+use crate::{
+    config::Settings,
+    error::store_is_away,
+    stores::{MIGRATOR, Stores},
+    telemetry,
+};
 
 mod binaries;
 pub mod children;
+mod cleanup;
 mod demo;
+mod doctor;
 mod environment;
+mod exit;
 mod health;
+mod import;
 pub mod installation;
+mod jobs;
+mod keys;
+mod open;
+mod print;
 pub mod private;
 mod reconcile;
+mod runs;
+mod slots;
 mod with_stores;
+mod workers;
+
+use print::Form;
 
 /// The command line of `rollcall-ops`.
 #[derive(Debug, Parser)]
-#[command(name = "rollcall-ops", version, about = "Operates Rollcall: schema, health, demo.")]
+#[command(
+    name = "rollcall-ops",
+    version,
+    about = "Operates Rollcall: what is wrong, who is on the line, what is stuck; schema, keys, lists, demo.",
+    after_help = exit::ALL
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -29,35 +53,101 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring the schema up to this program's version. Several may do it at once.
-    Migrate(Box<Settings>),
+    /// Is everything well? Each check with its evidence and what to do.
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(Box<doctor::Doctor>),
+    /// What is stuck, with evidence; `--apply` puts it right.
+    #[command(after_help = cleanup::AFTER_HELP)]
+    Cleanup(Box<cleanup::Cleanup>),
+    /// Ask the carrier now about attempts in doubt, or say what became of one.
+    #[command(after_help = reconcile::AFTER_HELP)]
+    Reconcile(Box<reconcile::Reconcile>),
+    /// Who holds which slot, at the gate and in the ledger.
+    #[command(after_help = exit::PLAIN)]
+    Slots(Box<slots::Slots>),
+    /// Runs of every business.
+    #[command(after_help = exit::PLAIN)]
+    Runs(Box<runs::Runs>),
+    /// Jobs of a run, or one job with its attempts.
+    #[command(after_help = exit::PLAIN)]
+    Jobs(Box<jobs::Jobs>),
+    /// What keeps a run from dialing.
+    #[command(after_help = exit::PLAIN)]
+    Why(Box<runs::WhyNot>),
+    /// Workers that beat, and those that have stopped.
+    #[command(after_help = exit::PLAIN)]
+    Workers(Box<workers::Workers>),
+    /// API keys of a business.
+    #[command(subcommand, after_help = exit::PLAIN)]
+    Keys(keys::Keys),
+    /// Put a CSV file into a run.
+    #[command(after_help = import::AFTER_HELP)]
+    Import(Box<import::Import>),
     /// Succeed where a program and its stores are ready: for health checks of containers.
+    #[command(after_help = exit::PLAIN)]
     Health(health::Health),
+    /// Bring the schema up to this program's version. Several may do it at once.
+    #[command(after_help = exit::PLAIN)]
+    Migrate(Box<Migrate>),
     /// Call a list of fictional numbers at a sandbox carrier, with everything private to this command.
     Demo(demo::Demo),
-    /// Say what became of an attempt in doubt that needs a person.
-    Reconcile(Box<reconcile::Reconcile>),
     /// Run a command with a private Postgres and Redis, then stop them.
     WithStores(with_stores::WithStores),
 }
 
-/// Does what the command line says and returns the exit code: 0, or 1 with a sentence on standard error.
+/// The schema to be brought up.
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    form: Form,
+    #[command(flatten, next_help_heading = "Settings")]
+    settings: Settings,
+}
+
+/// Does what the command line says and returns the exit code; where it failed, with a sentence on standard error.
 pub async fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
-        Command::Migrate(settings) => {
-            telemetry::start_logs(&settings);
-            Stores::migrate(&settings).await.map(|()| 0)
-        }
-        Command::Health(order) => health::health(&order).await.map(|()| 0),
-        Command::Demo(order) => demo::demo(&order).await,
-        Command::Reconcile(order) => reconcile::reconcile(*order).await.map(|()| 0),
-        Command::WithStores(order) => with_stores::with_stores(&order).await,
-    };
-    match done {
+    match done(cli.command).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("rollcall-ops: {error:#}");
-            ExitCode::FAILURE
+            if error.chain().any(is_lost_store) {
+                eprintln!("A store does not answer: `rollcall-ops doctor` says which, and why.");
+            }
+            ExitCode::from(if error.is::<exit::Contradiction>() { exit::SETTINGS } else { 1 })
         }
     }
+}
+
+async fn done(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Doctor(order) => doctor::doctor(*order).await,
+        Command::Cleanup(order) => cleanup::cleanup(*order).await,
+        Command::Reconcile(order) => reconcile::reconcile(*order).await,
+        Command::Slots(order) => slots::slots(*order).await,
+        Command::Runs(order) => runs::runs(*order).await,
+        Command::Jobs(order) => jobs::jobs(*order).await,
+        Command::Why(order) => runs::why(*order).await,
+        Command::Workers(order) => workers::workers(*order).await,
+        Command::Keys(order) => keys::keys(order).await,
+        Command::Import(order) => import::import(*order).await,
+        Command::Health(order) => health::health(&order).await.map(|()| exit::OK),
+        Command::Migrate(order) => migrate(*order).await.map(|()| exit::OK),
+        Command::Demo(order) => demo::demo(&order).await,
+        Command::WithStores(order) => with_stores::with_stores(&order).await,
+    }
+}
+
+async fn migrate(order: Migrate) -> anyhow::Result<()> {
+    telemetry::start_logs(&order.settings);
+    Stores::migrate(&order.settings).await?;
+    let newest = MIGRATOR.iter().map(|migration| migration.version).max();
+    order.form.print(&json!({"version": newest, "migrations": MIGRATOR.iter().count()}), |_| {
+        format!("The schema is at {}.", newest.unwrap_or(0))
+    })
+}
+
+/// True where Postgres or Redis could not be reached, or not in time.
+fn is_lost_store(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<sqlx::Error>().is_some_and(store_is_away)
+        || cause.downcast_ref::<redis::RedisError>().is_some_and(|error| error.is_io_error() || error.is_timeout())
 }

@@ -46,7 +46,7 @@ pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<Waiting>> {
            )
            SELECT b.business_id AS "business!: BusinessId", least(b.max_concurrent_calls - own.open, free.lines) AS "idle!"
            FROM listed l JOIN business b USING (business_id) CROSS JOIN free
-           CROSS JOIN LATERAL (SELECT count(*) AS open FROM attempt a WHERE a.business_id = b.business_id AND a.rank < 9) own
+           CROSS JOIN LATERAL (SELECT count(*) AS open FROM attempt a WHERE a.business_id = b.business_id AND a.open) own
            WHERE b.state = 'active'
                AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
                            AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))

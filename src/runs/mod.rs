@@ -3,13 +3,16 @@
 //! Invariant: a run's state moves only along `state`'s table, under the lock of its business and then its own.
 //! Not here: the jobs of the run, and what a move means for calls in flight (`dialing`).
 
+pub mod audit;
 pub mod ending;
 pub mod figures;
+pub mod find;
 pub mod new;
 pub mod progress;
 pub mod refusal;
 pub mod state;
 pub mod store;
+pub mod stuck;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

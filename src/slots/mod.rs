@@ -4,6 +4,8 @@
 //! A wrong gate costs time, never a limit: the proof is the indexes and the count of `claim_jobs` in Postgres.
 //! Not here: who is claimed for a held slot (`jobs::claim`), and when the gate is compared with the ledger (`dialing::sweep`).
 
+pub mod reading;
+
 use std::{collections::HashMap, time::Duration};
 
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};

@@ -83,7 +83,7 @@ async fn a_start_after_the_end_of_everything_ends_finished_runs_and_evicts_ghost
 }
 
 /// Every fact about runs, jobs and attempts, but for the times at which carriers were heard and will be asked.
-async fn everything(house: &House) -> Value {
+pub(crate) async fn everything(house: &House) -> Value {
     let facts = sqlx::query_scalar!(
         r#"SELECT jsonb_build_object(
                'runs', (SELECT jsonb_agg(to_jsonb(r) ORDER BY run_id) FROM run r),

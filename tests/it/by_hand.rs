@@ -61,7 +61,7 @@ impl House {
                    SELECT 'attempt ' || xmin::text || to_jsonb(t)::text AS line FROM attempt t
                    UNION ALL SELECT 'job ' || xmin::text || to_jsonb(t)::text FROM job t
                    UNION ALL SELECT 'run ' || xmin::text || to_jsonb(t)::text FROM run t
-                   UNION ALL SELECT 'tally ' || xmin::text || to_jsonb(t)::text FROM tally t
+                   UNION ALL SELECT 'tally ' || xmin::text || to_jsonb(t)::text FROM tally_shard t
                    UNION ALL SELECT 'stray ' || xmin::text || to_jsonb(t)::text FROM stray_call t) lines"#
         )
         .fetch_one(&self.ctx.stores.pg)

@@ -1,0 +1,197 @@
+//! Settings that fight: with each other, with the limits in Postgres, with the carrier accounts.
+
+use url::{Host, Url};
+
+use super::{Check, Fault};
+use crate::{
+    businesses::standing::{self, Limits},
+    config::{Settings, WorkClass},
+    context::Context,
+    heartbeats,
+};
+
+/// The settings of this command, which should be those of the programs.
+pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
+    let settings = &ctx.settings;
+    let limits = standing::limits(&ctx.stores.pg).await?;
+    let accounts = standing::accounts(&ctx.stores.pg).await?;
+    let facts = ctx.stores.postgres().await?;
+    let real = accounts.iter().any(|account| {
+        let own = account.api_base_url.as_deref().and_then(|url| url.parse().ok());
+        !is_near(own.as_ref().unwrap_or(&settings.twilio_api_base_url))
+    });
+    let mut faults: Vec<Fault> =
+        settings.contradictions().into_iter().map(|wrong| Fault::fail(wrong, "correct the setting")).collect();
+    faults.extend(of_limits(settings, &limits));
+    faults.extend(of_times(settings));
+    faults.extend(of_address(&settings.public_base_url, real));
+    let processes = heartbeats::processes(&ctx.stores).await?.iter().filter(|process| process.alive()).count();
+    faults.extend(of_pool(settings.database_pool, i64::try_from(processes)?, facts.connections));
+    let well = format!(
+        "{} lines, pools of {} connections (Postgres takes {}), carriers call {}",
+        limits.max_lines.unwrap_or(0),
+        settings.database_pool,
+        facts.connections,
+        settings.public_base_url
+    );
+    Ok(Check::of("settings", well, faults))
+}
+
+fn of_limits(settings: &Settings, limits: &Limits) -> Vec<Fault> {
+    let ours = settings.max_lines();
+    let mut faults = Vec::new();
+    match limits.max_lines {
+        None => faults.push(Fault::fail(
+            "the installation has no number of lines yet, so nobody may dial",
+            "start an api: it writes MAX_CONCURRENT_CALLS down",
+        )),
+        Some(row) if row != ours => faults.push(Fault::warn(
+            format!("MAX_CONCURRENT_CALLS is {ours} here, but {row} is in force (installation.max_lines)"),
+            "the api that starts last decides: give all programs the same number and restart an api",
+        )),
+        Some(row) if limits.lines_open > i64::from(row) => faults.push(Fault::warn(
+            format!("{} lines are held and {row} are allowed", limits.lines_open),
+            "the limit was lowered: no new call starts until enough have ended; nothing to do",
+        )),
+        Some(_) => {}
+    }
+    let lines = limits.max_lines.unwrap_or(ours);
+    if let Some(most) = limits.most_of_one.filter(|most| *most > lines) {
+        faults.push(Fault::warn(
+            format!("a business may have {most} calls at once, but all together {lines}"),
+            "raise MAX_CONCURRENT_CALLS or lower the business's max_concurrent_calls",
+        ));
+    }
+    let own = i64::from(settings.business_max_concurrent_calls);
+    if own > i64::from(ours) {
+        faults.push(Fault::warn(
+            format!("BUSINESS_MAX_CONCURRENT_CALLS is {own}, more than MAX_CONCURRENT_CALLS, {ours}"),
+            "new businesses would share one limit; lower it",
+        ));
+    }
+    faults
+}
+
+fn of_times(settings: &Settings) -> Vec<Fault> {
+    let times = &settings.times;
+    let mut faults = Vec::new();
+    let needed = times.post_timeout_ms;
+    if settings.drain_timeout_secs * 1_000 < needed {
+        faults.push(Fault::warn(
+            format!(
+                "DRAIN_TIMEOUT_SECS is {} s, and a request to the carrier may take {needed} ms",
+                settings.drain_timeout_secs
+            ),
+            "raise it: calls that a stop cuts off are in doubt for a minute",
+        ));
+    }
+    if times.live_look_fast_ms > times.live_look_ms {
+        faults.push(Fault::warn(
+            format!(
+                "LIVE_LOOK_FAST_MS, {}, is slower than LIVE_LOOK_MS, {}",
+                times.live_look_fast_ms, times.live_look_ms
+            ),
+            "lower it: lost callbacks are made up for by it",
+        ));
+    }
+    if times.look_give_up_ms < times.second_empty_look_ms {
+        faults.push(Fault::warn(
+            "LOOK_GIVE_UP_MS comes before SECOND_EMPTY_LOOK_MS",
+            "raise it: else no look asks whether the carrier's list is fresh",
+        ));
+    }
+    if !settings.worker_queues.contains(&WorkClass::Maintenance) {
+        faults.push(Fault::warn(
+            "WORKER_QUEUES has no maintenance: such a worker neither sweeps nor reconciles",
+            "have one worker at least with calls,maintenance",
+        ));
+    }
+    faults
+}
+
+fn of_address(public: &Url, real_carrier: bool) -> Vec<Fault> {
+    if !real_carrier {
+        return Vec::new();
+    }
+    let advice = "set PUBLIC_BASE_URL to the https address that the carrier reaches";
+    if is_near(public) {
+        let evidence =
+            format!("PUBLIC_BASE_URL is {public}, which no carrier on the internet reaches: every callback is lost");
+        return vec![Fault::fail(evidence, advice)];
+    }
+    if public.scheme() != "https" {
+        return vec![Fault::warn(format!("PUBLIC_BASE_URL is {public}: callbacks travel in the clear"), advice)];
+    }
+    Vec::new()
+}
+
+/// `processes` that beat; one of each and this command are there or will be.
+fn of_pool(pool: u32, processes: i64, connections: i64) -> Vec<Fault> {
+    let (pool, processes) = (i64::from(pool), processes.max(2) + 1);
+    let evidence = format!(
+        "DATABASE_POOL is {pool} for each of {processes} processes, and Postgres takes {connections} connections in all"
+    );
+    let advice = "lower DATABASE_POOL or raise max_connections";
+    if pool > connections {
+        return vec![Fault::fail(evidence, advice)];
+    }
+    if pool * processes > connections { vec![Fault::warn(evidence, advice)] } else { Vec::new() }
+}
+
+/// True where the address is of this machine or of a private network, or is a bare name of one.
+fn is_near(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_unspecified() || ip.is_link_local(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unspecified() || ip.is_unique_local(),
+        Some(Host::Domain(name)) => !name.contains('.') || name.ends_with(".local") || name.ends_with(".internal"),
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::ops::doctor::Verdict;
+
+    fn worst(faults: &[Fault]) -> Option<Verdict> {
+        faults.iter().map(|fault| fault.verdict).max()
+    }
+
+    #[test]
+    fn a_public_address_must_be_one_that_a_real_carrier_reaches() {
+        let address = |url: &str, real| worst(&of_address(&url.parse().unwrap(), real));
+        for near in
+            ["http://127.0.0.1:8080", "https://localhost", "https://10.1.2.3", "http://nginx", "http://[::1]:80"]
+        {
+            assert_eq!((address(near, true), address(near, false)), (Some(Verdict::Fail), None), "{near}");
+        }
+        assert_eq!(address("http://calls.example.com", true), Some(Verdict::Warn));
+        assert_eq!(address("https://calls.example.com/rollcall", true), None);
+    }
+
+    #[test]
+    fn the_limit_in_force_must_be_the_one_that_is_set() {
+        let settings = Settings::parse_from(["test", "--max-concurrent-calls", "40"]);
+        let limits = |max_lines| Limits { max_lines, lines_open: 3, most_of_one: Some(5), businesses: 2 };
+        assert_eq!(worst(&of_limits(&settings, &limits(Some(40)))), None);
+        assert_eq!(worst(&of_limits(&settings, &limits(Some(50)))), Some(Verdict::Warn));
+        assert_eq!(worst(&of_limits(&settings, &limits(None))), Some(Verdict::Fail));
+        assert_eq!(of_limits(&settings, &limits(Some(2))).len(), 2, "another number, and too few for one business");
+    }
+
+    #[test]
+    fn a_drain_must_outlast_a_request_to_the_carrier() {
+        let faults = |args: &[&str]| of_times(&Settings::parse_from([&["test"], args].concat())).len();
+        assert_eq!((faults(&[]), faults(&["--drain-timeout-secs", "9"])), (0, 1));
+        assert_eq!(faults(&["--worker-queues", "calls", "--live-look-fast-ms", "20000"]), 2);
+    }
+
+    #[test]
+    fn the_pools_must_fit_into_postgres() {
+        assert_eq!(worst(&of_pool(16, 5, 97)), None);
+        assert_eq!(worst(&of_pool(16, 6, 97)), Some(Verdict::Warn));
+        assert_eq!(worst(&of_pool(200, 0, 97)), Some(Verdict::Fail));
+    }
+}

@@ -1,0 +1,35 @@
+//! What the exit codes of `rollcall-ops` mean, for scripts.
+
+/// Nothing was found, or what was asked for is done.
+pub(super) const OK: u8 = 0;
+/// Something was found that somebody has to look at: a warning of the doctor, a dry run that would act, rejected rows, an
+/// attempt still in doubt.
+pub(super) const FOUND: u8 = 3;
+/// Something is broken: the doctor failed a check.
+pub(super) const BROKEN: u8 = 4;
+/// Settings contradict each other (sysexits.h: `EX_USAGE`), as the other programs say it.
+pub(super) const SETTINGS: u8 = 64;
+
+/// Of commands that only read or do one thing.
+pub(super) const PLAIN: &str = "\
+Exit codes:
+  0   done
+  1   it failed; standard error says why
+  2   the command line is wrong
+  64  settings contradict each other";
+
+/// Of the program.
+pub(super) const ALL: &str = "\
+Exit codes:
+  0   done; nothing was found
+  1   it failed; standard error says why
+  2   the command line is wrong
+  3   something was found: a warning of the doctor, a dry run that would act, rejected rows, an attempt still in doubt
+  4   something is broken: the doctor failed a check
+  64  settings contradict each other
+  130 the demo was ended by Ctrl-C; with-stores ends with the code of its command";
+
+/// Settings that no program starts with.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Contradiction(pub(super) String);

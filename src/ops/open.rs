@@ -1,0 +1,60 @@
+//! Opens the stores for a command, without waiting for one that is down.
+
+use crate::{
+    config::{LogLevel, Settings},
+    context::Context,
+    error::ApiError,
+    ops::exit::Contradiction,
+    stores::Stores,
+    telemetry,
+};
+
+const NAME: &str = "rollcall-ops";
+
+/// At INFO the flows tell what the command's own answer tells: warnings are enough, unless more was asked for.
+fn start_logs(settings: &Settings) {
+    let level = if settings.log_level == LogLevel::Info { LogLevel::Warn } else { settings.log_level };
+    telemetry::start_logs(&Settings { log_level: level, ..settings.clone() });
+}
+
+/// The stores, for commands that need no secret.
+///
+/// # Errors
+/// Where an address cannot be read.
+pub(super) fn stores(settings: &Settings) -> anyhow::Result<Stores> {
+    start_logs(settings);
+    Stores::lazily(settings, NAME)
+}
+
+/// One of everything, for commands that talk to carriers.
+///
+/// # Errors
+/// With a [`Contradiction`] where no program would start with these settings.
+pub(super) fn context(settings: Settings) -> anyhow::Result<Context> {
+    let wrong = settings.contradictions();
+    if !wrong.is_empty() {
+        return Err(Contradiction(wrong.join("\n")).into());
+    }
+    start_logs(&settings);
+    Context::lazily(settings, NAME)
+}
+
+/// A flow's refusal as a sentence, with every field that does not fit.
+pub(super) fn plain(error: ApiError) -> anyhow::Error {
+    let body = error.body();
+    let fields = body["errors"].as_array().into_iter().flatten();
+    let fields: String = fields.map(|field| format!("\n  {} {}", field["pointer"], field["detail"])).collect();
+    match error.into_inner() {
+        Some(inner) => inner,
+        None => anyhow::anyhow!("{}{fields}", body["detail"].as_str().unwrap_or_default()),
+    }
+}
+
+/// One of everything, for the doctor, who judges settings himself: only what cannot be opened is refused.
+///
+/// # Errors
+/// With a [`Contradiction`] where there is no usable sealing key.
+pub(super) fn uncertain(settings: Settings) -> anyhow::Result<Context> {
+    start_logs(&settings);
+    Context::lazily(settings, NAME).map_err(|error| Contradiction(format!("{error:#}")).into())
+}

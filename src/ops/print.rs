@@ -1,0 +1,103 @@
+//! How answers are printed: a table for people, JSON for programs, a line of progress on a terminal only.
+
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use crate::{clock::Time, leads::mask};
+
+/// How the answer is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Form {
+    /// Print JSON for programs: stable names, ids as text, times in RFC 3339 with milliseconds and Z.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Form {
+    /// Prints `answer` as JSON, or what `table` makes of it.
+    ///
+    /// # Errors
+    /// Where it cannot be written as JSON.
+    pub(super) fn print<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(answer)? } else { table(answer) };
+        println!("{}", text.trim_end());
+        Ok(())
+    }
+}
+
+/// A list as the API writes one.
+#[derive(Debug, Serialize)]
+pub(super) struct List<T> {
+    pub(super) data: Vec<T>,
+    /// What to give as `--after` for the next page; null on the last.
+    pub(super) next_cursor: Option<String>,
+}
+
+impl<T> List<T> {
+    /// A list that is whole.
+    pub(super) fn whole(data: Vec<T>) -> Self {
+        Self { data, next_cursor: None }
+    }
+
+    /// The page of `rows`, which were read one further than `limit`; `id` names where the next one begins.
+    pub(super) fn page(mut rows: Vec<T>, limit: usize, id: impl Fn(&T) -> String) -> Self {
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = rows.last().filter(|_| more).map(id);
+        Self { data: rows, next_cursor }
+    }
+
+    /// The line below a table that is not the last page.
+    pub(super) fn more(&self) -> String {
+        let next = self.next_cursor.as_ref();
+        next.map(|cursor| format!("\nThere are more: --after {cursor}")).unwrap_or_default()
+    }
+}
+
+/// A table with these headings, as wide as the terminal.
+pub(super) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(headings).add_rows(rows);
+    table.to_string()
+}
+
+/// A cell of a value that may be absent.
+pub(super) fn cell(value: Option<impl ToString>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+/// A time to the second, for a table.
+pub(super) fn moment(time: Time) -> String {
+    time.0.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A number of a person in a list: whole numbers are shown only of the one record that was asked for.
+pub(super) fn masked(number: &str) -> String {
+    mask(number)
+}
+
+/// Says what takes its time, on a terminal only; cleared by `finish_and_clear`.
+pub(super) fn waiting(what: String) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(what);
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_names_where_the_next_begins_only_if_there_is_one() {
+        let page = |rows: Vec<i32>| List::page(rows, 2, ToString::to_string);
+        assert_eq!((page(vec![1, 2, 3]).data, page(vec![1, 2, 3]).next_cursor), (vec![1, 2], Some("2".into())));
+        assert_eq!((page(vec![1, 2]).data, page(vec![1, 2]).next_cursor), (vec![1, 2], None));
+    }
+}
