@@ -275,10 +275,13 @@ impl House {
     /// Takes what is queued from a run, so that it ends with what is in flight.
     pub(crate) async fn stop_dialing(&self, run: RunId) {
         sqlx::query!(
-            "UPDATE job SET state = 'cancelled', reason = 'cancelled', finished_at = now() WHERE run_id = $1 AND state = 'queued'",
+            "WITH stopped AS (
+                 UPDATE job SET state = 'cancelled', reason = 'cancelled', finished_at = now()
+                 WHERE run_id = $1 AND state = 'queued' RETURNING job_id)
+             SELECT tally_moved($1, 'queued', 'cancelled', NULL, count(*), 0) IS NULL AS told FROM stopped",
             run.0
         )
-        .execute(&self.ctx.stores.pg)
+        .fetch_one(&self.ctx.stores.pg)
         .await
         .unwrap();
         self.until("what was in flight has ended", || async {
