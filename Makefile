@@ -1,5 +1,5 @@
 # The two commands of a fresh machine are `make demo` and `make test`. Each prepares what it needs itself.
-.PHONY: demo test check conformance containers prepare
+.PHONY: demo test check bench conformance containers prepare
 
 # Offline: the checked queries are read from .sqlx, so that no database is needed to build.
 export SQLX_OFFLINE := true
@@ -15,6 +15,11 @@ test:
 
 check:
 	@scripts/check.sh
+
+# The figures, one table. CASES="A D" for some of them. Linux only: CPU and memory are read from /proc.
+bench:
+	@scripts/packages.sh
+	@cargo bench --locked --bench figures -- $(CASES)
 
 # Tests against other people's tools: fetched by pip and npm, and Prometheus' promtool. A missing tool is SKIPPED; with REQUIRE_ALL=1 it fails.
 conformance:

@@ -84,7 +84,6 @@ CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_i
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;
 CREATE INDEX attempt_unowned ON attempt (business_id) WHERE open AND owner IS NULL;
-CREATE INDEX attempt_look ON attempt (next_look_at) WHERE open AND next_look_at IS NOT NULL;
 
 -- Calls that no open attempt answers for: second calls, and calls of attempts that were closed without one. A worker hangs
 -- them up; whoever learns of one only writes it down.

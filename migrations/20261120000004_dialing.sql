@@ -365,10 +365,6 @@ DECLARE
     v_rank  smallint := attempt_rank(p_state);
     v       attempt_change;
 BEGIN
-    IF p_state <> 'ended' THEN
-        -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
-        PERFORM set_config('synchronous_commit', 'off', true);
-    END IF;
     LOOP
         -- Nearly always it moves, and this is all there is to it.
         UPDATE attempt SET
@@ -429,6 +425,24 @@ BEGIN
     END IF;
     v.run_ended := end_run_if_done(a.run_id);
     RETURN v;
+END $$;
+
+-- The same for any number of events, in their order: each attempt once locked stays so until all are applied. Lock order is
+-- that of the attempts, so callers sort by them.
+CREATE FUNCTION apply_events(p_businesses uuid[], p_attempts uuid[], p_sources text[], p_call_ids text[], p_states text[],
+    p_dispositions text[], p_durations_secs integer[], p_answered_by text[], p_carrier_statuses text[], p_carrier_codes integer[],
+    p_sip_codes integer[], p_prices text[], p_currencies text[], p_sent_ms_ago integer[]) RETURNS SETOF attempt_change
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT 'ended' = ANY (p_states) THEN
+        -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
+        PERFORM set_config('synchronous_commit', 'off', true);
+    END IF;
+    FOR i IN 1..cardinality(p_attempts) LOOP
+        RETURN NEXT apply_event(p_businesses[i], p_attempts[i], p_sources[i], p_call_ids[i], p_states[i], p_dispositions[i],
+            p_durations_secs[i], p_answered_by[i], p_carrier_statuses[i], p_carrier_codes[i], p_sip_codes[i], p_prices[i]::numeric,
+            p_currencies[i], p_sent_ms_ago[i]);
+    END LOOP;
 END $$;
 
 -- Closes an attempt that never became a call: p_state refused, not_sent or not_placed, only from intent or unknown and only
@@ -536,34 +550,36 @@ BEGIN
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
 END $$;
 
--- What an answered call is to hear, behind the fence: an attempt that is closed, cancelled, or answered later than anybody
--- can have wanted it hears nothing. Applies the answer as an event in the same round trip.
-CREATE FUNCTION answer_call(p_business uuid, p_attempt uuid, p_call_id text, p_answered_by text, p_fence_ms integer)
-RETURNS TABLE (verdict text, speak boolean, message jsonb, variables jsonb) LANGUAGE plpgsql AS $$
+-- What answered calls are to hear, behind the fence: an attempt that is closed, cancelled, or answered later than anybody can
+-- have wanted it hears nothing. Applies the answers as events in the same round trip; callers sort as for apply_events.
+CREATE FUNCTION answer_calls(p_businesses uuid[], p_attempts uuid[], p_call_ids text[], p_answered_by text[], p_fence_ms integer[])
+RETURNS TABLE (speak boolean, message jsonb, variables jsonb) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     a       attempt;
     v       attempt_change;
     v_speak boolean;
 BEGIN
-    v := apply_event(p_business, p_attempt, 'webhook', p_call_id, 'answered', NULL, NULL, p_answered_by, 'in-progress',
-                     NULL, NULL, NULL, NULL, NULL);
-    IF v.verdict NOT IN ('applied', 'stale') THEN
-        RETURN QUERY SELECT v.verdict, false, NULL::jsonb, NULL::jsonb;
-        RETURN;
-    END IF;
-    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt;
-    IF a.open AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms / 1000.0) THEN
-        UPDATE attempt SET hangup_wanted = true, reason = 'expired' WHERE attempt_id = p_attempt;
-        a.hangup_wanted := true;
-    END IF;
-    v_speak := a.open AND NOT a.hangup_wanted
-        AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = a.run_id AND state IN ('cancelling', 'cancelled'));
-    IF a.open AND NOT v_speak THEN
-        UPDATE attempt SET fenced = true WHERE attempt_id = p_attempt;
-    END IF;
-    RETURN QUERY
-    SELECT v.verdict, v_speak,
-           coalesce(a.message, r.message), coalesce(j.variables, a.variables)
-    FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
+    PERFORM set_config('synchronous_commit', 'off', true);
+    FOR i IN 1..cardinality(p_attempts) LOOP
+        v := apply_event(p_businesses[i], p_attempts[i], 'webhook', p_call_ids[i], 'answered', NULL, NULL, p_answered_by[i],
+                         'in-progress', NULL, NULL, NULL, NULL, NULL);
+        IF v.verdict NOT IN ('applied', 'stale') THEN
+            RETURN QUERY SELECT false, NULL::jsonb, NULL::jsonb;
+            CONTINUE;
+        END IF;
+        SELECT * INTO a FROM attempt WHERE attempt_id = p_attempts[i];
+        IF a.open AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms[i] / 1000.0) THEN
+            UPDATE attempt SET hangup_wanted = true, reason = 'expired' WHERE attempt_id = a.attempt_id;
+            a.hangup_wanted := true;
+        END IF;
+        v_speak := a.open AND NOT a.hangup_wanted
+            AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = a.run_id AND state IN ('cancelling', 'cancelled'));
+        IF a.open AND NOT v_speak THEN
+            UPDATE attempt SET fenced = true WHERE attempt_id = a.attempt_id;
+        END IF;
+        RETURN QUERY
+        SELECT v_speak, coalesce(a.message, r.message), coalesce(j.variables, a.variables)
+        FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
+    END LOOP;
 END $$;

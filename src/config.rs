@@ -91,7 +91,7 @@ pub struct Settings {
     #[arg(long, env = "REDIS_PREFIX", default_value = "")]
     pub redis_prefix: String,
     /// Most connections to Postgres that one process opens.
-    #[arg(long, env = "DATABASE_POOL", default_value = "16", value_parser = clap::value_parser!(u32).range(2..=500))]
+    #[arg(long, env = "DATABASE_POOL", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=500))]
     pub database_pool: u32,
     /// Where REST, pages and webhooks listen.
     #[arg(long, env = "API_ADDR", default_value = "127.0.0.1:8080")]

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
-    attempts::token::Tokens,
+    attempts::{batch::Batches, token::Tokens},
     businesses::{
         keys::KnownKeys,
         profile::{Profile, Profiles},
@@ -38,6 +38,8 @@ pub struct Context {
     pub gate: Gate,
     /// What asks a worker to look.
     pub bells: Bells,
+    /// What writes events of calls together.
+    pub batches: Batches,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
     /// What names an attempt in a callback URL.
@@ -76,6 +78,7 @@ impl Context {
     fn over(settings: Settings, vault: Arc<Vault>, stores: Stores) -> anyhow::Result<Self> {
         Ok(Self {
             gate: Gate::new(&stores),
+            batches: Batches::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),

@@ -65,41 +65,6 @@ pub struct Change {
     pub hangup_wanted: bool,
 }
 
-/// Moves an attempt to `state` if that is further than it is. `None` where there is no such attempt.
-///
-/// # Errors
-/// Where Postgres does not answer: nothing is known then, and the same call may be made again.
-pub async fn apply(
-    pg: &PgPool,
-    (business, attempt): (BusinessId, AttemptId),
-    source: Source,
-    (state, disposition): (AttemptState, Option<Disposition>),
-    said: &Said<'_>,
-) -> sqlx::Result<Option<Change>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
-           FROM apply_event($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::text::numeric, $13, $14)"#,
-        business.0,
-        attempt.0,
-        source.as_str(),
-        said.call_id,
-        state.as_str(),
-        disposition.map(Disposition::as_str),
-        said.duration_secs,
-        said.answered_by,
-        said.carrier_status,
-        said.carrier_code,
-        said.sip_code,
-        said.price.map(|(amount, _)| amount),
-        said.price.map(|(_, currency)| currency),
-        said.sent_ms_ago,
-    )
-    .fetch_one(pg)
-    .await?;
-    Ok(told(attempt, row.change(), disposition.map_or(state.as_str(), Disposition::as_str)))
-}
-
 /// How an attempt without a call is closed, and what becomes of its job.
 #[derive(Debug, Clone, Copy)]
 pub struct Closing<'a> {
@@ -205,7 +170,7 @@ pub async fn expire_call(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option
 }
 
 /// Counts a closing and ends its trace: exactly one change closes an attempt, whoever else learns of its end.
-fn told(attempt: AttemptId, change: Option<Change>, word: &'static str) -> Option<Change> {
+pub(super) fn told(attempt: AttemptId, change: Option<Change>, word: &'static str) -> Option<Change> {
     if let Some(change) = change.as_ref().filter(|change| change.closed) {
         metrics::call_ended(word);
         traces::whole(attempt, change.business, word);
@@ -227,20 +192,21 @@ pub async fn still_wanted(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<bool>
     Ok(wanted.unwrap_or(false))
 }
 
-struct Row {
-    verdict: String,
-    closed: Option<bool>,
-    run_ended: Option<bool>,
-    business_id: Option<uuid::Uuid>,
-    run_id: Option<uuid::Uuid>,
-    job_id: Option<uuid::Uuid>,
-    account: Option<String>,
-    carrier_call_id: Option<String>,
-    hangup_wanted: Option<bool>,
+/// A change as Postgres tells it.
+pub(super) struct Row {
+    pub(super) verdict: String,
+    pub(super) closed: Option<bool>,
+    pub(super) run_ended: Option<bool>,
+    pub(super) business_id: Option<uuid::Uuid>,
+    pub(super) run_id: Option<uuid::Uuid>,
+    pub(super) job_id: Option<uuid::Uuid>,
+    pub(super) account: Option<String>,
+    pub(super) carrier_call_id: Option<String>,
+    pub(super) hangup_wanted: Option<bool>,
 }
 
 impl Row {
-    fn change(self) -> Option<Change> {
+    pub(super) fn change(self) -> Option<Change> {
         let verdict = match self.verdict.as_str() {
             "applied" => Verdict::Applied,
             "stale" => Verdict::Stale,
@@ -260,44 +226,6 @@ impl Row {
             hangup_wanted: self.hangup_wanted.unwrap_or(false),
         })
     }
-}
-
-/// What an answered call may hear.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// `{text, language, voice}` with its variables not filled in; nothing where there is no message.
-    pub message: Option<serde_json::Value>,
-    /// The callee's variables.
-    pub variables: serde_json::Map<String, serde_json::Value>,
-}
-
-/// Applies an answer and says what the call may hear; `None` where it must hear nothing: its attempt is closed, cancelled,
-/// unknown, another call's, or was answered more than `fence_ms` after its ringing should have ended.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn answer(
-    pg: &PgPool,
-    (business, attempt): (BusinessId, AttemptId),
-    call_id: &str,
-    answered_by: Option<&str>,
-    fence_ms: i32,
-) -> sqlx::Result<Option<Answer>> {
-    let row = sqlx::query!(
-        r#"SELECT speak AS "speak!", message, variables FROM answer_call($1, $2, $3, $4, $5)"#,
-        business.0,
-        attempt.0,
-        call_id,
-        answered_by,
-        fence_ms,
-    )
-    .fetch_one(pg)
-    .await?;
-    let variables = match row.variables {
-        Some(serde_json::Value::Object(variables)) => variables,
-        _ => serde_json::Map::new(),
-    };
-    Ok(row.speak.then_some(Answer { message: row.message, variables }))
 }
 
 /// A single call that asks to be admitted.

@@ -4,6 +4,8 @@
 //! and one line that no other open attempt has.
 //! Not here: what follows from a change (`dialing::finish`), and asking the carrier (`dialing::doubt`, `dialing::live`).
 
+pub mod batch;
+pub mod events;
 pub mod figures;
 pub mod ledger;
 pub mod looks;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     attempts::{
+        events,
         ledger::{self, Closing, Verdict},
         looks,
         state::{AttemptState, Source},
@@ -56,7 +57,7 @@ pub async fn settle(ctx: &Context, attempt: AttemptId, word: &Word) -> anyhow::R
                 bail!("that call is to or from another number than the attempt");
             }
             let moved = view.state.map_or((AttemptState::Placed, None), translate::state);
-            ledger::apply(pg, (doubt.business, attempt), Source::Ops, moved, &translate::said(&view)).await?
+            events::apply(pg, (doubt.business, attempt), Source::Ops, moved, &translate::said(&view)).await?
         }
     };
     let change = change.context("there is no such attempt")?;

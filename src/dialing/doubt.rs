@@ -9,6 +9,7 @@ use futures::{StreamExt, stream};
 
 use crate::{
     attempts::{
+        events,
         ledger::{self, Closing},
         looks::{self, InDoubt},
         state::{AttemptState, Source},
@@ -140,7 +141,7 @@ async fn adopt(ctx: &Context, doubt: &InDoubt, view: &CallView) -> anyhow::Resul
     let moved = view.state.map_or((AttemptState::Placed, None), translate::state);
     let said = translate::said(view);
     let key = (doubt.business, doubt.attempt);
-    let change = ledger::apply(&ctx.stores.pg, key, Source::Reconcile, moved, &said).await?;
+    let change = events::apply(&ctx.stores.pg, key, Source::Reconcile, moved, &said).await?;
     tracing::info!(attempt.id = %doubt.attempt, call.id = view.call_id, state = view.raw_status, "found at the carrier");
     if let Some(change) = change {
         finish::after(ctx, doubt.attempt, &change, Learned::Asked).await;

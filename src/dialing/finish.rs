@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::{
     attempts::{
-        ledger::{self, Change, Said, Verdict},
+        events::Event,
+        ledger::{Change, Said, Verdict},
         state::Source,
     },
     carriers::{AnsweredBy, CallEvent},
@@ -40,7 +41,7 @@ pub async fn callback(
         ..Said::default()
     };
     let moved = translate::state(event.state);
-    let change = ledger::apply(&ctx.stores.pg, (business, attempt), Source::Webhook, moved, &said).await?;
+    let change = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
     if let Some(change) = &change {
         if change.closed {
             reach(Point::K9).await;

@@ -6,7 +6,7 @@ use futures::{FutureExt, StreamExt, stream};
 
 use crate::{
     attempts::{
-        ledger,
+        events,
         looks::{self, LiveCall},
         state::Source,
         strays::{self, Stray},
@@ -125,7 +125,7 @@ pub(crate) async fn applied(ctx: &Context, call: &LiveCall, view: &crate::carrie
     let Some(state) = view.state else { return };
     let moved = translate::state(state);
     let said = translate::said(view);
-    match ledger::apply(&ctx.stores.pg, (call.business, call.attempt), Source::Reconcile, moved, &said).await {
+    match events::apply(&ctx.stores.pg, (call.business, call.attempt), Source::Reconcile, moved, &said).await {
         Ok(Some(change)) => finish::after(ctx, call.attempt, &change, Learned::Asked).await,
         Ok(None) => {}
         Err(error) => {

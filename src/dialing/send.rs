@@ -10,6 +10,7 @@ use rand::RngExt;
 
 use crate::{
     attempts::{
+        events::{self, Event},
         ledger::{self, Change, Closing, JobThen, Said},
         state::{AttemptState, Disposition, Source},
     },
@@ -165,7 +166,7 @@ async fn store_answer(
                     ..Said::default()
                 };
                 let placed = (AttemptState::Placed, None);
-                ledger::apply(&ctx.stores.pg, (business, attempt), Source::Response, placed, &said).await
+                ctx.batches.apply(Event::new((business, attempt), Source::Response, placed, &said)).await
             })
             .await;
             placed(ctx, account, attempt, (&call_id, sent), change).await;
@@ -182,7 +183,7 @@ async fn store_answer(
             tracing::warn!(attempt.id = %attempt, business.id = %business, why, "the carrier may have the call; it will be asked");
             let said = Said { sent_ms_ago: sent_ms_ago(), ..Said::default() };
             let unknown = (AttemptState::Unknown, None);
-            insist(|| ledger::apply(&ctx.stores.pg, (business, attempt), Source::Response, unknown, &said)).await;
+            insist(|| events::apply(&ctx.stores.pg, (business, attempt), Source::Response, unknown, &said)).await;
         }
         DialAnswer::Refused { class, http, code, message, retry_after } => {
             tracing::warn!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::{
     attempts::{
+        events,
         ledger::{self, Closing, JobThen, Said},
         looks,
         state::{AttemptState, Disposition, Source},
@@ -70,7 +71,7 @@ async fn expire(ctx: &Context) -> sqlx::Result<()> {
             // The carrier has said nothing final of it for a day beyond its own time limit.
             let said = Said { call_id: call_id.as_deref(), carrier_status: Some("expired"), ..Said::default() };
             let failed = (AttemptState::Ended, Some(Disposition::Failed));
-            ledger::apply(pg, (business, attempt), Source::Reconcile, failed, &said).await?
+            events::apply(pg, (business, attempt), Source::Reconcile, failed, &said).await?
         } else {
             let closing = Closing {
                 state: AttemptState::NotPlaced,

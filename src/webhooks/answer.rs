@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    attempts::ledger::{self, Answer},
-    carriers::{AnsweredBy, CallEvent},
+    attempts::events::{Answer, Question},
+    carriers::CallEvent,
     context::Context,
     error::ApiError,
     ids::{AttemptId, BusinessId},
@@ -34,8 +34,14 @@ pub(super) async fn what_to_say(
     event: &CallEvent,
 ) -> Result<Option<Speech>, ApiError> {
     let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
-    let answered_by = event.answered_by.map(AnsweredBy::as_str);
-    let answer = ledger::answer(&ctx.stores.pg, key, &event.call_id, answered_by, fence).await?;
+    let question = Question {
+        business: key.0,
+        attempt: key.1,
+        call_id: event.call_id.clone(),
+        answered_by: event.answered_by.map(|by| by.as_str().to_owned()),
+        fence_ms: fence,
+    };
+    let answer = ctx.batches.answer(question).await?;
     let Some(Answer { message: Some(message), variables }) = answer else {
         metrics::answer_fenced();
         tracing::warn!(attempt.id = %key.1, call.id = event.call_id, "answered behind the fence: it hears nothing");

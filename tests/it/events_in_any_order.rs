@@ -4,6 +4,7 @@ use futures::{StreamExt, stream};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use rollcall::{
     attempts::{
+        events::Event,
         ledger::{self, Change, Closing, JobThen, Said, Verdict},
         state::{AttemptState, Disposition, Source},
     },
@@ -42,7 +43,7 @@ async fn tell(house: &House, key: Key, call_id: &str, heard: Heard, end: Disposi
         ..Said::default()
     };
     let moved = (state, (heard == Heard::Ended).then_some(end));
-    ledger::apply(&house.ctx.stores.pg, key, source, moved, &said).await.unwrap().unwrap()
+    house.ctx.batches.apply(Event::new(key, source, moved, &said)).await.unwrap().unwrap()
 }
 
 /// Every order of `left` behind `begun`.

@@ -5,7 +5,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use rollcall::{
     attempts::{
-        ledger::{self, Said},
+        events,
+        ledger::Said,
         state::{AttemptState, Source},
     },
     context::Context,
@@ -71,7 +72,7 @@ impl Street {
         let attempt = house.claim_at(business, 1, line).await;
         let said = Said { call_id: Some(CALL), ..Said::default() };
         let placed = (AttemptState::Placed, None);
-        ledger::apply(&house.ctx.stores.pg, (business, attempt), Source::Response, placed, &said).await.unwrap();
+        events::apply(&house.ctx.stores.pg, (business, attempt), Source::Response, placed, &said).await.unwrap();
         Party { business, attempt, account, path: house.hook("status", business, attempt) }
     }
 

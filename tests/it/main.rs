@@ -18,6 +18,7 @@ mod cleanup_acts_on_evidence;
 mod database;
 mod doubt_is_resolved_by_asking;
 mod events_in_any_order;
+mod events_that_come_together;
 mod figures_speak_for_all;
 mod forged_webhooks_change_nothing;
 mod heartbeats_say_who_is_there;

@@ -3,7 +3,8 @@
 use proptest::{prelude::*, sample::select, strategy::ValueTree, test_runner::TestRunner};
 use rollcall::{
     attempts::{
-        ledger::{self, Said, Verdict},
+        events,
+        ledger::{Said, Verdict},
         state::{AttemptState, Disposition, Source},
     },
     jobs::JobState,
@@ -74,7 +75,7 @@ async fn after_any_events_an_attempt_is_where_the_highest_rank_among_them_is() {
         let mut expected = AttemptState::Intent;
         for state in &story {
             let said = Said { call_id: (*state != AttemptState::Unknown).then_some(&*call_id), ..Said::default() };
-            let change = ledger::apply(&house.ctx.stores.pg, key, Source::Webhook, (*state, None), &said)
+            let change = events::apply(&house.ctx.stores.pg, key, Source::Webhook, (*state, None), &said)
                 .await
                 .unwrap()
                 .unwrap();
@@ -90,7 +91,7 @@ async fn after_any_events_an_attempt_is_where_the_highest_rank_among_them_is() {
         }
         let said = Said { call_id: Some(&call_id), ..Said::default() };
         let ended = (AttemptState::Ended, Some(Disposition::Failed));
-        ledger::apply(&house.ctx.stores.pg, key, Source::Webhook, ended, &said).await.unwrap();
+        events::apply(&house.ctx.stores.pg, key, Source::Webhook, ended, &said).await.unwrap();
     }
     house.close().await;
 }

@@ -1,0 +1,163 @@
+//! What the carrier says of calls, applied to the ledger: any number of events in one round trip and one transaction.
+
+use serde_json::{Map, Value};
+use sqlx::PgPool;
+
+use crate::{
+    attempts::{
+        ledger::{Change, Row, Said, told},
+        state::{AttemptState, Disposition, Source},
+    },
+    ids::{AttemptId, BusinessId},
+};
+
+/// Something that the carrier said of a call, whoever asked.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Whose call.
+    pub business: BusinessId,
+    /// Which one.
+    pub attempt: AttemptId,
+    source: Source,
+    /// What it is to become, if that is further than it is.
+    pub state: AttemptState,
+    disposition: Option<Disposition>,
+    call_id: Option<String>,
+    duration_secs: Option<i32>,
+    answered_by: Option<String>,
+    carrier_status: Option<String>,
+    carrier_code: Option<i32>,
+    sip_code: Option<i32>,
+    price: Option<(String, String)>,
+    sent_ms_ago: Option<i32>,
+}
+
+impl Event {
+    /// An event that moves an attempt to `state`, with what was said.
+    #[must_use]
+    pub fn new(
+        (business, attempt): (BusinessId, AttemptId),
+        source: Source,
+        (state, disposition): (AttemptState, Option<Disposition>),
+        said: &Said<'_>,
+    ) -> Self {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self {
+            business,
+            attempt,
+            source,
+            state,
+            disposition,
+            call_id: owned(said.call_id),
+            duration_secs: said.duration_secs,
+            answered_by: owned(said.answered_by),
+            carrier_status: owned(said.carrier_status),
+            carrier_code: said.carrier_code,
+            sip_code: said.sip_code,
+            price: said.price.map(|(amount, currency)| (amount.to_owned(), currency.to_owned())),
+            sent_ms_ago: said.sent_ms_ago,
+        }
+    }
+
+    /// What a closing by it is counted as.
+    fn word(&self) -> &'static str {
+        self.disposition.map_or(self.state.as_str(), Disposition::as_str)
+    }
+}
+
+/// Moves an attempt to `state` if that is further than it is. `None` where there is no such attempt.
+///
+/// # Errors
+/// Where Postgres does not answer: nothing is known then, and the same call may be made again.
+pub async fn apply(
+    pg: &PgPool,
+    key: (BusinessId, AttemptId),
+    source: Source,
+    moved: (AttemptState, Option<Disposition>),
+    said: &Said<'_>,
+) -> sqlx::Result<Option<Change>> {
+    let mut changes = apply_all(pg, &[Event::new(key, source, moved, said)]).await?;
+    Ok(changes.pop().flatten())
+}
+
+/// Applies events in their order, in one transaction; one change for each. It is flushed to the disk if one of them is an end.
+///
+/// # Errors
+/// Where Postgres does not answer: nothing is known then, and the same may be applied again.
+pub async fn apply_all(pg: &PgPool, events: &[Event]) -> sqlx::Result<Vec<Option<Change>>> {
+    let texts =
+        |read: fn(&Event) -> Option<&str>| events.iter().map(|e| read(e).map(str::to_owned)).collect::<Vec<_>>();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
+           FROM apply_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
+        &events.iter().map(|e| e.business.0).collect::<Vec<_>>(),
+        &events.iter().map(|e| e.attempt.0).collect::<Vec<_>>(),
+        &texts(|e| Some(e.source.as_str())) as &[Option<String>],
+        &texts(|e| e.call_id.as_deref()) as &[Option<String>],
+        &texts(|e| Some(e.state.as_str())) as &[Option<String>],
+        &texts(|e| e.disposition.map(Disposition::as_str)) as &[Option<String>],
+        &events.iter().map(|e| e.duration_secs).collect::<Vec<_>>() as &[Option<i32>],
+        &texts(|e| e.answered_by.as_deref()) as &[Option<String>],
+        &texts(|e| e.carrier_status.as_deref()) as &[Option<String>],
+        &events.iter().map(|e| e.carrier_code).collect::<Vec<_>>() as &[Option<i32>],
+        &events.iter().map(|e| e.sip_code).collect::<Vec<_>>() as &[Option<i32>],
+        &texts(|e| e.price.as_ref().map(|price| price.0.as_str())) as &[Option<String>],
+        &texts(|e| e.price.as_ref().map(|price| price.1.as_str())) as &[Option<String>],
+        &events.iter().map(|e| e.sent_ms_ago).collect::<Vec<_>>() as &[Option<i32>],
+    )
+    .fetch_all(pg)
+    .await?;
+    let changes = rows.into_iter().zip(events);
+    Ok(changes.map(|(row, event)| told(event.attempt, row.change(), event.word())).collect())
+}
+
+/// What an answered call may hear.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// `{text, language, voice}` with its variables not filled in; nothing where there is no message.
+    pub message: Option<Value>,
+    /// The callee's variables.
+    pub variables: Map<String, Value>,
+}
+
+/// A call was answered: what may it hear?
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whose call.
+    pub business: BusinessId,
+    /// Which one.
+    pub attempt: AttemptId,
+    /// The carrier's id of it.
+    pub call_id: String,
+    /// What answered, in the carrier's word.
+    pub answered_by: Option<String>,
+    /// So long after its ringing should have ended it is too late to speak, ms.
+    pub fence_ms: i32,
+}
+
+/// Applies answers and says what each call may hear; `None` where it must hear nothing: its attempt is closed, cancelled,
+/// unknown, another call's, or was answered too late.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn answer_all(pg: &PgPool, questions: &[Question]) -> sqlx::Result<Vec<Option<Answer>>> {
+    let rows = sqlx::query!(
+        r#"SELECT speak AS "speak!", message, variables FROM answer_calls($1, $2, $3, $4, $5)"#,
+        &questions.iter().map(|q| q.business.0).collect::<Vec<_>>(),
+        &questions.iter().map(|q| q.attempt.0).collect::<Vec<_>>(),
+        &questions.iter().map(|q| q.call_id.clone()).collect::<Vec<_>>(),
+        &questions.iter().map(|q| q.answered_by.clone()).collect::<Vec<_>>() as &[Option<String>],
+        &questions.iter().map(|q| q.fence_ms).collect::<Vec<_>>(),
+    )
+    .fetch_all(pg)
+    .await?;
+    let answers = rows.into_iter().map(|row| {
+        let variables = match row.variables {
+            Some(Value::Object(variables)) => variables,
+            _ => Map::new(),
+        };
+        row.speak.then_some(Answer { message: row.message, variables })
+    });
+    Ok(answers.collect())
+}

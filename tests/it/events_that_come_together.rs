@@ -1,0 +1,91 @@
+//! Events that come while a batch is under way are written in one transaction, and each is told its own outcome.
+
+use futures::future::join_all;
+use rollcall::{
+    attempts::{
+        events::Event,
+        ledger::{Change, Said, Verdict},
+        state::{AttemptState, Disposition, Source},
+    },
+    ids::BusinessId,
+    jobs::claim::Claimed,
+};
+
+use crate::house::{House, Options, numbers};
+
+const CALLS: i32 = 21;
+
+fn ended(business: BusinessId, claimed: &Claimed, call_id: &str) -> Event {
+    let said = Said { call_id: Some(call_id), duration_secs: Some(1), ..Said::default() };
+    let end = (AttemptState::Ended, Some(Disposition::Answered));
+    Event::new((business, claimed.attempt), Source::Webhook, end, &said)
+}
+
+/// Lets the events of `calls` gather behind one whose attempt is locked, then lets that go; returns what each was told, the
+/// first of them being the one that was locked.
+async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sqlx::Result<Option<Change>>> {
+    let mut lock = house.ctx.stores.pg.begin().await.unwrap();
+    sqlx::query!("SELECT 1 AS one FROM attempt WHERE attempt_id = $1 FOR UPDATE", locked.attempt.0)
+        .fetch_one(&mut *lock)
+        .await
+        .unwrap();
+    let writing = join_all(events.into_iter().map(|event| house.ctx.batches.apply(event)));
+    let mut writing = std::pin::pin!(writing);
+    // The first is under way from here on, and the others wait for it.
+    assert!(futures::poll!(&mut writing).is_pending());
+    house.until("the first event waits for the locked row", || async {
+        let waiting = sqlx::query_scalar!(
+            r#"SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                              OR NOT granted AND locktype = 'transactionid') AS "waiting!""#
+        );
+        waiting.fetch_one(&house.ctx.stores.pg).await.unwrap()
+    })
+    .await;
+    lock.commit().await.unwrap();
+    writing.await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_gather_behind_a_batch_are_written_in_one_transaction() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(CALLS).await;
+    let run = house.started(business, &numbers(usize::try_from(CALLS).unwrap())).await;
+    let claimed = house.claim(business, CALLS).await;
+    let events: Vec<_> = claimed.iter().map(|one| ended(business, one, &format!("CA{}", one.attempt))).collect();
+
+    let told = gathered(&house, events, &claimed[0]).await;
+
+    assert!(
+        told.iter().all(|one| one
+            .as_ref()
+            .unwrap()
+            .as_ref()
+            .is_some_and(|c| c.closed && c.verdict == Verdict::Applied))
+    );
+    let ends: Vec<bool> = told.iter().map(|one| one.as_ref().unwrap().as_ref().unwrap().run_ended).collect();
+    assert_eq!(ends.iter().filter(|ended| **ended).count(), 1, "exactly one event is told that it ended the run");
+    let transactions = sqlx::query_scalar!(r#"SELECT count(DISTINCT xmin::text) AS "n!" FROM attempt"#);
+    assert_eq!(transactions.fetch_one(&house.ctx.stores.pg).await.unwrap(), 2, "the first alone, then all the others");
+    house.until_run_is(run, "completed").await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_cannot_be_written_spoils_no_other_of_its_batch() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(CALLS).await;
+    house.started(business, &numbers(usize::try_from(CALLS).unwrap())).await;
+    let claimed = house.claim(business, CALLS).await;
+    let mut events: Vec<_> = claimed.iter().map(|one| ended(business, one, &format!("CA{}", one.attempt))).collect();
+    // No two attempts of an account have one call: the later of the two cannot be written.
+    events[20] = ended(business, &claimed[20], &format!("CA{}", claimed[10].attempt));
+
+    let told = gathered(&house, events, &claimed[0]).await;
+
+    let written: Vec<bool> = told.iter().map(Result::is_ok).collect();
+    assert_eq!(written.iter().filter(|ok| !**ok).count(), 1, "{written:?}");
+    assert!(told[10].is_err() != told[20].is_err());
+    let closed = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE NOT open"#);
+    assert_eq!(closed.fetch_one(&house.ctx.stores.pg).await.unwrap(), 20);
+    house.tallies_equal_the_jobs().await;
+}
