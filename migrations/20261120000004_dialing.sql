@@ -19,11 +19,11 @@ BEGIN
     ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + 1;
 END $$;
 
--- Counts a call that a carrier took.
-CREATE FUNCTION tally_call_started() RETURNS void LANGUAGE plpgsql AS $$
+-- Counts calls that a carrier took.
+CREATE FUNCTION tally_calls_started(p_calls bigint) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO tally_shard AS t (run_id, shard, calls_started) VALUES ('00000000-0000-0000-0000-000000000000', tally_shard(), 1)
-    ON CONFLICT (run_id, shard) DO UPDATE SET calls_started = t.calls_started + 1;
+    INSERT INTO tally_shard AS t (run_id, shard, calls_started) VALUES ('00000000-0000-0000-0000-000000000000', tally_shard(), p_calls)
+    ON CONFLICT (run_id, shard) DO UPDATE SET calls_started = t.calls_started + p_calls;
 END $$;
 
 -- How many attempts may be inserted now: the business is locked by the caller. Never negative.
@@ -194,8 +194,10 @@ BEGIN
     END IF;
     IF v_taken < v_room THEN
         -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
+        -- (One that is locked just now keeps its place: waiting for it here could deadlock.)
         UPDATE run SET first_place = DEFAULT, first_job = DEFAULT
-        WHERE business_id = p_business AND state = 'running' AND first_job <> '00000000-0000-0000-0000-000000000000';
+        WHERE run_id IN (SELECT r.run_id FROM run r WHERE r.business_id = p_business AND r.state = 'running'
+                             AND r.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE SKIP LOCKED);
         IF NOT FOUND AND v_taken = 0 THEN
             PERFORM skip_suppressed(p_business);
         END IF;
@@ -258,16 +260,19 @@ BEGIN
     RETURN true;
 END $$;
 
--- Gives the job of a closed attempt its next state, with its tally. p_action: 'final' with state, disposition and reason;
--- 'requeue' (uncharged); 'not_placed' (requeue, at most twice).
-CREATE FUNCTION settle_job(p_job uuid, p_action text, p_state text, p_disposition text, p_reason text) RETURNS void
+-- What became of the job of a closed attempt: its tally is moved by who called, who knows what else there is to move.
+CREATE TYPE settled_job AS (run_id uuid, state text, disposition text, charged integer);
+
+-- Gives the job of a closed attempt its next state. p_action: 'final' with state, disposition and reason; 'requeue' (uncharged);
+-- 'not_placed' (requeue, at most twice). Nothing (a null run) where the job is not being dialed.
+CREATE FUNCTION settle_job(p_job uuid, p_action text, p_state text, p_disposition text, p_reason text) RETURNS settled_job
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_run      uuid;
+    v          settled_job;
     v_run_over boolean;
     v_before   integer;
-    v_charged  integer := 0;
 BEGIN
+    v.charged := 0;
     IF p_action <> 'final' THEN
         SELECT r.state IN ('cancelling', 'cancelled'), j.not_placed_count INTO v_run_over, v_before
             FROM job j JOIN run r USING (run_id) WHERE j.job_id = p_job;
@@ -276,30 +281,31 @@ BEGIN
             p_disposition := 'not_placed';
             p_reason := 'not_placed';
         ELSE
-            v_charged := 1;
+            v.charged := -1;
             p_state := CASE WHEN v_run_over THEN 'cancelled' ELSE 'queued' END;
             p_disposition := CASE WHEN v_run_over THEN 'cancelled' END;
             p_reason := p_disposition;
         END IF;
     END IF;
+    v.state := p_state;
+    v.disposition := p_disposition;
     UPDATE job SET state = p_state, disposition = p_disposition, reason = p_reason,
         finished_at = CASE WHEN p_state <> 'queued' THEN clock_timestamp() END,
-        attempt_count = attempt_count - v_charged,
+        attempt_count = attempt_count + v.charged,
         not_placed_count = not_placed_count + CASE WHEN p_action = 'not_placed' THEN 1 ELSE 0 END
-    WHERE job_id = p_job AND state = 'dialing' RETURNING run_id INTO v_run;
-    IF FOUND THEN
-        PERFORM tally_moved(v_run, 'dialing', p_state, p_disposition, 1, - v_charged);
-        IF p_state = 'queued' THEN
-            PERFORM begin_claims_at(v_run, p_job);
-        END IF;
+    WHERE job_id = p_job AND state = 'dialing' RETURNING run_id INTO v.run_id;
+    IF v.run_id IS NOT NULL AND p_state = 'queued' THEN
+        PERFORM begin_claims_at(v.run_id, p_job);
     END IF;
+    RETURN v;
 END $$;
 
 -- What apply_event and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
--- call) | other_call (the attempt has another call id) | no_attempt.
+-- call) | other_call (the attempt has another call id) | no_attempt. job: what became of its job, where this closed it. started: a
+-- carrier is known to have taken the call from now on. job: what became of its job, where it was closed by this.
 CREATE TYPE attempt_change AS (
     verdict text, closed boolean, run_ended boolean, business_id uuid, run_id uuid, job_id uuid, state text,
-    carrier text, account text, carrier_call_id text, hangup_wanted boolean, to_number text
+    carrier text, account text, carrier_call_id text, hangup_wanted boolean, to_number text, job settled_job, started boolean
 );
 
 -- Writes down a call that this attempt does not answer for, or its end. One that was thought to be over and is heard of again
@@ -324,7 +330,7 @@ DECLARE
     v     attempt_change;
 BEGIN
     v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
-             coalesce(a.carrier_call_id, p_call_id), a.hangup_wanted, a.to_number);
+             coalesce(a.carrier_call_id, p_call_id), a.hangup_wanted, a.to_number, NULL, false);
     IF NOT a.open AND a.state <> 'ended' THEN
         IF p_call_id IS NOT NULL THEN
             v.verdict := 'late';
@@ -404,45 +410,75 @@ BEGIN
         RETURN note_unmoved(a, p_source, p_call_id, p_state, p_answered_by, p_price, p_currency, p_sent_ms_ago);
     END LOOP;
     v := ROW('applied', a.state = 'ended', false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
-             a.carrier_call_id, a.hangup_wanted, a.to_number);
-    IF v_rank >= 2 AND (a.events -> -1 ->> 'from') IN ('intent', 'unknown') THEN
-        PERFORM tally_call_started();
-    END IF;
+             a.carrier_call_id, a.hangup_wanted, a.to_number, NULL, false);
+    v.started := v_rank >= 2 AND (a.events -> -1 ->> 'from') IN ('intent', 'unknown');
     IF a.state <> 'ended' OR a.job_id IS NULL THEN
         RETURN v;
     END IF;
     p_disposition := a.disposition;
     IF p_disposition = 'cancelled' AND a.queue_cancelled_at IS NOT NULL AND NOT a.hangup_wanted THEN
-        PERFORM settle_job(a.job_id, 'requeue', NULL, NULL, NULL);
+        v.job := settle_job(a.job_id, 'requeue', NULL, NULL, NULL);
     ELSIF p_disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN
-        PERFORM settle_job(a.job_id, 'final', 'completed', p_disposition, NULL);
+        v.job := settle_job(a.job_id, 'final', 'completed', p_disposition, NULL);
     ELSIF p_disposition = 'abandoned' AND a.reason = 'expired' THEN
-        PERFORM settle_job(a.job_id, 'final', 'unreached', 'abandoned', 'expired');
+        v.job := settle_job(a.job_id, 'final', 'unreached', 'abandoned', 'expired');
     ELSIF a.hangup_wanted OR p_disposition = 'cancelled' THEN
-        PERFORM settle_job(a.job_id, 'final', 'cancelled', CASE p_disposition WHEN 'abandoned' THEN 'abandoned' ELSE 'cancelled' END, 'cancelled');
+        v.job := settle_job(a.job_id, 'final', 'cancelled', CASE p_disposition WHEN 'abandoned' THEN 'abandoned' ELSE 'cancelled' END, 'cancelled');
     ELSE
-        PERFORM settle_job(a.job_id, 'final', 'unreached', p_disposition, 'attempts_used');
+        v.job := settle_job(a.job_id, 'final', 'unreached', p_disposition, 'attempts_used');
     END IF;
-    v.run_ended := end_run_if_done(a.run_id);
     RETURN v;
 END $$;
 
--- The same for any number of events, in their order: each attempt once locked stays so until all are applied. Lock order is
--- that of the attempts, so callers sort by them.
+-- The same for any number of events, in their order, with the tallies and the ends of their runs. Everybody locks attempts first,
+-- each with its job, and then tallies in the order of their runs, so that no two wait for each other: callers sort by attempt.
 CREATE FUNCTION apply_events(p_businesses uuid[], p_attempts uuid[], p_sources text[], p_call_ids text[], p_states text[],
     p_dispositions text[], p_durations_secs integer[], p_answered_by text[], p_carrier_statuses text[], p_carrier_codes integer[],
     p_sip_codes integer[], p_prices text[], p_currencies text[], p_sent_ms_ago integer[]) RETURNS SETOF attempt_change
 LANGUAGE plpgsql AS $$
+DECLARE
+    v_changes attempt_change[];
+    v_jobs    settled_job[];
+    v         attempt_change;
+    v_run     record;
+    v_started bigint := 0;
 BEGIN
     IF NOT 'ended' = ANY (p_states) THEN
         -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
         PERFORM set_config('synchronous_commit', 'off', true);
     END IF;
     FOR i IN 1..cardinality(p_attempts) LOOP
-        RETURN NEXT apply_event(p_businesses[i], p_attempts[i], p_sources[i], p_call_ids[i], p_states[i], p_dispositions[i],
+        v := apply_event(p_businesses[i], p_attempts[i], p_sources[i], p_call_ids[i], p_states[i], p_dispositions[i],
             p_durations_secs[i], p_answered_by[i], p_carrier_statuses[i], p_carrier_codes[i], p_sip_codes[i], p_prices[i]::numeric,
             p_currencies[i], p_sent_ms_ago[i]);
+        v_changes[i] := v;
+        v_started := v_started + (v.started IS TRUE)::integer;
+        IF (v.job).run_id IS NOT NULL THEN
+            v_jobs := v_jobs || v.job;
+        END IF;
     END LOOP;
+    IF v_started > 0 THEN
+        PERFORM tally_calls_started(v_started);
+    END IF;
+    IF v_jobs IS NOT NULL THEN
+        FOR v_run IN
+            SELECT run_id, state, disposition, count(*) AS jobs, sum(charged) AS charged,
+                   row_number() OVER (PARTITION BY run_id ORDER BY state, disposition DESC) AS nth,
+                   count(*) OVER (PARTITION BY run_id) AS kinds
+            FROM unnest(v_jobs) GROUP BY run_id, state, disposition ORDER BY run_id, nth
+        LOOP
+            PERFORM tally_moved(v_run.run_id, 'dialing', v_run.state, v_run.disposition, v_run.jobs, v_run.charged::bigint);
+            IF v_run.nth = v_run.kinds AND end_run_if_done(v_run.run_id) THEN
+                FOR i IN REVERSE cardinality(v_changes)..1 LOOP
+                    IF (v_changes[i].job).run_id = v_run.run_id THEN
+                        v_changes[i].run_ended := true;
+                        EXIT;
+                    END IF;
+                END LOOP;
+            END IF;
+        END LOOP;
+    END IF;
+    RETURN QUERY SELECT * FROM unnest(v_changes);
 END $$;
 
 -- Closes an attempt that never became a call: p_state refused, not_sent or not_placed, only from intent or unknown and only
@@ -459,7 +495,7 @@ BEGIN
         RETURN v;
     END IF;
     v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account, a.carrier_call_id,
-             a.hangup_wanted, a.to_number);
+             a.hangup_wanted, a.to_number, NULL, false);
     IF a.rank > 1 OR a.carrier_call_id IS NOT NULL THEN
         RETURN v;
     END IF;
@@ -485,11 +521,14 @@ BEGIN
         RETURN v;
     END IF;
     IF p_action = 'requeue' AND a.hangup_wanted THEN
-        PERFORM settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
+        v.job := settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
     ELSIF p_action = 'requeue' AND p_state = 'not_placed' THEN
-        PERFORM settle_job(a.job_id, 'not_placed', NULL, NULL, NULL);
+        v.job := settle_job(a.job_id, 'not_placed', NULL, NULL, NULL);
     ELSE
-        PERFORM settle_job(a.job_id, p_action, 'failed', p_disposition, p_reason);
+        v.job := settle_job(a.job_id, p_action, 'failed', p_disposition, p_reason);
+    END IF;
+    IF (v.job).run_id IS NOT NULL THEN
+        PERFORM tally_moved((v.job).run_id, 'dialing', (v.job).state, (v.job).disposition, 1, (v.job).charged);
     END IF;
     v.run_ended := end_run_if_done(a.run_id);
     RETURN v;
@@ -559,11 +598,13 @@ DECLARE
     a       attempt;
     v       attempt_change;
     v_speak boolean;
+    v_started bigint := 0;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     FOR i IN 1..cardinality(p_attempts) LOOP
         v := apply_event(p_businesses[i], p_attempts[i], 'webhook', p_call_ids[i], 'answered', NULL, NULL, p_answered_by[i],
                          'in-progress', NULL, NULL, NULL, NULL, NULL);
+        v_started := v_started + (v.started IS TRUE)::integer;
         IF v.verdict NOT IN ('applied', 'stale') THEN
             RETURN QUERY SELECT false, NULL::jsonb, NULL::jsonb;
             CONTINUE;
@@ -582,4 +623,7 @@ BEGIN
         SELECT v_speak, coalesce(a.message, r.message), coalesce(j.variables, a.variables)
         FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
     END LOOP;
+    IF v_started > 0 THEN
+        PERFORM tally_calls_started(v_started);
+    END IF;
 END $$;

@@ -11,6 +11,6 @@ mkdir -p "$folder" target/sqlx-tmp
 # Absolute, because the macros run where cargo pleases.
 folder=$(cd "$folder" && pwd)
 # What cargo has checked before it does not check again, unless the file is newer.
-find src tests -name '*.rs' -exec touch {} +
+find src tests benches -name '*.rs' -exec touch {} +
 SQLX_OFFLINE=false SQLX_OFFLINE_DIR="$folder" SQLX_TMP="$PWD/target/sqlx-tmp" \
     cargo check --locked --quiet --all-targets --features killpoints

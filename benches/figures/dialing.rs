@@ -1,13 +1,11 @@
 //! How fast slots are filled: so many jobs over so many businesses and slots, with calls of one length.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use rollcall::{
-    ops::installation::{Installation, Plan},
-    sim::Figures,
-};
+use rollcall::{ops::installation::Installation, sim::Figures};
 
 use crate::{
+    bench::{Bench, Tempo},
     client::{Business, Client},
     meter,
     report::{Report, Target},
@@ -19,14 +17,11 @@ pub(crate) struct Case {
     pub(crate) jobs: usize,
     pub(crate) businesses: usize,
     pub(crate) slots: u32,
-    /// Flags of the carrier that make a call last what the case says.
-    pub(crate) carrier: &'static [&'static str],
-    pub(crate) workers: usize,
+    pub(crate) tempo: Tempo,
     pub(crate) targets: Targets,
 }
 
 /// What must be reached; none where the table asks for nothing.
-#[derive(Default)]
 pub(crate) struct Targets {
     pub(crate) calls_per_second: Option<f64>,
     pub(crate) turnaround: Option<(f64, f64)>,
@@ -34,70 +29,13 @@ pub(crate) struct Targets {
     pub(crate) pss_mib: Option<f64>,
 }
 
+impl Targets {
+    const NONE: Self = Self { calls_per_second: None, turnaround: None, cpu_ms: None, pss_mib: None };
+}
+
 /// Calls of 50 ms, answered and over: dialing, ringing and talking together.
-const FIFTY: &[&str] = &[
-    "--no-magic",
-    "--cps",
-    "0",
-    "--answered",
-    "1",
-    "--busy",
-    "0",
-    "--no-answer",
-    "0",
-    "--failed",
-    "0",
-    "--dial-ms",
-    "5",
-    "--ring-ms",
-    "5",
-    "--talk-ms",
-    "40",
-    "--accept-delay-ms",
-    "0",
-];
-const SECOND: &[&str] = &[
-    "--no-magic",
-    "--cps",
-    "0",
-    "--answered",
-    "1",
-    "--busy",
-    "0",
-    "--no-answer",
-    "0",
-    "--failed",
-    "0",
-    "--dial-ms",
-    "50",
-    "--ring-ms",
-    "150",
-    "--talk-ms",
-    "800",
-    "--accept-delay-ms",
-    "0",
-];
-const SECOND_SLOW_POST: &[&str] = &[
-    "--no-magic",
-    "--cps",
-    "0",
-    "--answered",
-    "1",
-    "--busy",
-    "0",
-    "--no-answer",
-    "0",
-    "--failed",
-    "0",
-    "--dial-ms",
-    "50",
-    "--ring-ms",
-    "150",
-    "--talk-ms",
-    "800",
-    "--accept-delay-ms",
-    "100..250",
-];
+const FIFTY: Tempo = Tempo { dial: "5", ring: "5", talk: "40", accept: "0" };
+const SECOND: Tempo = Tempo { dial: "50", ring: "150", talk: "800", accept: "0" };
 
 pub(crate) const CASES: [Case; 4] = [
     Case {
@@ -105,8 +43,7 @@ pub(crate) const CASES: [Case; 4] = [
         jobs: 2_000,
         businesses: 20,
         slots: 3,
-        carrier: FIFTY,
-        workers: 1,
+        tempo: FIFTY,
         targets: Targets {
             calls_per_second: Some(800.0),
             turnaround: Some((20.0, 60.0)),
@@ -119,27 +56,24 @@ pub(crate) const CASES: [Case; 4] = [
         jobs: 600,
         businesses: 10,
         slots: 3,
-        carrier: SECOND,
-        workers: 1,
-        targets: Targets { calls_per_second: None, turnaround: Some((4.0, 20.0)), cpu_ms: None, pss_mib: None },
+        tempo: SECOND,
+        targets: Targets { turnaround: Some((4.0, 20.0)), ..Targets::NONE },
     },
     Case {
         name: "D",
         jobs: 5_000,
         businesses: 1,
         slots: 200,
-        carrier: FIFTY,
-        workers: 1,
-        targets: Targets { calls_per_second: Some(1_000.0), turnaround: None, cpu_ms: Some(1.0), pss_mib: None },
+        tempo: FIFTY,
+        targets: Targets { calls_per_second: Some(1_000.0), cpu_ms: Some(1.0), ..Targets::NONE },
     },
     Case {
         name: "E",
         jobs: 1_000,
         businesses: 20,
         slots: 3,
-        carrier: SECOND_SLOW_POST,
-        workers: 1,
-        targets: Targets { calls_per_second: Some(50.0), turnaround: Some((4.0, 20.0)), cpu_ms: None, pss_mib: None },
+        tempo: Tempo { accept: "100..250", ..SECOND },
+        targets: Targets { calls_per_second: Some(50.0), turnaround: Some((4.0, 20.0)), ..Targets::NONE },
     },
 ];
 
@@ -154,24 +88,8 @@ struct Round {
     live: f64,
 }
 
-/// The settings of every case: nothing of the installation is narrower than the case.
-pub(crate) fn settings(set: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
-    [("MAX_CONCURRENT_CALLS", "1000".to_owned())].into_iter().chain(set.iter().cloned()).collect()
-}
-
-pub(crate) async fn measure(
-    case: &Case,
-    programs: &Path,
-    set: &[(&'static str, String)],
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let plan = Plan {
-        programs: programs.to_owned(),
-        carrier: case.carrier.to_vec(),
-        settings: settings(set),
-        workers: case.workers,
-    };
-    let mut all = Installation::start(plan).await?;
+pub(crate) async fn measure(case: &Case, bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let mut all = bench.install(&case.tempo, &[]).await?;
     let client = Client::of(&all);
     let mut businesses = Vec::new();
     for n in 0..case.businesses {

@@ -3,21 +3,27 @@
 //! Every case has an installation of its own with stores that flush as in production, and the sandbox carrier on loopback.
 //! What is counted is what the carrier saw. Times are never asserted: a figure that misses its target is shown as missed.
 
+mod bench;
 mod client;
 mod dialing;
+mod lists;
+mod machine;
 mod meter;
 mod report;
+mod rest;
+mod trouble;
 
 use std::path::Path;
 
 use clap::Parser;
 
+use bench::Bench;
 use report::Report;
 
 /// Which cases to measure.
 #[derive(Debug, Parser)]
 struct Order {
-    /// Names of cases; all without one.
+    /// Names of cases (A C D E: dialing; Q: at rest; L K: trouble; S I R: long lists; M: memory); all without one.
     cases: Vec<String>,
     /// A setting of api and workers that differs from the default, as NAME=VALUE; repeatable.
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
@@ -38,10 +44,26 @@ async fn main() -> anyhow::Result<()> {
     let order = Order::parse();
     let programs = Path::new(env!("CARGO_BIN_EXE_rollcall-ops")).parent().unwrap_or(Path::new("."));
     let wanted = |name: &str| order.cases.is_empty() || order.cases.iter().any(|case| case.eq_ignore_ascii_case(name));
+    let bench = Bench { programs: programs.to_owned(), set: order.set.clone() };
     let mut report = Report::default();
+    machine::describe(&bench, &mut report).await?;
     for case in dialing::CASES.iter().filter(|case| wanted(case.name)) {
-        println!("{} …", case.name);
-        dialing::measure(case, programs, &order.set, &mut report).await?;
+        dialing::measure(case, &bench, &mut report).await?;
+    }
+    if wanted("Q") {
+        rest::quiet(&bench, &mut report).await?;
+    }
+    if wanted("L") {
+        trouble::lost(&bench, &mut report).await?;
+    }
+    if wanted("K") {
+        trouble::killed(&bench, &mut report).await?;
+    }
+    if wanted("S") || wanted("I") || wanted("R") {
+        lists::measure(&bench, &mut report).await?;
+    }
+    if wanted("M") {
+        rest::memory(&bench, &mut report).await?;
     }
     report.print();
     Ok(())

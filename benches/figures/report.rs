@@ -63,6 +63,11 @@ impl Report {
         ]);
     }
 
+    /// A figure that was taken once.
+    pub(crate) fn once(&mut self, what: String, target: Target, value: f64) {
+        self.row(0.0, what, target, value, (value, value));
+    }
+
     /// A line below the table.
     pub(crate) fn note(&mut self, line: String) {
         println!("  {line}");

@@ -1,7 +1,14 @@
 //! A business with an account and a manager's key, and hands to move its jobs as a worker and a carrier would.
 
 use reqwest::Method;
-use rollcall::ids::{AttemptId, BusinessId, RunId};
+use rollcall::{
+    attempts::{
+        events,
+        ledger::{Said, Verdict},
+        state::{AttemptState, Source},
+    },
+    ids::{AttemptId, BusinessId, RunId},
+};
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 
@@ -106,15 +113,13 @@ pub(crate) async fn event(
     state: &str,
     disposition: Option<&str>,
 ) {
-    let verdict = sqlx::query_scalar!(
-        "SELECT (apply_event($1, $2, 'webhook', $3, $4, $5, CASE WHEN $4 = 'ended' THEN 7 END, NULL, NULL, NULL, NULL, NULL, NULL, NULL)).verdict",
-        business.0,
-        attempt.0,
-        format!("CA{attempt}"),
-        state,
-        disposition
-    );
-    assert_eq!(verdict.fetch_one(pg).await.unwrap().as_deref(), Some("applied"));
+    let state = serde_json::from_value(Value::from(state)).unwrap();
+    let disposition = disposition.map(|word| serde_json::from_value(Value::from(word)).unwrap());
+    let call_id = format!("CA{attempt}");
+    let said =
+        Said { call_id: Some(&call_id), duration_secs: (state == AttemptState::Ended).then_some(7), ..Said::default() };
+    let change = events::apply(pg, (business, attempt), Source::Webhook, (state, disposition), &said).await.unwrap();
+    assert_eq!(change.unwrap().verdict, Verdict::Applied);
 }
 
 /// The `i`th fictional number of the United States (555-0100 to 555-0199 in every area code).

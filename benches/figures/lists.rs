@@ -1,0 +1,120 @@
+//! Long lists: how fast they come in, how soon their first call is placed, and what dialing and reading cost then.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rollcall::ops::installation::Installation;
+
+use crate::{
+    bench::{Bench, Tempo},
+    client::{Client, Run},
+    meter,
+    report::{Report, Target},
+};
+
+const CALLS: Tempo = Tempo { dial: "5", ring: "5", talk: "40", accept: "0" };
+const SHORT: usize = 100;
+const LONG: usize = 1_000_000;
+/// Calls over which the cost of one is taken.
+const COUNTED: u64 = 5_000;
+/// Readings of each kind while the long list is dialed.
+const READINGS: u32 = 200;
+
+/// `S`: start of a run to its first POST, for a short and for a long list; `I`: the import of the long one; `R`: reads.
+pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let mut all = bench.install(&CALLS, &[]).await?;
+    let client = Client::of(&all);
+    let business = client.business(0, 200).await?;
+
+    let mut firsts = Vec::new();
+    for _ in 0..5 {
+        let run = client.draft(business, SHORT).await?;
+        firsts.push(first_post(&client, run).await?);
+        client.wait(&format!("ended={SHORT}"), Duration::from_secs(60)).await?;
+        client.ended(run, Duration::from_secs(30)).await?;
+    }
+    firsts.sort_by(f64::total_cmp);
+    let range = (firsts[0], firsts[firsts.len() - 1]);
+    report.row(
+        0.0,
+        format!("S start → first POST with {SHORT} numbers, ms"),
+        Target::most(Some(30.0)),
+        firsts[firsts.len() / 2],
+        range,
+    );
+    let small = cost_per_call(&mut all, &client, client.draft(business, usize::try_from(COUNTED)?).await?).await?;
+
+    let before = meter::pss_mib(&mut all)?;
+    let begun = Instant::now();
+    let run = client.draft(business, LONG).await?;
+    report.once(
+        "I import, rows/s".to_owned(),
+        Target::least(Some(50_000.0)),
+        LONG as f64 / begun.elapsed().as_secs_f64(),
+    );
+    report.once("I memory that stayed after it, MiB".to_owned(), Target::None, meter::pss_mib(&mut all)? - before);
+    client.reset_figures().await?;
+    let first = first_post(&client, run).await?;
+    report.once(format!("S start → first POST with {LONG} numbers, ms"), Target::most(Some(30.0)), first);
+    let large = counted(&mut all, &client).await?;
+    report.once(format!("R CPU per call at {LONG} jobs, of that at {COUNTED}"), Target::most(Some(1.1)), large / small);
+    read(&client, run, report).await?;
+    all.check()?;
+    all.end().await
+}
+
+/// ms from asking for the start to the receipt of the first POST.
+async fn first_post(client: &Client, run: Run) -> anyhow::Result<f64> {
+    client.reset_figures().await?;
+    let begun = Instant::now();
+    let (started, posted) = futures::join!(client.start(run), client.wait("requests=1", Duration::from_secs(60)));
+    started?;
+    posted?;
+    Ok(begun.elapsed().as_secs_f64() * 1000.0)
+}
+
+async fn cost_per_call(all: &mut Installation, client: &Client, run: Run) -> anyhow::Result<f64> {
+    client.reset_figures().await?;
+    client.start(run).await?;
+    let cost = counted(all, client).await?;
+    client.ended(run, Duration::from_secs(60)).await?;
+    Ok(cost)
+}
+
+/// CPU per call, ms, from now until so many calls have ended.
+async fn counted(all: &mut Installation, client: &Client) -> anyhow::Result<f64> {
+    let (before, calls) = (meter::cpu(all)?, client.figures().await?.total.ended);
+    client.wait(&format!("ended={COUNTED}"), Duration::from_secs(300)).await?;
+    let ended = client.figures().await?.total.ended - calls;
+    Ok(meter::cpu(all)?.since(&before).total() / ended as f64)
+}
+
+/// What a person reads, while calls are placed.
+async fn read(client: &Client, run: Run, report: &mut Report) -> anyhow::Result<()> {
+    let base = format!("/v1/runs/{}", run.id);
+    for (what, path) in [
+        ("progress", base.clone()),
+        ("why", format!("{base}/why")),
+        ("jobs", format!("{base}/jobs?limit=50")),
+        ("failed jobs", format!("{base}/jobs?state=failed&limit=50")),
+        ("completed jobs", format!("{base}/jobs?state=completed&limit=50")),
+    ] {
+        let mut took = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
+        for _ in 0..READINGS {
+            let begun = Instant::now();
+            client.read(run, &path).await?;
+            took.record(u64::try_from(begun.elapsed().as_micros())?)?;
+        }
+        let ms = |us: u64| us as f64 / 1000.0;
+        let (half, most) = (ms(took.value_at_quantile(0.5)), ms(took.max()));
+        let p99 = ms(took.value_at_quantile(0.99));
+        report.row(
+            0.0,
+            format!("R {what} at {LONG} jobs while dialing, p99 ms"),
+            Target::most(Some(20.0)),
+            p99,
+            (half, most),
+        );
+    }
+    Ok(())
+}
