@@ -29,10 +29,9 @@ async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sq
         .fetch_one(&mut *lock)
         .await
         .unwrap();
-    let writing = join_all(events.into_iter().map(|event| house.ctx.batches.apply(event)));
-    let mut writing = std::pin::pin!(writing);
-    // The first is under way from here on, and the others wait for it.
-    assert!(futures::poll!(&mut writing).is_pending());
+    let mut events = events.into_iter();
+    let mut first = std::pin::pin!(house.ctx.batches.apply(events.next().unwrap()));
+    assert!(futures::poll!(&mut first).is_pending());
     house.until("the first event waits for the locked row", || async {
         let waiting = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -41,8 +40,13 @@ async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sq
         waiting.fetch_one(&house.ctx.stores.pg).await.unwrap()
     })
     .await;
+    // A batch is under way from here on, and these wait for it.
+    let mut others = std::pin::pin!(join_all(events.map(|event| house.ctx.batches.apply(event))));
+    assert!(futures::poll!(&mut others).is_pending());
     lock.commit().await.unwrap();
-    writing.await
+    let mut told = vec![first.await];
+    told.extend(others.await);
+    told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
