@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod queue;
+pub mod read;
 pub mod results;
 pub mod rung;
 pub mod state;

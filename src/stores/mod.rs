@@ -27,6 +27,9 @@ const APPLIED: &str = "_sqlx_migrations";
 /// Longest time that a Redis command may take. Longer than the stalls of a busy primary, shorter than a person's patience.
 const REDIS_LIMIT: Duration = Duration::from_secs(5);
 
+/// For so long a connection to Postgres that lies idle is believed to live.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+
 /// Both stores, cheap to clone.
 #[derive(Clone)]
 pub struct Stores {
@@ -247,10 +250,11 @@ fn pg_options(settings: &Settings, application: &str) -> sqlx::Result<PgConnectO
         ("idle_in_transaction_session_timeout", "2000"),
         ("timezone", "UTC"),
         // A plan is kept as long as its connection. One that was made for small tables would read big ones whole, a plan per
-        // execution costs more than the statement, and compiling one costs 100 ms.
+        // execution costs more than the statement, compiling one costs 100 ms, and helpers take the core that dials.
         ("enable_seqscan", "off"),
         ("plan_cache_mode", "force_generic_plan"),
         ("jit", "off"),
+        ("max_parallel_workers_per_gather", "0"),
     ]))
 }
 
@@ -259,6 +263,16 @@ fn pool_options(settings: &Settings) -> PgPoolOptions {
         .max_connections(settings.database_pool)
         .acquire_timeout(Duration::from_secs(2))
         .idle_timeout(Duration::from_secs(60))
+        // One that was in use a moment ago is not asked whether it is still there: that is a round trip before each statement.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > BELIEVED_FOR {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 fn manager_config() -> ConnectionManagerConfig {
