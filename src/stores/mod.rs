@@ -15,7 +15,7 @@ use sqlx::{
 
 mod facts;
 
-pub use facts::PostgresFacts;
+pub use facts::{PostgresFacts, Standby};
 
 use crate::config::{Settings, exposed};
 
