@@ -7,8 +7,8 @@ use rollcall::{
         ledger::{Said, Verdict},
         state::{AttemptState, Disposition, Source},
     },
-    ids::{BusinessId, RunId},
-    jobs::claim::Claimed,
+    ids::{AttemptId, BusinessId, Held, RunId},
+    jobs::claim::{self, Claimed},
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
@@ -66,9 +66,17 @@ async fn two_batches_with_runs_in_opposite_order_do_not_wait_for_each_other() {
         runs.push(house.run(business, of_run).await);
     }
     runs.sort_by_key(|run| run.0);
-    let claimed = house.claim(business, 6).await;
+    // Batches are sorted by attempt, so the attempts of the two runs are mixed: low, high, high, low, low, high.
+    let attempts: Vec<_> = std::iter::repeat_with(AttemptId::new).take(6).collect();
+    let held = |(i, slot): (usize, i32)| Held { attempt: attempts[i], slot, line: slot };
+    let held: Vec<_> = [0, 3, 4, 1, 2, 5].into_iter().zip(1..).map(held).collect();
+    let pg = &house.ctx.stores.pg;
+    let claimed = claim::claim(pg, business, "by hand", &held, &house.ctx.settings.times).await.unwrap();
     let of = |run: RunId| {
-        claimed.iter().filter(|one| one.run == Some(run)).map(|one| end(business, one)).collect::<Vec<_>>()
+        let mut events: Vec<_> =
+            claimed.iter().filter(|one| one.run == Some(run)).map(|one| end(business, one)).collect();
+        events.sort_by_key(|event| event.attempt);
+        events
     };
     let (lower, higher) = (of(runs[0]), of(runs[1]));
     // The calls are known to the carrier already: else their number is a tally too, which everybody moves first.
@@ -92,6 +100,7 @@ async fn two_batches_with_runs_in_opposite_order_do_not_wait_for_each_other() {
         .unwrap();
     let batch = |first: &Event, second: &Event| [first.clone(), second.clone()];
     let (upwards, downwards) = (batch(&lower[0], &higher[0]), batch(&higher[1], &lower[1]));
+    assert!(upwards.is_sorted_by_key(|event| event.attempt) && downwards.is_sorted_by_key(|event| event.attempt));
     let first = tokio::spawn(async move { events::apply_all(&one, &upwards).await });
     house.until_waiting(1).await;
     let second = tokio::spawn(async move { events::apply_all(&other, &downwards).await });
@@ -100,7 +109,7 @@ async fn two_batches_with_runs_in_opposite_order_do_not_wait_for_each_other() {
 
     for told in [first.await.unwrap(), second.await.unwrap()] {
         let told = told.expect("neither batch is given up for the other");
-        assert!(told.iter().all(|change| change.as_ref().is_some_and(|change| change.verdict == Verdict::Applied)));
+        assert!(told.iter().all(|one| one.change.as_ref().is_some_and(|change| change.verdict == Verdict::Applied)));
     }
     for event in [&lower[2], &higher[2]] {
         house.ctx.batches.apply(event.clone()).await.unwrap();
