@@ -44,13 +44,14 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
         Cancelled::Run(run) => (Some(run), None),
         Cancelled::Job(job) => (None, Some(job)),
     };
-    // Each kind by the index that holds nothing else: what finds all jobs of a run would look at those that are over too.
+    // Each kind by the index that holds nothing else: what finds all jobs of a run would look at those that are over too, and
+    // what finds those that are not over holds a dead entry of each that was dialed.
     let done = sqlx::query!(
         r#"WITH queued AS (
                SELECT job_id, run_id, state AS was FROM job WHERE run_id = $1 AND state = 'queued'
                ORDER BY (- priority), job_id LIMIT $3 FOR NO KEY UPDATE
            ), waiting AS (
-               SELECT job_id, run_id, state AS was FROM job WHERE run_id = $1 AND state = 'waiting'
+               SELECT job_id, run_id, state AS was FROM job WHERE run_id IS NOT DISTINCT FROM $1 AND state = 'waiting'
                    AND next_at BETWEEN '-infinity' AND 'infinity' LIMIT $3 FOR NO KEY UPDATE
            ), single AS (
                SELECT job_id, run_id, state AS was FROM job WHERE job_id = $2 AND state IN ('queued', 'waiting') FOR NO KEY UPDATE
