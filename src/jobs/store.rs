@@ -25,7 +25,7 @@ pub async fn any_queued(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<boo
 /// What is to be cancelled.
 #[derive(Debug, Clone, Copy)]
 pub enum Cancelled {
-    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`].
+    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`] of each state.
     Run(RunId),
     /// One job, unless it is being dialed.
     Job(JobId),

@@ -39,6 +39,7 @@ mod runs_bad_input;
 mod runs_document;
 mod runs_harness;
 mod runs_import;
+mod runs_lists;
 mod runs_moves;
 mod runs_outcomes;
 mod runs_progress;
