@@ -36,7 +36,8 @@ fn numbers(which: &[usize]) -> Vec<String> {
 async fn each_state_is_listed_whole_and_in_the_order_of_the_list(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     // Three priorities, mixed: claims go 2, 5, 8 first, then 1, 4, 7.
-    let leads: Vec<Value> = (0..LEADS).map(|i| json!({"to": number(i), "priority": [-4, 0, 7][i % 3]})).collect();
+    let lead = |i: usize| json!({"to": number(i), "priority": ([-4, 0, 7][i % 3])});
+    let leads: Vec<Value> = (0..LEADS).map(lead).collect();
     let run = desk.run(json!({"message": {"text": "Hello"}, "leads": leads})).await;
     assert_eq!(desk.in_state(run, "queued").await, numbers(&[0, 1, 2, 3, 4, 5, 6, 7, 8]));
     assert_eq!(desk.act(run, "start").await.status, 200);
