@@ -16,13 +16,13 @@ const CALLS: Tempo = Tempo { dial: "5", ring: "5", talk: "40", accept: "0" };
 const SHORT: usize = 100;
 const LONG: usize = 1_000_000;
 /// Calls over which the cost of one is taken.
-const COUNTED: u64 = 5_000;
+const COUNTED: usize = 5_000;
 /// Readings of each kind while the long list is dialed.
 const READINGS: u32 = 200;
 
 /// `S`: start of a run to its first POST, for a short and for a long list; `I`: the import of the long one; `R`: reads.
 pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
-    let long = LONG / bench.smaller;
+    let (long, some) = (LONG / bench.smaller, COUNTED / bench.smaller);
     let mut all = bench.install(&CALLS, &[]).await?;
     let client = Client::of(&all);
     let business = client.business(0, 200).await?;
@@ -43,7 +43,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         firsts[firsts.len() / 2],
         range,
     );
-    let small = cost_per_call(&mut all, &client, client.draft(business, usize::try_from(COUNTED)?).await?).await?;
+    let small = cost_per_call(&mut all, &client, client.draft(business, some).await?, some).await?;
 
     let before = meter::pss_mib(&mut all)?;
     let begun = Instant::now();
@@ -57,8 +57,8 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
     client.reset_figures().await?;
     let first = first_post(&client, run).await?;
     report.once(format!("S start → first POST with {long} numbers, ms"), Target::most(Some(30.0)), first);
-    let large = counted(&mut all, &client).await?;
-    report.once(format!("R CPU per call at {long} jobs, of that at {COUNTED}"), Target::most(Some(1.1)), large / small);
+    let large = counted(&mut all, &client, some).await?;
+    report.once(format!("R CPU per call at {long} jobs, of that at {some}"), Target::most(Some(1.1)), large / small);
     read(&client, run, long, report).await?;
     all.check()?;
     all.end().await
@@ -74,19 +74,19 @@ async fn first_post(client: &Client, run: Run) -> anyhow::Result<f64> {
     Ok(begun.elapsed().as_secs_f64() * 1000.0)
 }
 
-async fn cost_per_call(all: &mut Installation, client: &Client, run: Run) -> anyhow::Result<f64> {
+async fn cost_per_call(all: &mut Installation, client: &Client, run: Run, calls: usize) -> anyhow::Result<f64> {
     client.reset_figures().await?;
     client.start(run).await?;
-    let cost = counted(all, client).await?;
+    let cost = counted(all, client, calls).await?;
     client.ended(run, Duration::from_secs(60)).await?;
     Ok(cost)
 }
 
 /// CPU per call, ms, from now until so many calls have ended.
-async fn counted(all: &mut Installation, client: &Client) -> anyhow::Result<f64> {
-    let (before, calls) = (meter::cpu(all)?, client.figures().await?.total.ended);
-    client.wait(&format!("ended={COUNTED}"), Duration::from_secs(300)).await?;
-    let ended = client.figures().await?.total.ended - calls;
+async fn counted(all: &mut Installation, client: &Client, calls: usize) -> anyhow::Result<f64> {
+    let (before, already) = (meter::cpu(all)?, client.figures().await?.total.ended);
+    client.wait(&format!("ended={calls}"), Duration::from_secs(300)).await?;
+    let ended = client.figures().await?.total.ended - already;
     Ok(meter::cpu(all)?.since(&before).total() / ended as f64)
 }
 
