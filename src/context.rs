@@ -19,8 +19,16 @@ use crate::{
     carriers::{Account, Client, HttpLimits},
     config::Settings,
     heartbeats::Heartbeats,
+<<<<<<< HEAD
     ids::{BusinessId, Carrier},
     jobs::queue::{Bells, Why},
+=======
+    ids::BusinessId,
+    jobs::{
+        claims::Claims,
+        queue::{Bells, Why},
+    },
+>>>>>>> main
     slots::Gate,
     stores::Stores,
 };
@@ -40,6 +48,8 @@ pub struct Context {
     pub bells: Bells,
     /// What writes events of calls together.
     pub batches: Batches,
+    /// The claims of this process on their way into the ledger.
+    pub claims: Claims,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
     /// What names an attempt in a callback URL.
@@ -79,6 +89,7 @@ impl Context {
         Ok(Self {
             gate: Gate::new(&stores),
             batches: Batches::new(&stores.pg),
+            claims: Claims::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),

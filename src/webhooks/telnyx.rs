@@ -13,6 +13,7 @@ use axum::{
 };
 
 use crate::{
+    attempts::state::Source,
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
@@ -82,7 +83,7 @@ async fn moved(
     match (event.state, &event.call_id) {
         (CallState::Answered, Some(call_id)) => {
             let _step = traces::step(key.1, "say");
-            answer::by_command(ctx, account, key, call_id).await?;
+            answer::by_command(ctx, account, key, Source::Webhook, call_id).await?;
             Ok(Webhook::Answer)
         }
         _ => {

@@ -74,8 +74,7 @@ async fn what_to_say(
     let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let call_id = event.call_id.as_deref().unwrap_or_default();
-    let document = match answer::what_to_say(&ctx, key, call_id, event.answered_by).await? {
+    let document = match answer::what_to_say(&ctx, key, &event).await? {
         Some(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
         None => {
             step.failed("it hears nothing");
