@@ -19,16 +19,11 @@ use crate::{
     carriers::{Account, Client, HttpLimits},
     config::Settings,
     heartbeats::Heartbeats,
-<<<<<<< HEAD
     ids::{BusinessId, Carrier},
-    jobs::queue::{Bells, Why},
-=======
-    ids::BusinessId,
     jobs::{
         claims::Claims,
         queue::{Bells, Why},
     },
->>>>>>> main
     slots::Gate,
     stores::Stores,
 };
@@ -174,5 +169,5 @@ impl Context {
 
 fn vault(settings: &Settings) -> anyhow::Result<Arc<Vault>> {
     let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
-    Ok(Arc::new(Vault::from_setting(key)?))
+    Ok(Arc::new(Vault::from_settings(key, &settings.rollcall_sealing_keys_also)?))
 }

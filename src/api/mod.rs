@@ -24,6 +24,7 @@ pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod recordings;
 pub mod results;
 pub mod runs;
 pub mod status;
@@ -71,5 +72,6 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(keys::routes())
         .merge(accounts::routes())
         .merge(telnyx_accounts::routes())
+        .merge(recordings::routes())
         .merge(suppressions::routes())
 }

@@ -17,6 +17,7 @@ mod faults;
 mod figures;
 mod life;
 mod outcome;
+mod recording;
 mod telnyx;
 mod twilio;
 mod wire;
@@ -120,7 +121,11 @@ impl Sim {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let router = twilio::router().merge(telnyx::router()).merge(control::router()).with_state(Arc::clone(&shared));
+        let router = twilio::router()
+            .merge(telnyx::router())
+            .merge(recording::router())
+            .merge(control::router())
+            .with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
         let stopped = shared.stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {

@@ -17,6 +17,7 @@ use super::{
     faults::Faults,
     figures::{Tally, Whose},
     outcome::{Outcome, outcome_of},
+    recording::Kept,
     telnyx,
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct World {
     pub(crate) in_flight: u64,
     accounts: HashMap<String, Account>,
     by_sid: HashMap<String, CallId>,
+    /// Recordings, oldest first.
+    pub(crate) recordings: Vec<Kept>,
     /// What only Telnyx's side remembers.
     pub(crate) telnyx: telnyx::Memory,
 }
@@ -87,6 +90,7 @@ impl World {
             in_flight: 0,
             accounts: config.accounts.iter().map(declared).collect(),
             by_sid: HashMap::new(),
+            recordings: Vec::new(),
             telnyx: telnyx::Memory::default(),
         }
     }

@@ -30,7 +30,7 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{log_applied, refuse},
+    webhooks::{log_applied, recorded, refuse},
 };
 
 /// An event is some 2 kB; nothing that Telnyx sends for a call comes near this.
@@ -62,7 +62,10 @@ async fn told(
             answer::over(&ctx, &account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
-        Told::Recorded(..) => Webhook::Status,
+        Told::Recorded(_, recording) => {
+            recorded(&ctx, key, &recording).await?;
+            Webhook::Recording
+        }
         Told::Other(name) => {
             tracing::debug!(attempt.id = %key.1, event = name, "an event that changes nothing");
             Webhook::Status

@@ -24,7 +24,7 @@ use axum::{
 
 pub(crate) use conversation::converse;
 pub use create::Double;
-pub(crate) use events::{Event, announcement, forge};
+pub(crate) use events::{Event, announcement, event, forge};
 pub(crate) use memory::Memory;
 pub(crate) use refusal::Refusal;
 pub(crate) use request::Order;
@@ -42,6 +42,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/calls/{id}/actions/{command}", post(commands::command))
         .route("/connections/{connection}/active_calls", get(reads::active_calls))
         .route("/call_events", get(reads::call_events))
+        .route("/recordings/{id}", get(reads::recording))
         .fallback(async || Refusal::not_found());
     Router::new().nest("/v2", api)
 }

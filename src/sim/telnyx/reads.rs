@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
-    http::HeaderMap,
+    http::{HeaderMap, header},
 };
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -58,7 +58,9 @@ pub(crate) async fn active_calls(
     authenticate(&shared, &connection, &headers)?;
     fault(&shared, |faults| &mut faults.list)?;
     let query = Query::read(query);
-    let size = query.size("page[limit]")?;
+    let size =
+        if query.get("page[limit]").is_some() { query.size("page[limit]")? } else { query.size("page[size]")? };
+    let skipped = (query.number("page[number]")? - 1) * size;
     let mut world = shared.world();
     let moment = shared.seen_at(&world.faults);
     let ids = world.candidates(&connection, None, Live::Only, moment);
@@ -67,7 +69,7 @@ pub(crate) async fn active_calls(
         ids.into_iter().filter(|id| below.is_none_or(|below| *id < below)).map(|id| world.call(id)).filter(|call| {
             call.dial.telnyx().is_some() && call.status_at(moment).is_some_and(|status| !status.is_final())
         });
-    let shown: Vec<_> = fitting.by_ref().take(size).collect();
+    let shown: Vec<_> = fitting.by_ref().skip(skipped).take(size).collect();
     let after = fitting.next().and(shown.last()).map(|call| call.sid.clone());
     let rows: Vec<Value> = shown
         .iter()
@@ -117,6 +119,24 @@ pub(crate) async fn call_events(State(shared): Here, RawQuery(query): RawQuery, 
     let page: Vec<Value> = rows.into_iter().skip((number - 1) * size).take(size).collect();
     let meta = json!({ "page_number": number, "page_size": size, "total_pages": pages, "total_results": total });
     Ok(Json(json!({ "data": page, "meta": meta })))
+}
+
+/// `GET /recordings/{id}`: where the sound is, at the address that the client asked at.
+pub(crate) async fn recording(State(shared): Here, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let key = key(&headers)?;
+    fault(&shared, |faults| &mut faults.fetch)?;
+    let kept = shared.kept(&id).ok_or_else(Refusal::not_found)?;
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).ok_or_else(Refusal::not_found)?;
+    let world = shared.world();
+    let call = world.call(kept.call);
+    if world.auth_token(&call.account) != key {
+        return Err(Refusal::not_found());
+    }
+    let data = json!({
+        "record_type": "recording", "id": kept.id, "call_control_id": call.sid, "connection_id": call.account,
+        "channels": "dual", "status": "completed", "download_urls": { "mp3": format!("http://{host}/_recordings/{id}") },
+    });
+    Ok(Json(json!({ "data": data })))
 }
 
 /// The fault of a kind of read.

@@ -32,6 +32,7 @@ pub(crate) struct Order {
     /// Pauses before each repeat of a webhook, by event, ms.
     pub(super) retries: Map<String, Value>,
     pub(super) detects: bool,
+    pub(crate) record: bool,
     pub(super) leg: Uuid,
     pub(super) session: Uuid,
 }
@@ -72,6 +73,7 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
         webhook_url: webhook_url.map(str::to_owned),
         retries: retries(body)?,
         detects: detection.is_some_and(|detection| detection != "disabled"),
+        record: text("record", "/record")? == Some("record-from-answer"),
         leg: Uuid::new_v4(),
         session: Uuid::new_v4(),
     };

@@ -23,6 +23,7 @@ use crate::sim::{
     Shared,
     call::{Call, CallId, Status},
     faults::{ApiFault, Faults, Rule, Subject, draw},
+    recording::sound,
     world::Live,
 };
 
@@ -118,6 +119,18 @@ pub(crate) async fn update(
     }
     let row = rows::at(shared.world().call(id), Instant::now());
     Ok(Json(row).into_response())
+}
+
+/// `GET …/Recordings/{sid}.mp3`.
+pub(crate) async fn recording(
+    State(shared): Here,
+    Path((account, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    open(&shared, &account, &headers, |faults| &mut faults.fetch)?;
+    let kept = file.strip_suffix(".mp3").and_then(|id| shared.kept(id));
+    let kept = kept.filter(|kept| shared.world().call(kept.call).account == account);
+    kept.map(|kept| sound(&kept)).ok_or_else(|| Refusal::not_found(&file))
 }
 
 /// Which rules a request falls under.
