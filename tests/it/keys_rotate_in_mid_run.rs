@@ -102,7 +102,7 @@ async fn a_carriers_credentials_are_replaced_in_mid_run_and_no_dial_fails() {
     let (first, second) = (house.started(telnyx, &numbers(40)).await, house.started(twilio, &numbers(40)).await);
     over(&house, 10).await;
     // Twilio signs with the new token from the first request that carries it on.
-    change(&house, twilio, "twilio", json!({"auth_token": "another token of the account"})).await;
+    change(&house, twilio, "twilio", json!({"auth_token": "another-token-of-the-account"})).await;
     // Telnyx signs with the new key later than we know of it.
     let seed = [7; 32];
     let old = house.sim.telnyx_public_key();

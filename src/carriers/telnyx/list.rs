@@ -127,16 +127,17 @@ impl Telnyx<'_> {
             return Err(CarrierError::NotACallId);
         }
         let status: Option<One<Status>> = self.get(self.url(&["calls", call_id])?).await?;
-        let this = |views: Vec<CallView>| views.into_iter().find(|view| view.call_id == call_id);
         match (status, to) {
             (Some(One { data }), _) => {
                 let of_leg = self.events(&[("filter[leg_id]", &data.call_leg_id)]).await?;
-                Ok(Some(this(events::calls(&of_leg)).unwrap_or_else(|| bare(call_id, &data))))
+                let of_leg: Vec<&Event> = of_leg.iter().collect();
+                Ok(Some(if of_leg.is_empty() { bare(call_id, &data) } else { events::view(call_id, &of_leg) }))
             }
             (None, Some(to)) => {
                 let connection = self.account.reference.as_str();
                 let sought = [("filter[connection_id]", connection), ("filter[to]", to), ("filter[type]", "webhook")];
-                Ok(this(events::calls(&self.events(&sought).await?)).filter(|view| view.ended_at.is_some()))
+                let calls = events::calls(&self.events(&sought).await?)?;
+                Ok(calls.into_iter().find(|view| view.call_id == call_id && view.ended_at.is_some()))
             }
             (None, None) => Ok(None),
         }
@@ -158,7 +159,7 @@ impl Telnyx<'_> {
             ("filter[occurred_at][lt]", to_day.as_deref()),
         ];
         let given: Vec<(&str, &str)> = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        Ok(events::calls(&self.events(&given).await?))
+        events::calls(&self.events(&given).await?)
     }
 
     /// Every call of the connection that is not over. Telnyx shows no state there, only that it lives and what we wrote on it.
@@ -243,6 +244,10 @@ impl Telnyx<'_> {
             Err(CarrierError::Refused { http: 404, .. }) => Ok(HangUp::NotFound),
             Err(CarrierError::Refused { code, .. }) if codes::meaning(code) == Some(Meaning::AlreadyEnded) => {
                 Ok(HangUp::AlreadyEnded)
+            }
+            // Its own word that somebody answered was ahead of it.
+            Err(CarrierError::Refused { code: codes::NOT_ANSWERED_YET, .. }) => {
+                Err(CarrierError::Busy { retry_after: None })
             }
             Err(error) => Err(error),
         }
