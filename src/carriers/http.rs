@@ -117,11 +117,14 @@ pub(crate) async fn send_dial(
     }
 }
 
+/// The carrier's code, and its words with numbers masked.
+pub(crate) type CodeAndWords = (i64, String);
+
 /// How a carrier writes its refusals.
 #[derive(Clone, Copy)]
 pub(crate) struct Refusals {
     /// Code and words of an error body with this HTTP status, if it is one of the carrier's.
-    pub(crate) body: fn(u16, &[u8]) -> Option<(i64, String)>,
+    pub(crate) body: fn(u16, &[u8]) -> Option<CodeAndWords>,
     /// How long the carrier asks to wait.
     pub(crate) wait: fn(&header::HeaderMap) -> Option<Duration>,
 }

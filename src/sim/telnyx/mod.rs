@@ -52,7 +52,7 @@ fn key(headers: &HeaderMap) -> Result<&str, Refusal> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match given.and_then(|value| value.strip_prefix("Bearer ")) {
         None => Err(Refusal::not_found()),
-        Some(key) if key.is_empty() => Err(Refusal::credentials()),
+        Some("") => Err(Refusal::credentials()),
         Some(key) => Ok(key),
     }
 }
