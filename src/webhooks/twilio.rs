@@ -18,7 +18,7 @@ use crate::{
     carriers::{
         CallEvent,
         twilio::{
-            callback,
+            callback::{self, CallbackError},
             signature::{self, Body, Keys},
             twiml,
         },
@@ -94,9 +94,8 @@ async fn recording(
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
-    let account = callback::account(&body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    let key = authentic(&ctx, &token, (&uri, &headers, &body), &account).await?;
-    let recording = callback::recording(&body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let read = |body: &[u8]| Ok((callback::account(body)?, callback::recording(body)?));
+    let (key, recording) = authentic(&ctx, &token, (&uri, &headers, &body), read).await?;
     if let Some(recording) = recording {
         recorded(&ctx, key, &recording).await?;
     }
@@ -112,27 +111,29 @@ async fn verified(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
-    let event = callback::call_event(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    let account = event.account.as_deref().unwrap_or_default();
-    let key = authentic(ctx, token, (uri, headers, body), account).await?;
-    Ok((key, event))
+    let read = |body: &[u8]| {
+        let event = callback::call_event(body)?;
+        Ok((event.account.clone().unwrap_or_default(), event))
+    };
+    authentic(ctx, token, (uri, headers, body), read).await
 }
 
-/// The attempt of an authentic request that says it is of this account.
+/// The attempt of an authentic request, and what `read` finds in its body besides the account that it says it is of.
 ///
 /// Our token says which business and attempt; the signature must be that business's account's, and the event must name
 /// that account. Which of the three failed is for the log alone.
-async fn authentic(
+async fn authentic<T>(
     ctx: &Context,
     token: &str,
     (uri, headers, body): (&axum::http::Uri, &HeaderMap, &[u8]),
-    account: &str,
-) -> Result<(BusinessId, AttemptId), ApiError> {
+    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+) -> Result<((BusinessId, AttemptId), T), ApiError> {
     let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
-    let Some(account) = ctx.account(business, account).await? else {
+    let (account, told) = read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let Some(account) = ctx.account(business, &account).await? else {
         return Err(refuse(Refused::Account, "account"));
     };
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
@@ -141,5 +142,5 @@ async fn authentic(
     let keys = Keys { auth_tokens: &account.signers, shared_keys: &[] };
     signature::verify(keys, signed, settings, &url, Body::Form(body))
         .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
-    Ok((business, attempt))
+    Ok(((business, attempt), told))
 }

@@ -68,12 +68,17 @@ def refusal(call):
     return None
 
 
-def until(name):
-    """The next event of this name; the ones before it are dropped."""
+kept = []
+
+
+def until(name, call=None):
+    """The next event of this name (of this call); others are kept: Telnyx promises no order."""
     while True:
-        event, judged = Hooks.received.get(timeout=PATIENCE)
-        if event["event_type"] == name:
-            return event["payload"], judged
+        for at, (event, judged) in enumerate(kept):
+            if event["event_type"] == name and call in (None, event["payload"]["call_control_id"]):
+                del kept[at]
+                return event["payload"], judged
+        kept.append(Hooks.received.get(timeout=PATIENCE))
 
 
 def dial(client, hooks, to, **more):
@@ -123,9 +128,9 @@ def doubles(checks, client, hooks):
 
 def cancel(checks, client, hooks):
     call = dial(client, hooks, HELD)
-    until("call.initiated")
+    until("call.initiated", call.call_control_id)
     client.calls.actions.hangup(call.call_control_id)
-    payload, judged = until("call.hangup")
+    payload, judged = until("call.hangup", call.call_control_id)
     checks.check("a ringing call is cancelled", judged and payload["hangup_cause"] == "originator_cancel", payload)
     calls = [dial(client, hooks, ENDLESS).call_control_id for _ in range(5)]
     listed = [one.call_control_id for one in client.connections.list_active_calls(CONNECTION, page_size=2)]
@@ -136,9 +141,9 @@ def cancel(checks, client, hooks):
 
 def record(checks, client, hooks):
     call = dial(client, hooks, ENDLESS, record="record-from-answer")
-    until("call.answered")
+    until("call.answered", call.call_control_id)
     client.calls.actions.hangup(call.call_control_id)
-    payload, judged = until("call.recording.saved")
+    payload, judged = until("call.recording.saved", call.call_control_id)
     kept = client.recordings.retrieve(payload["recording_id"]).data
     checks.check("a recording is told and kept", judged and kept.call_control_id == call.call_control_id, kept)
     checks.check("it can be downloaded", kept.download_urls.mp3.endswith(payload["recording_id"]), kept)

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::sim::{
     Shared,
-    call::Status,
+    call::{Call, Status},
     faults::{ApiFault, Faults, Rule, Subject, draw},
     world::Live,
 };
@@ -65,12 +65,14 @@ pub(crate) async fn active_calls(
     let moment = shared.seen_at(&world.faults);
     let ids = world.candidates(&connection, None, Live::Only, moment);
     let below = query.get("page[after]").and_then(|after| world.find(after));
-    let mut fitting =
-        ids.into_iter().filter(|id| below.is_none_or(|below| *id < below)).map(|id| world.call(id)).filter(|call| {
-            call.dial.telnyx().is_some() && call.status_at(moment).is_some_and(|status| !status.is_final())
-        });
-    let shown: Vec<_> = fitting.by_ref().skip(skipped).take(size).collect();
-    let after = fitting.next().and(shown.last()).map(|call| call.sid.clone());
+    let live =
+        |call: &Call| call.dial.telnyx().is_some() && call.status_at(moment).is_some_and(|status| !status.is_final());
+    let fitting = ids.into_iter().filter(|id| below.is_none_or(|below| *id < below)).map(|id| world.call(id));
+    let fitting: Vec<&Call> = fitting.filter(|call| live(call)).collect();
+    let total = fitting.len();
+    let shown: Vec<&Call> = fitting.into_iter().skip(skipped).take(size).collect();
+    let more = skipped + shown.len() < total;
+    let after = shown.last().filter(|_| more).map(|call| call.sid.clone());
     let rows: Vec<Value> = shown
         .iter()
         .filter_map(|call| {
@@ -82,7 +84,11 @@ pub(crate) async fn active_calls(
         })
         .collect();
     let next = after.as_ref().map(|after| format!("/v2/connections/{connection}/active_calls?page[after]={after}"));
-    let meta = json!({ "total_items": rows.len(), "cursors": { "after": after, "before": null }, "next": next, "previous": null });
+    // Telnyx's description shows cursors, its SDKs count pages.
+    let meta = json!({
+        "total_items": total, "cursors": { "after": after, "before": null }, "next": next, "previous": null,
+        "page_number": skipped / size + 1, "page_size": size, "total_pages": total.div_ceil(size).max(1), "total_results": total,
+    });
     Ok(Json(json!({ "data": rows, "meta": meta })))
 }
 
