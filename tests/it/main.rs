@@ -53,6 +53,7 @@ mod states_in_two_languages;
 mod stores_restart_in_mid_run;
 mod the_doctor_names_what_is_wrong;
 mod the_gate_heals;
+mod the_ledger_proves_itself;
 mod the_limit_holds;
 mod traces_follow_a_call;
 mod twilio_client;
