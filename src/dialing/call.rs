@@ -58,9 +58,10 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     if let Some(call) = made_before(ctx, business, id).await? {
         return Ok(call);
     }
-    let home = create::home(&ctx.stores.pg, business).await?;
+    let home = create::home(&ctx.stores.tenant, business).await?;
     let (to, message) = checked(&home, &new)?;
     let held = take(ctx, business, id).await?;
+    // The whole ledger has to agree that there is room, not only the part of it that the business sees.
     let outcome = ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, held.0)).await;
     match outcome.as_deref() {
         Ok("admitted") => {
@@ -79,7 +80,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
 }
 
 async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<Option<Call>, ApiError> {
-    Ok(attempts::store::calls(&ctx.stores.pg, business, (id.0, id.0), 1).await?.pop())
+    Ok(attempts::store::calls(&ctx.stores.tenant, business, (id.0, id.0), 1).await?.pop())
 }
 
 /// The number and the message of a call that fits.
