@@ -69,5 +69,5 @@ END $$;
 
 -- How many lines the installation has in use: a figure, for businesses that wait for one.
 CREATE FUNCTION lines_in_use() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER AS $$
-    SELECT count(*) FROM attempt WHERE open
+    SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL
 $$;

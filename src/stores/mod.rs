@@ -15,6 +15,7 @@ use sqlx::{
 
 mod facts;
 pub mod tenant;
+pub mod together;
 
 pub use facts::PostgresFacts;
 
