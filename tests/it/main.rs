@@ -61,3 +61,4 @@ mod twilio_client;
 mod two_of_everything;
 mod two_tenants;
 mod versions_side_by_side;
+mod what_others_say_is_not_believed;
