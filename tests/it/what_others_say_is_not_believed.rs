@@ -65,9 +65,10 @@ async fn whatever_somebody_writes_into_redis_dials_nobody_and_stops_no_run() {
     // Keys of another kind, holders of nobody, a count that is none, bells for nobody.
     junk.set(keys.key(format!("slots:{{{business}}}:held")), "not a set")
         .hset(keys.key("gate:holders"), "not an id", "not a holder")
-        .hset(keys.key("gate:holders"), rollcall::ids::AttemptId::new().to_string(), format!("0 {other} 1 1"))
+        .hset(keys.key("gate:holders"), rollcall::ids::AttemptId::new().to_string(), format!("0:{other}:1:1"))
         .set(keys.key("calls:active_count"), "many")
         .set(keys.key("pace:x"), "x".repeat(1024 * 1024))
+        .set(keys.key("lines:held"), "neither")
         .set(keys.key("bells:not-a-business"), "1")
         .set(keys.key(format!("bells:{}", rollcall::ids::BusinessId::new())), "1");
     junk.query_async::<()>(&mut redis).await.unwrap();
