@@ -41,6 +41,11 @@ impl Batches {
         Self(Lane::new(pg))
     }
 
+    /// Makes the plans of the first event.
+    pub async fn warm(&self) {
+        self.0.warm().await;
+    }
+
     /// The same as [`events::apply`].
     ///
     /// # Errors

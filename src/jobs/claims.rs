@@ -24,9 +24,10 @@ impl Together for One {
     }
 
     async fn write(pg: &PgPool, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
-        let Some(first) = all.first() else { return Ok(Vec::new()) };
         let wanted: Vec<&Wanted> = all.iter().map(|one| &one.wanted).collect();
-        claim::claim_all(pg, &wanted, &first.times).await
+        let (grace_ms, retry_ms) =
+            all.first().map_or((0, 0), |one| (one.times.intent_grace_ms, one.times.refused_retry_ms));
+        claim::claim_all(pg, &wanted, (grace_ms, retry_ms)).await
     }
 
     /// A claim that may have been committed is never made again: whoever asked looks for its intents.
@@ -47,6 +48,11 @@ impl Claims {
     #[must_use]
     pub fn new(pg: &PgPool) -> Self {
         Self { lane: Lane::new(pg), pg: pg.clone() }
+    }
+
+    /// Makes the plans of the first claim.
+    pub async fn warm(&self) {
+        self.lane.warm().await;
     }
 
     /// The same as [`claim::claim`], together with other businesses' claims where there are any.
