@@ -212,21 +212,6 @@ fn the_queue_library_is_named_in_the_queue_and_the_worker_only() {
 }
 
 #[test]
-fn no_query_is_put_together_from_text() {
-    let texts = [
-        concat!("sqlx::query", "("),
-        concat!("sqlx::query_", "as("),
-        concat!("sqlx::query_", "scalar("),
-        concat!("AssertSql", "Safe"),
-    ];
-    no_source(|source| {
-        let own = source.code.strip_suffix(source.test_code()).unwrap_or(&source.code);
-        let found = texts.into_iter().find(|text| own.contains(text)).filter(|_| !source.is_test());
-        found.map(|text| format!("`{text}`: write the query for the checked macros, and bind what is given"))
-    });
-}
-
-#[test]
 fn no_import_climbs_over_its_parent() {
     let climbs = concat!("super::", "super");
     no_source(|source| source.code.contains(climbs).then(|| format!("`{climbs}` hides the floor: write crate::")));

@@ -292,7 +292,8 @@ impl Protocol {
     fn grows(&self, world: &mut World, id: Id) -> Option<()> {
         let attempt = world.attempt(id)?;
         let referred = world.workers.iter().any(|worker| worker.id() == Some(id));
-        if !referred && !(attempt.stored && attempt.state.is_open()) {
+        let held = attempt.stored && attempt.state.is_open();
+        if !referred && !held {
             return None;
         }
         let next = match attempt.age {

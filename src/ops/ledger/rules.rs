@@ -7,6 +7,9 @@ use chrono::{DateTime, Utc};
 use super::record::{Dial, End, Transition};
 use crate::attempts::AttemptState;
 
+/// From when until when something was held, and the line that says so.
+type Span = (DateTime<Utc>, DateTime<Utc>, u64);
+
 /// What is wrong, and at which line of the file.
 pub(super) type Found = Vec<(u64, String)>;
 
@@ -101,7 +104,7 @@ fn calls(told: &[Told], found: &mut Found) {
 
 /// I1, I2: no two attempts had the same job, slot or line at one time.
 fn one_at_a_time(told: &[Told], at: DateTime<Utc>, what: &str, of: impl Fn(&Dial) -> String, found: &mut Found) {
-    let mut spans: BTreeMap<String, Vec<(DateTime<Utc>, DateTime<Utc>, u64)>> = BTreeMap::new();
+    let mut spans: BTreeMap<String, Vec<Span>> = BTreeMap::new();
     for one in told {
         let span = (one.dial.intent_at, one.dial.ended_at.unwrap_or(at), one.line);
         spans.entry(of(&one.dial)).or_default().push(span);
