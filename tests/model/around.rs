@@ -93,7 +93,8 @@ impl Protocol {
             }
             if !attempt.state.is_open() {
                 job.state = JobState::Dialing;
-                world.broken.final_changed = true;
+                // The carrier, which will not say it again, was told of it already.
+                world.broken.final_changed |= !self.guards.flushed_ends;
             }
             (attempt.state, attempt.call, attempt.soft) = (State::Intent, None, false);
         }

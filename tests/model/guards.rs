@@ -10,7 +10,7 @@ pub(crate) struct Guards {
     pub(crate) acknowledged: bool,
     /// Intents are flushed before their claim is acknowledged.
     pub(crate) flushed_intents: bool,
-    /// Final states are flushed before they are acknowledged.
+    /// The carrier is told of an end after it is flushed; everybody else sees it before.
     pub(crate) flushed_ends: bool,
     /// Claims count the open attempts against the limit.
     pub(crate) count: bool,

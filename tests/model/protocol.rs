@@ -226,6 +226,11 @@ impl Protocol {
         }
     }
 
+    /// True where what is not flushed may still be lost.
+    pub(crate) fn may_crash(&self, world: &World) -> bool {
+        self.faults.crashes && world.faults > 0
+    }
+
     /// The job that a claim would take now.
     pub(crate) fn claimable_job(&self, world: &World) -> Option<u8> {
         let number = |job: u8| if self.faults.same_number { 0 } else { job };
@@ -267,7 +272,6 @@ impl Protocol {
     pub(crate) fn close(&self, world: &mut World, id: Id, state: State) {
         let Some(attempt) = world.row_mut(id).filter(|attempt| attempt.state.is_open()) else { return };
         attempt.state = state;
-        attempt.soft = false;
         let (job, hangup) = (usize::from(attempt.job), attempt.hangup);
         let again = (self.guards.requeue || state != State::NotPlaced) && world.jobs[job].dials < MOST_DIALS;
         let then = if hangup {
@@ -277,15 +281,15 @@ impl Protocol {
         } else {
             JobState::Failed
         };
+        world.flush();
         self.settle(world, id, then);
     }
 
-    /// Closes an attempt whose call is over, or is said to be.
+    /// Closes an attempt whose call is over, or is said to be. Everybody sees that before it is flushed.
     pub(crate) fn end(&self, world: &mut World, id: Id) {
-        let soft = !self.guards.flushed_ends;
         let Some(attempt) = world.row_mut(id).filter(|attempt| attempt.state.is_open()) else { return };
         attempt.state = State::Ended;
-        attempt.soft = soft;
+        attempt.soft = true;
         self.settle(world, id, JobState::Done);
     }
 

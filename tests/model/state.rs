@@ -222,6 +222,11 @@ impl World {
         self.attempts[usize::from(id)].as_mut().filter(|attempt| attempt.stored)
     }
 
+    /// A commit that waits for the disk takes every commit before it along.
+    pub(crate) fn flush(&mut self) {
+        self.attempts.iter_mut().flatten().for_each(|attempt| attempt.soft = false);
+    }
+
     pub(crate) fn live_calls(&self) -> usize {
         self.calls.iter().filter(|call| call.phase != Phase::Ended).count()
     }

@@ -97,6 +97,9 @@ impl Protocol {
         };
         let job = self.claimable_job(world).filter(|_| self.is_free(world, slot))?;
         self.insert(world, id, slot, job, self.guards.intent_first);
+        if self.guards.flushed_intents {
+            world.flush();
+        }
         world.workers[at] = Worker::Claimed(id);
         Some(())
     }

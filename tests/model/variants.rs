@@ -102,7 +102,7 @@ fn intents_must_be_flushed() {
 }
 
 #[test]
-fn final_states_must_be_flushed() {
+fn the_carrier_must_be_told_of_an_end_after_its_flush() {
     breaks(I4, ONE, Faults { crashes: true, ..NONE }, Guards { flushed_ends: false, ..CHOSEN });
 }
 
