@@ -3,6 +3,8 @@
 -- sees nothing. The programs' own role owns the tables and is not held up by any of this: claims, events and sweeps are as before.
 
 DO $$
+DECLARE
+    v_role text := current_setting('role');
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = 'rollcall_tenant') THEN
         BEGIN
@@ -11,13 +13,18 @@ BEGIN
             -- Another database of this server was faster.
         END;
     END IF;
-    IF NOT pg_has_role(current_user, 'rollcall_tenant', 'MEMBER') THEN
-        EXECUTE format('GRANT rollcall_tenant TO %I', current_user);
+    BEGIN
+        -- Tried, not asked: since Postgres 16 whoever made a role is a member of it and may still not act as it.
+        PERFORM set_config('role', 'rollcall_tenant', true), set_config('role', v_role, true);
+    EXCEPTION WHEN insufficient_privilege THEN
+        EXECUTE format('GRANT rollcall_tenant TO %I', session_user);
+    END;
+    IF NOT has_schema_privilege('rollcall_tenant', current_schema(), 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO rollcall_tenant', current_schema());
     END IF;
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO rollcall_tenant', current_schema());
 EXCEPTION WHEN insufficient_privilege THEN
-    RAISE EXCEPTION 'user % may not make the role rollcall_tenant', current_user USING ERRCODE = 'insufficient_privilege',
-        HINT = format('Let an administrator run once: CREATE ROLE rollcall_tenant NOLOGIN; GRANT rollcall_tenant TO %I;', current_user);
+    RAISE EXCEPTION 'user % may not make the role rollcall_tenant, or act as it', session_user USING ERRCODE = 'insufficient_privilege',
+        HINT = format('Let an administrator run once: CREATE ROLE rollcall_tenant NOLOGIN; GRANT rollcall_tenant TO %I;', session_user);
 END $$;
 
 -- No secret and no key: these are read as the programs' own role only.
