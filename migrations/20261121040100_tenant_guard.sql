@@ -35,6 +35,7 @@ GRANT SELECT (business_id, carrier, reference, caller_ids, calls_per_second, hea
     ON carrier_account TO rollcall_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suppression, run, lead_import, rejected_lead, job, tally_shard TO rollcall_tenant;
 GRANT SELECT, UPDATE ON attempt TO rollcall_tenant;
+GRANT SELECT ON recording TO rollcall_tenant;
 
 -- The business that this connection is bound to; null where it is bound to none.
 CREATE FUNCTION bound_business() RETURNS uuid LANGUAGE sql STABLE AS $$
@@ -52,6 +53,7 @@ ALTER TABLE rejected_lead ENABLE ROW LEVEL SECURITY;
 ALTER TABLE job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE tally_shard ENABLE ROW LEVEL SECURITY;
 ALTER TABLE attempt ENABLE ROW LEVEL SECURITY;
+ALTER TABLE recording ENABLE ROW LEVEL SECURITY;
 ALTER TABLE stray_call ENABLE ROW LEVEL SECURITY;
 
 -- In a subquery the setting is read once per statement, and the index on business_id still serves.
@@ -62,6 +64,7 @@ CREATE POLICY own ON run TO rollcall_tenant USING (business_id = (SELECT bound_b
 CREATE POLICY own ON lead_import TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON job TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON attempt TO rollcall_tenant USING (business_id = (SELECT bound_business()));
+CREATE POLICY own ON recording TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 -- What belongs to a run is its business's: the policy of run decides.
 CREATE POLICY own ON rejected_lead TO rollcall_tenant USING (EXISTS (SELECT 1 FROM run WHERE run.run_id = rejected_lead.run_id));
 CREATE POLICY own ON tally_shard TO rollcall_tenant USING (EXISTS (SELECT 1 FROM run WHERE run.run_id = tally_shard.run_id));

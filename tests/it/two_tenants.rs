@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
-use rollcall::ids::{AttemptId, BusinessId};
+use rollcall::{
+    attempts::recordings,
+    ids::{AttemptId, BusinessId},
+};
 use serde_json::{Value, json};
 use sqlx::{PgPool, Row, postgres::PgConnectOptions};
 
@@ -49,6 +52,7 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/calls", About::Own),
     ("GET /v1/jobs", About::Own),
     ("GET /v1/me", About::Own),
+    ("GET /v1/recordings", About::Own),
     ("GET /v1/runs", About::Own),
     ("POST /v1/runs", About::Own),
     ("GET /v1/suppressions", About::Own),
@@ -57,6 +61,7 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("GET /v1/attempts/{id}", About::One),
     ("GET /v1/calls/{id}", About::One),
     ("POST /v1/calls/{id}/hangup", About::One),
+    ("GET /v1/calls/{id}/recording", About::One),
     ("GET /v1/jobs/{id}", About::One),
     ("POST /v1/jobs/{id}/cancel", About::One),
     ("DELETE /v1/runs/{id}", About::One),
@@ -97,7 +102,6 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("GET /v1/audit", About::Unbuilt),
     ("GET /v1/caller-ids", About::Unbuilt),
     ("PATCH /v1/caller-ids", About::Unbuilt),
-    ("GET /v1/calls/{id}/recording", About::Unbuilt),
     ("GET /v1/calls/{id}/transcript", About::Unbuilt),
     ("GET /v1/hooks", About::Unbuilt),
     ("POST /v1/hooks", About::Unbuilt),
@@ -181,6 +185,10 @@ impl Tenant {
         .execute(pg)
         .await
         .unwrap();
+        for attempt in [call, open] {
+            let key = (business, attempt);
+            assert!(recordings::saved(pg, key, &format!("RE{mark}"), Some(2), Some(1)).await.unwrap());
+        }
         let job = sqlx::query_scalar!(r#"SELECT job_id AS "job!" FROM attempt WHERE attempt_id = $1"#, open.0);
         let job = job.fetch_one(pg).await.unwrap();
         let ids = BTreeMap::from([
@@ -212,6 +220,7 @@ impl Tenant {
                 "to" => self.numbers[0].replace('+', "%2B"),
                 "external_id" => self.mark.clone(),
                 "import" => self.ids["import_id"].clone(),
+                "run_id" => self.ids["runs"].clone(),
                 // Pages and states name nothing of anybody's.
                 "limit" | "cursor" | "state" => continue,
                 other => panic!("{route}: the matrix does not know the parameter {other}"),

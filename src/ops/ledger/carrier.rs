@@ -39,12 +39,12 @@ pub(super) async fn compare(ctx: &Context, ledger: &Ledger, told: &[Told]) -> an
         calls += listed.len();
         for one in &told {
             let Some(call) = &one.dial.call_id else { continue };
+            let numbers = dialed.get(&one.dial.attempt_id);
             let view = match listed.get(call) {
                 Some(view) => Some(view.clone()),
                 // A list leaves out what waits in the carrier's queue, and is a little late.
-                None => ctx.carriers.fetch(&account, call).await?,
+                None => ctx.carriers.fetch(&account, call, numbers.map(|(_, to)| to.as_str())).await?,
             };
-            let numbers = dialed.get(&one.dial.attempt_id);
             let what = view
                 .map_or_else(|| Some("the carrier has no such call".into()), |view| differs(&one.dial, &view, numbers));
             found.extend(what.map(|what| (one.line, format!("its call {call}: {what}"))));
@@ -98,6 +98,8 @@ fn may_be(how: Disposition, ours: &str) -> bool {
         Disposition::Busy | Disposition::NoAnswer | Disposition::Failed | Disposition::Cancelled => {
             ours == how.as_str()
         }
+        // The job went back, or had been turned away too often.
+        Disposition::TurnedAway => ["cancelled", "failed"].contains(&ours),
     }
 }
 
