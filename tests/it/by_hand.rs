@@ -75,8 +75,8 @@ impl House {
     pub(crate) async fn claim_and_send(&self, business: BusinessId, place: i32) -> AttemptId {
         let held = Held { attempt: AttemptId::new(), slot: place, line: place };
         let times = &self.ctx.settings.times;
-        let claimed = claim::claim(&self.ctx.stores.pg, self.first_carrier(business).await, "by hand", &[held], times);
-        let claimed = claimed.await.unwrap().remove(0);
+        let whose = self.first_carrier(business).await;
+        let claimed = claim::claim(&self.ctx.stores.pg, whose, "by hand", &[held], times).await.unwrap().remove(0);
         let owner = Owner::new("by hand", CancellationToken::new());
         send::send(self.ctx.clone(), owner, business, claimed, ClaimedAt::now()).await;
         held.attempt
