@@ -121,7 +121,12 @@ async fn a_single_call_goes_through_the_carrier_that_it_names() {
         let placed = async || {
             // A worker that looks at the business holds its slots for a moment.
             let id = rollcall::ids::AttemptId::new();
-            rollcall::dialing::call::place(&house.ctx, business, id, new.clone()).await.ok()
+            // What the REST door does with the business of a key.
+            let request = rollcall::stores::tenant::request(async {
+                rollcall::stores::tenant::bind(business);
+                rollcall::dialing::call::place(&house.ctx, business, id, new.clone()).await.ok()
+            });
+            request.await
         };
         house
             .until(&format!("a call through {carrier}"), || async {
