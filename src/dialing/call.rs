@@ -53,7 +53,8 @@ pub struct NewCall {
     pub max_wait_secs: Option<i64>,
 }
 
-/// Admits a call, or says why there is no room for it now.
+/// Admits a call, or says why there is no room for it now. The request must be bound to `business` (`stores::tenant`): bound to
+/// none, it finds no business.
 ///
 /// # Errors
 /// 422 with every field that does not fit; 503 `at-capacity` with `Retry-After` where no slot, line or token is free.
