@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     dialing::translate,
     ids::{AttemptId, BusinessId},
-    killpoints::{Point, reach},
+    killpoints::{Bug, Point, lacks, reach},
     slots::Learned,
     telemetry::{metrics, traces},
 };
@@ -41,7 +41,17 @@ pub async fn callback(
         ..Said::default()
     };
     let moved = translate::state(event.state);
-    let change = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
+    let event = Event::new((business, attempt), Source::Webhook, moved, &said);
+    reach(Point::K8).await;
+    if lacks(Bug::AckBeforeCommit) {
+        let batches = ctx.batches.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            batches.apply(event).await
+        });
+        return Ok(None);
+    }
+    let change = ctx.batches.apply(event).await?;
     if let Some(change) = &change {
         if change.closed {
             reach(Point::K9).await;

@@ -96,6 +96,7 @@ impl Shared {
             at_ms: started.unix_ms(),
             tries: receipt.tries,
             answer,
+            answered_at_ms: answer.map(|_| Stamp::now().unix_ms()),
             error,
         };
         let mut world = self.world();

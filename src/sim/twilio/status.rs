@@ -40,6 +40,7 @@ impl Announcement {
             at_ms: Stamp::now().unix_ms(),
             tries: 0,
             answer: None,
+            answered_at_ms: None,
             error: Some("lost".to_owned()),
         }
     }
