@@ -9,7 +9,7 @@ use rollcall::{
     context::Context,
     dialing::startup,
     server, shutdown,
-    stores::Stores,
+    stores::{Stores, through_restarts},
     telemetry,
 };
 use tokio::net::TcpListener;
@@ -55,6 +55,6 @@ async fn open(settings: Settings) -> anyhow::Result<Context> {
     let max_lines = settings.max_lines();
     Stores::migrate(&settings).await?;
     let ctx = Context::open(settings, "rollcall-api").await?;
-    businesses::store::set_max_lines(&ctx.stores.pg, max_lines).await?;
+    through_restarts("lines", async || Ok(businesses::store::set_max_lines(&ctx.stores.pg, max_lines).await?)).await?;
     Ok(ctx)
 }

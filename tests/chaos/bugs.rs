@@ -50,7 +50,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("no-rank-guard", "any event moves an attempt, whatever it is", "I4", no_rank_guard),
     bug("late-2xx-overwrites", "the answer of the POST overwrites the end", "I4", late_2xx_overwrites),
     bug("progress-drifts", "one move in ten does not move the tally", "I5", progress_drifts),
-    bug("first-final-lost", "what an end was is written down as busy", "I6", end_mistaken),
+    bug("end-mistaken", "what an end was is written down as busy", "I6", end_mistaken),
     bug("claims-while-paused", "a paused run is claimed from", "I7", claims_while_paused),
     bug("fence-off", "a call that is answered after its cancel is spoken to", "I7", fence_off),
     bug("ack-before-commit", "a callback is acknowledged, then applied", "I8", ack_before_commit),
@@ -83,8 +83,10 @@ fn closed_may_change(plan: &mut Plan) {
 fn post_before_intent(plan: &mut Plan) {
     plan.broken.push("ALTER DATABASE rollcall SET synchronous_commit = off".to_owned());
     plan.broken.push("ALTER SYSTEM SET wal_writer_delay = '10s'".to_owned());
+    // Nor does anybody else write it early.
+    plan.broken.push("ALTER SYSTEM SET bgwriter_lru_maxpages = 0".to_owned());
     plan.broken.push("SELECT pg_reload_conf()".to_owned());
-    for at in [3.0, 5.0, 7.0] {
+    for at in [2.0, 3.5, 5.0, 6.5, 8.0] {
         plan.at(at, Act::PostgresStop(Stop::Quit)).at(at, Act::PostgresStart);
     }
 }
@@ -92,6 +94,7 @@ fn post_before_intent(plan: &mut Plan) {
 fn unknown_requeued(plan: &mut Plan) {
     without(plan, "unknown-requeued");
     plan.at(1.0, Act::Creates(vec![Rule::share(CreateFault::ResetAfterAccept, 0.2)]));
+    plan.at(1.0, Act::Callbacks(vec![Rule::share(CallbackFault::Lost, 1.0)]));
 }
 
 fn absence_is_proof(plan: &mut Plan) {
@@ -143,19 +146,14 @@ fn nobody_asks(plan: &mut Plan) {
 }
 
 fn no_rank_guard(plan: &mut Plan) {
-    rewrite(plan, "apply_event", "AND open AND rank < v_rank", "");
+    rewrite(plan, "apply_event", "AND rank < v_rank", "");
     closed_may_change(plan);
     let late = Rule { ms: Some(Millis::between(500, 3_000)), ..Rule::share(CallbackFault::Delayed, 0.3) };
     plan.at(0.0, Act::Callbacks(vec![late]));
 }
 
 fn late_2xx_overwrites(plan: &mut Plan) {
-    rewrite(
-        plan,
-        "apply_event",
-        "AND open AND rank < v_rank",
-        "AND (p_source = 'response' OR (open AND rank < v_rank))",
-    );
+    rewrite(plan, "apply_event", "AND rank < v_rank", "AND (p_source = 'response' OR rank < v_rank)");
     closed_may_change(plan);
     plan.at(0.0, Act::Creates(vec![Rule::share(CreateFault::FinalCallbackFirst, 0.3)]));
 }
@@ -163,7 +161,7 @@ fn late_2xx_overwrites(plan: &mut Plan) {
 fn progress_drifts(plan: &mut Plan) {
     plan.broken.push(
         "CREATE FUNCTION drift() RETURNS trigger LANGUAGE plpgsql AS
-             $$ BEGIN IF random() < 0.1 THEN RETURN NULL; END IF; RETURN NEW; END $$;
+             $$ BEGIN IF random() < 0.1 THEN NEW.completed := OLD.completed; END IF; RETURN NEW; END $$;
          CREATE TRIGGER drift BEFORE UPDATE ON tally_shard FOR EACH ROW EXECUTE FUNCTION drift()"
             .to_owned(),
     );
@@ -191,7 +189,8 @@ fn fence_off(plan: &mut Plan) {
         "v_speak := true OR a.open AND NOT a.hangup_wanted",
     );
     plan.load.moves = true;
-    // Calls that ring for long and cannot be hung up.
+    // Short lists, so that what is cancelled is being dialed; calls that ring for long and cannot be hung up.
+    plan.load.jobs = 6;
     plan.carrier("--ring-ms", "800..2000");
     plan.at(0.0, Act::HangUps(vec![Rule::share(ApiFault::Unavailable, 1.0)]));
 }

@@ -186,6 +186,8 @@ async fn trial(plan: &Plan, in_full: bool, summary: &mut Summary) -> anyhow::Res
     let outcome = Trial::open(plan).await?.run().await.with_context(|| report::again(plan))?;
     if in_full || outcome.violations() > 0 {
         report::print(plan, &outcome);
+    } else {
+        outcome.ended_alone.iter().for_each(|line| println!("  {line}"));
     }
     summary.add(plan, &outcome);
     Ok(())

@@ -196,7 +196,7 @@ fn doubts(plan: &mut Plan, _: &mut StdRng) {
     plan.at(2.0, Act::Callbacks(vec![Rule::share(CallbackFault::Lost, 0.5)]));
     plan.at(4.0, Act::Creates(rules.to_vec()));
     // Something newer must be listed when the second look comes, a minute and a half later.
-    plan.load.jobs *= 4;
+    plan.load.jobs = plan.load.jobs * 5 / 2;
     plan.bound(Figure::DoubtResolved, 90.0).bound(Figure::SlotFreed, 60.0);
 }
 

@@ -1,6 +1,6 @@
 //! A trial from its beginning to its verdict.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context;
 use rollcall::sim::Faults;
@@ -24,6 +24,9 @@ use crate::{
 
 /// Between two looks at replicas that may have ended.
 const TEND: Duration = Duration::from_millis(100);
+
+/// Where the logs of a trial are kept that went wrong.
+const KEPT: &str = "target/chaos";
 
 /// A trial under way.
 pub(crate) struct Trial {
@@ -156,7 +159,8 @@ impl Trial {
         while let Some(desk) = under_way.desks.join_next().await {
             desk??;
         }
-        self.settle(&under_way.pg, healed).await?;
+        // What the client has ordered last is not older than the last fault.
+        self.settle(&under_way.pg, Instant::now()).await?;
         drop(under_way.readers);
         let seen = under_way.watch.end();
         self.marks.ended_alone.append(&mut self.site.ended_alone);
@@ -172,6 +176,9 @@ impl Trial {
             ended_alone: self.marks.ended_alone.clone(),
         };
         under_way.pg.close().await;
+        if outcome.violations() > 0 || !outcome.missed().is_empty() {
+            keep_logs(self.site.stores.children().scratch(), &self.plan)?;
+        }
         self.site.stores.end().await?;
         Ok(outcome)
     }
@@ -243,6 +250,20 @@ impl Trial {
         let waiting: serde_json::Value = self.site.carrier("/_wait?idle=1&timeout_ms=1").await.unwrap_or_default();
         Ok(held == 0 && active.unwrap_or(0) == 0 && waiting["reached"] == true)
     }
+}
+
+/// Keeps what the programs printed, for whoever looks for the reason.
+fn keep_logs(scratch: &Path, plan: &Plan) -> anyhow::Result<()> {
+    let kept = Path::new(KEPT).join(format!("{}-{}", plan.name.replace(':', "-"), plan.terms.seed));
+    std::fs::create_dir_all(&kept)?;
+    for entry in std::fs::read_dir(scratch)? {
+        let path = entry?.path();
+        if let (Some("log"), Some(name)) = (path.extension().and_then(|end| end.to_str()), path.file_name()) {
+            std::fs::copy(&path, kept.join(name))?;
+        }
+    }
+    println!("the logs are in {}", kept.display());
+    Ok(())
 }
 
 /// Changes functions of the schema, so that a guard is missing.
