@@ -143,6 +143,11 @@ impl Evidence {
         closed_before && call.heard.is_empty() && call.status.is_final()
     }
 
+    /// A late call where the trial makes one possible: the protocol's only exception.
+    pub(crate) fn is_excused(&self, call: &CallReport) -> bool {
+        self.may_be_late && self.is_late(call)
+    }
+
     /// Calls by account and number, oldest first.
     pub(crate) fn by_number(&self) -> BTreeMap<(&str, &str), Vec<&CallReport>> {
         let mut found: BTreeMap<(&str, &str), Vec<&CallReport>> = BTreeMap::new();

@@ -139,14 +139,17 @@ fn gap(e: &Evidence) -> f64 {
     secs(longest)
 }
 
-/// Only where something could be dialed within a second of the return: else there is nothing to resume.
+/// Where every slot was still held when the store came back, from the moment on when one was free by the ledger.
 fn resume(e: &Evidence, marks: &Marks) -> Option<f64> {
     let one = |at: &i64| {
-        let dialable = e.seen.samples.iter().find(|s| s.at_ms >= *at && s.dialable.is_some())?;
-        let first = e.log.iter().map(|entry| entry.at_ms).filter(|post| post >= at).min();
-        let waited = first.unwrap_or(i64::MAX / 2) - at;
-        // What was still running when the store came back filled every slot: then the ledger says when one was free.
-        (dialable.dialable == Some(true)).then_some(secs(waited))
+        let mut looks = e.seen.samples.iter().filter(|look| look.at_ms >= *at && look.dialable.is_some()).peekable();
+        let from = if looks.peek()?.dialable == Some(true) {
+            *at
+        } else {
+            looks.find(|look| look.dialable == Some(true))?.at_ms
+        };
+        let first = e.log.iter().map(|entry| entry.at_ms).filter(|post| *post >= from).min();
+        Some(secs(first.unwrap_or(i64::MAX / 2) - from))
     };
     marks.back.iter().filter_map(one).reduce(f64::max)
 }

@@ -203,6 +203,7 @@ fn doubts(plan: &mut Plan, _: &mut StdRng) {
 fn nothing_arrives(plan: &mut Plan, _: &mut StdRng) {
     // Calls as long as a short message, or the pace of the looks would be all that is measured.
     plan.carrier("--talk-ms", "4000..9000").carrier("--ring-ms", "1000..3000");
+    plan.load.jobs = 22;
     plan.at(5.0, Act::Phase("normal")).at(25.0, Act::Phase("loss"));
     plan.at(25.0, Act::Callbacks(vec![Rule::share(CallbackFault::Lost, 1.0)])).at(60.0, Act::Phase("end"));
     plan.bound(Figure::SlotFreed, 60.0).bound(Figure::LossThroughput, 0.25);
@@ -268,7 +269,7 @@ fn cuts(plan: &mut Plan, random: &mut StdRng) {
 fn disk(plan: &mut Plan, _: &mut StdRng) {
     plan.small_disk = true;
     plan.at(5.0, Act::DiskFill).at(11.0, Act::DiskFree);
-    plan.bound(Figure::Resume, 10.0);
+    plan.bound(Figure::Gap, 10.0);
 }
 
 fn crowds(plan: &mut Plan, _: &mut StdRng) {

@@ -20,6 +20,8 @@ const PARTS: &[(&str, Part)] = &[
     ("the_checker_finds_events_without_a_rank", Part::Bug("no-rank-guard")),
 ];
 
+/// What a person begins with.
+const ORDERS: [&str; 8] = ["mixed", "row", "bug", "killpoint", "names", "help", "--help", "-h"];
 /// How long the faults of the schedule last here, s.
 const MIXED_SECS: u32 = 15;
 
@@ -38,17 +40,13 @@ pub(crate) fn asked(words: &[String]) -> Option<Asked> {
         // Nothing here is ignored.
         return Some(if has("--ignored") { Asked::Nothing } else { Asked::List });
     }
-    let names: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    let wanted = |name: &&'static str| {
-        names.iter().any(|wanted| if has("--exact") { **wanted == *name } else { name.contains(wanted.as_str()) })
-    };
-    let all = || PARTS.iter().map(|(name, _)| *name);
-    let is_runner = has("--exact") || has("--nocapture") || has("--quiet");
-    match names.is_empty() {
-        true => Some(Asked::Tests(all().collect())),
-        false if is_runner || all().any(|name| wanted(&name)) => Some(Asked::Tests(all().filter(wanted).collect())),
-        false => None,
+    if words.first().is_some_and(|word| ORDERS.contains(&word.as_str())) {
+        return None;
     }
+    let names: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let fits = |name: &str, wanted: &str| if has("--exact") { name == wanted } else { name.contains(wanted) };
+    let all = PARTS.iter().map(|(name, _)| *name);
+    Some(Asked::Tests(all.filter(|name| names.is_empty() || names.iter().any(|wanted| fits(name, wanted))).collect()))
 }
 
 /// Does what a test runner asks; false where a promise was broken.

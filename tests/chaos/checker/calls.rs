@@ -37,7 +37,7 @@ pub(super) fn one_post_per_attempt(e: &Evidence) -> Verdict {
         violations.push(format!("attempt {attempt} was sent {count} times"));
     }
     for ((_, to), calls) in e.by_number() {
-        let counted: Vec<&&CallReport> = calls.iter().filter(|call| !(e.may_be_late && e.is_late(call))).collect();
+        let counted: Vec<&&CallReport> = calls.iter().filter(|call| !e.is_excused(call)).collect();
         if counted.len() > 1 {
             let sids: Vec<&str> = counted.iter().map(|call| call.sid.as_str()).collect();
             violations.push(format!("the number …{} was called {} times: {}", end_of(to), sids.len(), sids.join(", ")));
@@ -55,17 +55,13 @@ pub(super) fn one_post_per_attempt(e: &Evidence) -> Verdict {
 /// Creates for a number that the carrier was calling, or had called, already.
 fn asked_after_a_call(e: &Evidence) -> Vec<String> {
     let mut first: BTreeMap<(&str, &str), (i64, &str)> = BTreeMap::new();
-    for call in e.calls.iter().filter(|call| !(e.may_be_late && e.is_late(call))) {
+    for call in e.calls.iter().filter(|call| !e.is_excused(call)) {
         let at = call.timeline.first().map_or(i64::MAX, |(_, at)| *at);
         let token = call.token.as_deref().unwrap_or_default();
         first.entry((&call.account, &call.to)).or_insert((at, token));
     }
-    let late: Vec<&str> = e
-        .calls
-        .iter()
-        .filter(|call| e.may_be_late && e.is_late(call))
-        .filter_map(|call| call.token.as_deref())
-        .collect();
+    let late: Vec<&str> =
+        e.calls.iter().filter(|call| e.is_excused(call)).filter_map(|call| call.token.as_deref()).collect();
     let again = e.log.iter().filter(|entry| {
         let token = entry.token.as_deref().unwrap_or_default();
         let called = first.get(&(entry.account.as_str(), entry.to.as_str()));
@@ -78,7 +74,7 @@ fn asked_after_a_call(e: &Evidence) -> Vec<String> {
 
 /// I2.
 pub(super) fn never_more_than_the_limit(e: &Evidence) -> Verdict {
-    let counted: Vec<&CallReport> = e.calls.iter().filter(|call| !(e.may_be_late && e.is_late(call))).collect();
+    let counted: Vec<&CallReport> = e.calls.iter().filter(|call| !e.is_excused(call)).collect();
     let mut violations = Vec::new();
     let mut seen = Vec::new();
     for tenant in &e.tenants {
@@ -128,7 +124,7 @@ pub(super) fn the_ledger_says_what_happened(e: &Evidence) -> Verdict {
             violations.push(format!("the call {} belongs to no attempt", call.sid));
             continue;
         };
-        if e.is_late(call) {
+        if e.is_excused(call) {
             late += 1;
             if attempt.late_events == 0 {
                 violations.push(format!("the late call {} was never heard of", call.sid));
