@@ -51,6 +51,7 @@ mod single_calls_go_first;
 mod single_job_and_queue_limits;
 mod states_in_two_languages;
 mod stores_restart_in_mid_run;
+mod tasks_that_cannot_be_read;
 mod the_doctor_names_what_is_wrong;
 mod the_gate_heals;
 mod the_limit_holds;
