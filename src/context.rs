@@ -20,7 +20,10 @@ use crate::{
     config::{Settings, without_slash},
     heartbeats::Heartbeats,
     ids::BusinessId,
-    jobs::queue::{Bells, Why},
+    jobs::{
+        claims::Claims,
+        queue::{Bells, Why},
+    },
     slots::Gate,
     stores::Stores,
 };
@@ -40,6 +43,8 @@ pub struct Context {
     pub bells: Bells,
     /// What writes events of calls together.
     pub batches: Batches,
+    /// The claims of this process on their way into the ledger.
+    pub claims: Claims,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
     /// What names an attempt in a callback URL.
@@ -79,6 +84,7 @@ impl Context {
         Ok(Self {
             gate: Gate::new(&stores),
             batches: Batches::new(&stores.pg),
+            claims: Claims::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),

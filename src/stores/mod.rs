@@ -14,6 +14,7 @@ use sqlx::{
 };
 
 mod facts;
+pub mod together;
 
 pub use facts::PostgresFacts;
 
