@@ -116,7 +116,8 @@ fn limit_not_counted(plan: &mut Plan) {
     without(plan, "gate-open");
     plan.broken.push("DROP INDEX attempt_open_slot".to_owned());
     plan.broken.push("DROP INDEX attempt_open_line".to_owned());
-    rewrite(plan, "room_for_calls", "RETURN greatest(v_room, 0)", "RETURN 1000");
+    rewrite(plan, "room_on_lines", "RETURN v_max_lines", "RETURN 1000");
+    rewrite(plan, "claim_jobs", "least(CASE acct.health", "greatest(1000, CASE acct.health");
     rewrite(plan, "claim_jobs", "slot BETWEEN 1 AND b.max_concurrent_calls AND line BETWEEN 1 AND v_lines", "true");
 }
 
@@ -146,14 +147,14 @@ fn nobody_asks(plan: &mut Plan) {
 }
 
 fn no_rank_guard(plan: &mut Plan) {
-    rewrite(plan, "apply_event", "AND rank < v_rank", "");
+    rewrite(plan, "apply_events", "AND a.rank < e.rank", "");
     closed_may_change(plan);
     let late = Rule { ms: Some(Millis::between(500, 3_000)), ..Rule::share(CallbackFault::Delayed, 0.3) };
     plan.at(0.0, Act::Callbacks(vec![late]));
 }
 
 fn late_2xx_overwrites(plan: &mut Plan) {
-    rewrite(plan, "apply_event", "AND rank < v_rank", "AND (p_source = 'response' OR rank < v_rank)");
+    rewrite(plan, "apply_events", "AND a.rank < e.rank", "AND (e.source = 'response' OR a.rank < e.rank)");
     closed_may_change(plan);
     plan.at(0.0, Act::Creates(vec![Rule::share(CreateFault::FinalCallbackFirst, 0.3)]));
 }
@@ -170,9 +171,9 @@ fn progress_drifts(plan: &mut Plan) {
 fn end_mistaken(plan: &mut Plan) {
     rewrite(
         plan,
-        "apply_event",
-        "THEN 'abandoned' ELSE p_disposition END",
-        "THEN 'abandoned' WHEN p_disposition = 'no_answer' THEN 'busy' ELSE p_disposition END",
+        "apply_events",
+        "THEN 'abandoned' ELSE e.disposition END",
+        "THEN 'abandoned' WHEN e.disposition = 'no_answer' THEN 'busy' ELSE e.disposition END",
     );
 }
 
@@ -184,9 +185,9 @@ fn claims_while_paused(plan: &mut Plan) {
 fn fence_off(plan: &mut Plan) {
     rewrite(
         plan,
-        "answer_calls",
-        "v_speak := a.open AND NOT a.hangup_wanted",
-        "v_speak := true OR a.open AND NOT a.hangup_wanted",
+        "apply_events",
+        "speak := v_asked.open AND NOT v_asked.hangup_wanted",
+        "speak := true OR v_asked.open AND NOT v_asked.hangup_wanted",
     );
     plan.load.moves = true;
     // Short lists, so that what is cancelled is being dialed; calls that ring for long and cannot be hung up.
