@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     dialing::translate,
     ids::{AttemptId, BusinessId},
-    killpoints::{Bug, Point, lacks, reach},
+    killpoints::{Point, reach},
     slots::Learned,
     telemetry::{metrics, traces},
 };
@@ -43,7 +43,8 @@ pub async fn callback(
     let moved = translate::state(event.state);
     let event = Event::new((business, attempt), Source::Webhook, moved, &said);
     reach(Point::K8).await;
-    if lacks(Bug::AckBeforeCommit) {
+    #[cfg(feature = "killpoints")]
+    if crate::killpoints::lacks(crate::killpoints::Bug::AckBeforeCommit) {
         let batches = ctx.batches.clone();
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -101,9 +101,9 @@ impl Stores {
         Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
-    /// Applies the migrations that are missing, again where Postgres went away in the middle. Two processes may do it at once: one waits for the other. A schema that is
-    /// newer than this program is left as it is, with a line that says so: the version before must run on it while its
-    /// replicas are replaced, and again after a step back.
+    /// Applies the migrations that are missing, again where Postgres went away in the middle. Two processes may do it at once:
+    /// one waits for the other. A schema that is newer than this program is left as it is, with a line that says so: the
+    /// version before must run on it while its replicas are replaced, and again after a step back.
     ///
     /// # Errors
     /// Where a migration fails, or one that was applied is not the one that this program knows.

@@ -118,6 +118,9 @@ pub(crate) fn now_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Where the numbers of long lists begin.
+pub(crate) const LONG_LIST: usize = 90_000_000;
+
 /// The number of this place: no two runs of a trial share one. libphonenumber calls it valid; it never leaves this machine,
 /// because the only carrier is the sandbox on loopback.
 pub(crate) fn number(place: usize) -> String {

@@ -2,7 +2,10 @@
 
 use rollcall::sim::Status;
 
-use crate::evidence::{Evidence, attempt_of, ended_ms};
+use crate::{
+    client::{LONG_LIST, number},
+    evidence::{Evidence, attempt_of, ended_ms},
+};
 
 /// A figure that some trial must reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +195,9 @@ fn doubt_resolved(e: &Evidence) -> Option<f64> {
 
 fn first_dial(e: &Evidence, marks: &Marks) -> Option<f64> {
     let at = marks.long_list_at?;
-    e.log.iter().map(|entry| entry.at_ms).filter(|post| *post >= at).min().map(|post| secs(post - at))
+    // All numbers are equally long.
+    let first = number(LONG_LIST);
+    e.log.iter().filter(|entry| entry.to >= first).map(|entry| entry.at_ms).min().map(|post| secs(post - at))
 }
 
 fn in_doubt(e: &Evidence) -> usize {

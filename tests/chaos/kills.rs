@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::{
     client::number,
     plan::{Act, BEYOND_GRACE, Plan, Times},
+    proxy::{Cut, Weather},
     site::Who,
     trial::{Outcome, Trial},
 };
@@ -97,6 +98,9 @@ pub(crate) async fn run(point: Point, how: How, times: usize, seed: u64) -> anyh
         }
         // Whatever it starts next is a sound one.
         who.iter().for_each(|one| trial.site.equip(*one, Vec::new()));
+        if matches!(who[0], Who::Api(_)) {
+            trial.lead_to_all(who[0]).await;
+        }
         trial.bait(point, round).await?;
         for one in &who[..at_once] {
             reached += usize::from(trial.comes_to(*one, how).await?);
@@ -116,6 +120,15 @@ pub(crate) async fn run(point: Point, how: How, times: usize, seed: u64) -> anyh
 }
 
 impl Trial {
+    /// Makes carrier and client connect anew: what they kept open leads to the other api only.
+    async fn lead_to_all(&mut self, who: Who) {
+        // One that has come to its point already is there.
+        drop(self.site.until_ready(who).await);
+        self.site.door.set(Weather { cut: Cut::Closed, ..Weather::default() });
+        tokio::time::sleep_until(Instant::now() + Duration::from_millis(50)).await;
+        self.site.door.set(Weather::default());
+    }
+
     /// Gives the doomed ones something to do.
     async fn bait(&mut self, point: Point, round: usize) -> anyhow::Result<()> {
         if point == Point::K12 {

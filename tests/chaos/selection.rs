@@ -14,7 +14,6 @@ enum Part {
 const PARTS: &[(&str, Part)] = &[
     ("a_schedule_of_everything_breaks_no_promise", Part::Mixed(1)),
     ("postgres_may_restart_under_load", Part::Row("F10")),
-    ("redis_may_be_emptied_under_load", Part::Row("F7")),
     ("the_checker_finds_an_unknown_that_is_dialed_again", Part::Bug("unknown-requeued")),
     ("the_checker_finds_a_slot_that_is_freed_on_a_timeout", Part::Bug("slot-freed-on-timeout")),
     ("the_checker_finds_events_without_a_rank", Part::Bug("no-rank-guard")),

@@ -163,13 +163,16 @@ impl Site {
             self.start(who)?;
         }
         for place in 0..2 + workers {
-            let (name, admin) = (self.replicas[place].who.name(), self.replicas[place].admin);
-            let http = self.http.clone();
-            let ready =
-                async || http.get(format!("http://{admin}/readyz")).send().await.is_ok_and(|a| a.status().is_success());
-            self.stores.children().wait_for(name, ready).await?;
+            self.until_ready(self.replicas[place].who).await?;
         }
         Ok(())
+    }
+
+    /// Waits until a replica answers that it is ready.
+    pub(crate) async fn until_ready(&mut self, who: Who) -> anyhow::Result<()> {
+        let (url, http) = (format!("http://{}/readyz", self.replicas[who.place()].admin), self.http.clone());
+        let ready = async || http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+        self.stores.children().wait_for(who.name(), ready).await
     }
 
     async fn start_carrier(&mut self, terms: &Terms) -> anyhow::Result<()> {
@@ -252,18 +255,24 @@ impl Site {
     /// True while a replica is stopped by a signal, whoever sent it.
     pub(crate) fn is_stopped(&mut self, who: Who) -> anyhow::Result<bool> {
         let Some(pid) = self.stores.children().pid(who.name()) else { return Ok(false) };
+        if let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            // "7 (name) T 1 …", and a name may hold a bracket.
+            return Ok(stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')));
+        }
         let output = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output()?;
         Ok(output.stdout.first() == Some(&b'T'))
     }
 
-    /// Runs `rollcall-ops` with these words to its end, with the settings of the replicas; its exit code.
+    /// Runs `rollcall-ops` with these words, with the settings of the replicas; its exit code, where it ends within 20 s.
     pub(crate) async fn ops(&mut self, words: &[&str]) -> anyhow::Result<Option<i32>> {
         let mut command = tokio::process::Command::new(self.programs.join("rollcall-ops"));
         command.env_clear().envs(self.settings.iter().map(|(name, value)| (name, value))).args(words);
         command.stdin(std::process::Stdio::null()).kill_on_drop(true);
         command.as_std_mut().process_group(0).current_dir(self.stores.children().scratch());
-        let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await??;
-        Ok(output.status.code())
+        match tokio::time::timeout(Duration::from_secs(20), command.output()).await {
+            Ok(output) => Ok(output?.status.code()),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Ids of the apis' processes.

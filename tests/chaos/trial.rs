@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     checker::{self, Verdict},
-    client::{Client, Stop, Tenant, now_ms},
+    client::{Client, LONG_LIST, Stop, Tenant, now_ms, number},
     evidence::Evidence,
     figures::{Figure, Marks, completed, figures},
     load,
@@ -191,7 +191,7 @@ impl Trial {
         let run = self.client.draft(&self.tenants[0]).await?;
         let mut csv = "phone\n".to_owned();
         for place in 0..self.plan.load.long_list {
-            csv.push_str(&crate::client::number(90_000_000 + place));
+            csv.push_str(&number(LONG_LIST + place));
             csv.push('\n');
         }
         self.client.upload(&self.tenants[0], run, csv).await?;
