@@ -98,6 +98,11 @@ impl Context {
         })
     }
 
+    /// Has Postgres make the plans of what is written most, before the first call waits for them.
+    pub async fn warm(&self) {
+        futures::future::join(self.batches.warm(), self.claims.warm()).await;
+    }
+
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
     pub async fn ring(&self, business: BusinessId) {
         self.ring_why(business, Why::Work).await;

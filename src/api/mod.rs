@@ -43,7 +43,7 @@ pub fn router(ctx: Context) -> Router {
     openapi::complete(&mut document);
     routes
         .merge(not_available)
-        .merge(openapi::pages(document))
+        .merge(openapi::pages(&document))
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
         // The first is the innermost: a panic is an answer before the idempotency layer looks at it.

@@ -52,9 +52,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn open(settings: Settings) -> anyhow::Result<Context> {
-    let max_lines = settings.max_lines();
     Stores::migrate(&settings).await?;
     let ctx = Context::open(settings, "rollcall-api").await?;
-    through_restarts("lines", async || Ok(businesses::store::set_max_lines(&ctx.stores.pg, max_lines).await?)).await?;
+    let lines = ctx.settings.max_lines();
+    through_restarts("lines", async || Ok(businesses::store::set_max_lines(&ctx.stores.pg, lines).await?)).await?;
+    ctx.batches.warm().await;
     Ok(ctx)
 }

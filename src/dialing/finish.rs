@@ -52,13 +52,15 @@ pub async fn callback(
         });
         return Ok(None);
     }
-    let change = ctx.batches.apply(event).await?;
+    let (change, flush) = ctx.batches.apply(event).await?;
     if let Some(change) = &change {
         if change.closed {
             reach(Point::K9).await;
         }
+        // The next number is dialed behind a claim that is on the disk only if this end is.
         after(ctx, attempt, change, Learned::Told).await;
     }
+    flush.done().await?;
     Ok(change)
 }
 

@@ -63,15 +63,16 @@ pub async fn claim(
     times: &Times,
 ) -> sqlx::Result<Vec<Claimed>> {
     let wanted = Wanted { business, owner: owner.to_owned(), held: held.to_vec() };
-    let mut got = claim_all(pg, &[&wanted], times).await?;
+    let mut got = claim_all(pg, &[&wanted], (times.intent_grace_ms, times.refused_retry_ms)).await?;
     Ok(got.pop().unwrap_or_default().claimed)
 }
 
-/// The same for several businesses in one transaction, each named once; one answer for each, in their order.
+/// The same for several businesses in one transaction, each named once; one answer for each, in their order. The times are the
+/// grace of an intent and how long an account that refuses is left alone, ms.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], times: &Times) -> sqlx::Result<Vec<Got>> {
+pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], (grace_ms, retry_ms): (u64, u64)) -> sqlx::Result<Vec<Got>> {
     let held = || wanted.iter().flat_map(|one| one.held.iter().map(|held| (one.business, held)));
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,
@@ -83,8 +84,8 @@ pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], times: &Times) -> sqlx::
         &held().map(|(_, held)| held.attempt.0).collect::<Vec<_>>(),
         &held().map(|(_, held)| held.slot).collect::<Vec<_>>(),
         &held().map(|(_, held)| held.line).collect::<Vec<_>>(),
-        i32::try_from(times.intent_grace_ms).unwrap_or(i32::MAX),
-        i32::try_from(times.refused_retry_ms).unwrap_or(i32::MAX),
+        i32::try_from(grace_ms).unwrap_or(i32::MAX),
+        i32::try_from(retry_ms).unwrap_or(i32::MAX),
     )
     .fetch_all(pg)
     .await?;

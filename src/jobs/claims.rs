@@ -24,14 +24,19 @@ impl Together for One {
     }
 
     async fn write(pg: &PgPool, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
-        let Some(first) = all.first() else { return Ok(Vec::new()) };
         let wanted: Vec<&Wanted> = all.iter().map(|one| &one.wanted).collect();
-        claim::claim_all(pg, &wanted, &first.times).await
+        let (grace_ms, retry_ms) =
+            all.first().map_or((0, 0), |one| (one.times.intent_grace_ms, one.times.refused_retry_ms));
+        claim::claim_all(pg, &wanted, (grace_ms, retry_ms)).await
     }
 
     /// A claim that may have been committed is never made again: whoever asked looks for its intents.
     fn repeatable(error: &sqlx::Error) -> bool {
         surely_not_committed(error)
+    }
+
+    fn is_flushed_apart(&self) -> bool {
+        false
     }
 }
 
@@ -49,12 +54,18 @@ impl Claims {
         Self { lane: Lane::new(pg), pg: pg.clone() }
     }
 
+    /// Makes the plans of the first claim.
+    pub async fn warm(&self) {
+        self.lane.warm().await;
+    }
+
     /// The same as [`claim::claim`], together with other businesses' claims where there are any.
     ///
     /// # Errors
     /// Where Postgres does not answer: unless [`surely_not_committed`], the commit may have happened all the same.
     pub async fn claim(&self, wanted: Wanted, times: &Times) -> sqlx::Result<Vec<Claimed>> {
-        let Got { mut claimed, again } = self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?;
+        let Got { mut claimed, again } =
+            self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?.outcome;
         if !again {
             return Ok(claimed);
         }
