@@ -9,7 +9,7 @@ use rollcall::{
     context::Context,
     dialing::startup,
     server, shutdown,
-    stores::{Stores, through_restarts},
+    stores::Stores,
     telemetry,
 };
 use tokio::net::TcpListener;
@@ -52,10 +52,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn open(settings: Settings) -> anyhow::Result<Context> {
+    let max_lines = settings.max_lines();
     Stores::migrate(&settings).await?;
     let ctx = Context::open(settings, "rollcall-api").await?;
-    let lines = ctx.settings.max_lines();
-    through_restarts("lines", async || Ok(businesses::store::set_max_lines(&ctx.stores.pg, lines).await?)).await?;
-    ctx.batches.warm().await;
+    businesses::store::set_max_lines(&ctx.stores.pg, max_lines).await?;
     Ok(ctx)
 }
