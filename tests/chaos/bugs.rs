@@ -190,9 +190,11 @@ fn fence_off(plan: &mut Plan) {
         "speak := true OR v_asked.open AND NOT v_asked.hangup_wanted",
     );
     plan.load.moves = true;
-    // Short lists, so that what is cancelled is being dialed; calls that ring for long and cannot be hung up.
-    plan.load.jobs = 6;
-    plan.carrier("--ring-ms", "800..2000");
+    // Short lists, so that what is cancelled is being dialed; calls that ring for longer than a client waits with its cancel, and
+    // cannot be hung up.
+    plan.load.jobs = 3;
+    plan.lasts *= 2;
+    plan.carrier("--ring-ms", "1500..3000").carrier("--talk-ms", "200..400");
     plan.at(0.0, Act::HangUps(vec![Rule::share(ApiFault::Unavailable, 1.0)]));
 }
 
