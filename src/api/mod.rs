@@ -24,10 +24,12 @@ pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod recordings;
 pub mod results;
 pub mod runs;
 pub mod status;
 pub mod suppressions;
+pub mod telnyx_accounts;
 pub mod why;
 
 use axum::{Router, middleware};
@@ -69,5 +71,7 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(businesses::routes())
         .merge(keys::routes())
         .merge(accounts::routes())
+        .merge(telnyx_accounts::routes())
+        .merge(recordings::routes())
         .merge(suppressions::routes())
 }

@@ -74,9 +74,9 @@ impl Claims {
         if !again {
             return Ok(claimed);
         }
-        let Wanted { business, owner, mut held } = wanted;
+        let Wanted { business, carrier, owner, mut held } = wanted;
         held.retain(|held| !claimed.iter().any(|one| one.attempt == held.attempt));
-        match claim::claim(&self.pg, business, &owner, &held, times).await {
+        match claim::claim(&self.pg, (business, carrier), &owner, &held, times).await {
             Ok(more) => claimed.extend(more),
             // What was claimed is sent; the sweep rings for the rest.
             Err(error) if !claimed.is_empty() && surely_not_committed(&error) => {

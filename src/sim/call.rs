@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::{
+    callbacks::Announcement,
     clock::Stamp,
+    dial::{Dial, Order},
     outcome::Outcome,
-    twilio::{Announcement, Dial},
+    telnyx,
+    twilio::Event,
 };
 
 /// The states of a call, in the carrier's words.
@@ -121,6 +124,8 @@ pub(crate) struct Call {
     pub(crate) heard: Vec<String>,
     pub(crate) notes: Vec<String>,
     pub(crate) callbacks: Vec<CallbackReport>,
+    /// Everything that Telnyx would list as an event of the call, told or not.
+    pub(crate) events: Vec<telnyx::Event>,
     /// Number of the next status callback, from 0.
     pub(crate) sequence: u32,
     /// A callback that waits for the next one, so that they arrive in the wrong order.
@@ -154,7 +159,7 @@ pub struct CallbackReport {
 /// A call as `GET /_calls` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallReport {
-    /// `CA` and 32 hex digits.
+    /// `CA` and 32 hex digits; Telnyx: `v3:` and more.
     pub sid: String,
     /// The account that made it.
     pub account: String,
@@ -170,7 +175,7 @@ pub struct CallReport {
     pub status: Status,
     /// SIP answer, once ended.
     pub sip: Option<u16>,
-    /// What the far end heard, in order: texts of `<Say>`, `[play URL]`.
+    /// What the far end heard, in order: spoken texts, `[play URL]`.
     pub heard: Vec<String>,
     /// What went wrong on the way, with the carrier's code.
     pub notes: Vec<String>,
@@ -204,6 +209,14 @@ impl Call {
                 u64::try_from(ended.at.duration_since(answered.at).as_millis()).unwrap_or(u64::MAX)
             }
             _ => 0,
+        }
+    }
+
+    /// Whether anybody is to be told of the end.
+    pub(crate) fn reports_its_end(&self) -> bool {
+        match &self.dial.order {
+            Order::Twilio(order) => order.report.is_some() && order.events.contains(&Event::Completed),
+            Order::Telnyx(_) => true,
         }
     }
 

@@ -142,7 +142,8 @@ fn gap(e: &Evidence) -> f64 {
     secs(longest)
 }
 
-/// Where every slot was still held when the store came back, from the moment on when one was free by the ledger.
+/// Where every slot was still held when the store came back, from the moment on when one was free by the ledger. A return after
+/// which nothing was sent before the next one says nothing: the store was away again.
 fn resume(e: &Evidence, marks: &Marks) -> Option<f64> {
     let one = |at: &i64| {
         let mut looks = e.seen.samples.iter().filter(|look| look.at_ms >= *at && look.dialable.is_some()).peekable();
@@ -151,8 +152,9 @@ fn resume(e: &Evidence, marks: &Marks) -> Option<f64> {
         } else {
             looks.find(|look| look.dialable == Some(true))?.at_ms
         };
-        let first = e.log.iter().map(|entry| entry.at_ms).filter(|post| *post >= from).min();
-        Some(secs(first.unwrap_or(i64::MAX / 2) - from))
+        let first = e.log.iter().map(|entry| entry.at_ms).filter(|post| *post >= from).min().unwrap_or(i64::MAX / 2);
+        let over = marks.back.iter().all(|next| *next <= *at || *next > first);
+        over.then(|| secs(first - from))
     };
     marks.back.iter().filter_map(one).reduce(f64::max)
 }

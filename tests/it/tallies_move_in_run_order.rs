@@ -71,7 +71,10 @@ async fn two_batches_with_runs_in_opposite_order_do_not_wait_for_each_other() {
     let held = |(i, slot): (usize, i32)| Held { attempt: attempts[i], slot, line: slot };
     let held: Vec<_> = [0, 3, 4, 1, 2, 5].into_iter().zip(1..).map(held).collect();
     let pg = &house.ctx.stores.pg;
-    let claimed = claim::claim(pg, business, "by hand", &held, &house.ctx.settings.times).await.unwrap();
+    let claimed =
+        claim::claim(pg, (business, rollcall::ids::Carrier::Twilio), "by hand", &held, &house.ctx.settings.times)
+            .await
+            .unwrap();
     let of = |run: RunId| {
         let mut events: Vec<_> =
             claimed.iter().filter(|one| one.run == Some(run)).map(|one| end(business, one)).collect();

@@ -52,7 +52,8 @@ async fn script(shared: &Arc<Shared>, id: CallId) -> Result<Vec<Verb>, Unusable>
     let (script, fallback) = {
         let world = shared.world();
         let call = world.call(id);
-        (call.dial.script.clone(), call.dial.fallback.clone())
+        let Some(order) = call.dial.twilio() else { return Ok(Vec::new()) };
+        (order.script.clone(), order.fallback.clone())
     };
     let first = match script {
         Script::Inline(twiml) => twiml::read(&twiml),
