@@ -8,7 +8,7 @@ use rollcall::{
 };
 
 use crate::{
-    plan::{Act, BEYOND_GRACE, Plan, Road, Times},
+    plan::{Act, Plan, Road, Times},
     proxy::{Cut, Weather},
     site::{ALL, Who},
 };
@@ -108,7 +108,7 @@ fn stale_claim_sent(plan: &mut Plan) {
     without(plan, "stale-claim-sent");
     for (n, name) in ["worker-1", "worker-2"].into_iter().enumerate() {
         plan.terms.of_one.push((name, "KILLPOINT", format!("K2:freeze:{}", 2 + n)));
-        plan.at(BEYOND_GRACE + 1.0, Act::Thaw(Who::Worker(n)));
+        plan.at(1.0, Act::ThawLate(Who::Worker(n)));
     }
 }
 

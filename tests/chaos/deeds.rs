@@ -11,10 +11,12 @@ use rollcall::{
     },
     sim::Faults,
 };
+use tokio::time::Instant;
 
 use crate::{
     client::now_ms,
-    plan::{Act, Road},
+    kills::How,
+    plan::{Act, BEYOND_GRACE, Road},
     proxy::Weather,
     site::{ALL, Site, Then, Who},
     storm,
@@ -46,6 +48,11 @@ impl Trial {
             Act::Kill(who) => self.site.kill(*who)?,
             Act::Freeze(who) => self.site.signal(who.name(), Signal::SIGSTOP)?,
             Act::Thaw(who) => self.site.signal(who.name(), Signal::SIGCONT)?,
+            Act::ThawLate(who) => {
+                self.comes_to(*who, How::Freeze).await?;
+                self.tend_until(Instant::now() + Duration::from_secs_f64(BEYOND_GRACE)).await?;
+                self.site.signal(who.name(), Signal::SIGCONT)?;
+            }
             Act::Roll(who) => self.site.terminate(*who, Then::Another).await?,
             Act::Leave(who) => self.site.terminate(*who, Then::Nothing).await?,
             Act::Join(who) => self.site.start(*who)?,

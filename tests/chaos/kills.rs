@@ -147,7 +147,7 @@ impl Trial {
     }
 
     /// Waits until a replica has come to its killpoint; true where it did.
-    async fn comes_to(&mut self, who: Who, how: How) -> anyhow::Result<bool> {
+    pub(crate) async fn comes_to(&mut self, who: Who, how: How) -> anyhow::Result<bool> {
         let begun = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         while begun.elapsed() < COMES {

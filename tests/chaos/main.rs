@@ -167,7 +167,10 @@ async fn obey(what: What) -> anyhow::Result<bool> {
 async fn trials(plans: Vec<Plan>) -> anyhow::Result<bool> {
     let mut summary = Summary::default();
     for plan in &plans {
-        trial(plan, plans.len() == 1, &mut summary).await?;
+        // One that could not be judged does not keep the others from it.
+        if let Err(error) = trial(plan, plans.len() == 1, &mut summary).await {
+            summary.fail(plan, &error);
+        }
     }
     if plans.len() > 1 {
         println!("\n{}", summary.markdown());

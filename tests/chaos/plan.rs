@@ -68,6 +68,8 @@ pub(crate) enum Act {
     Kill(Who),
     Freeze(Who),
     Thaw(Who),
+    /// When it stands still at its killpoint, and longer than every grace after that.
+    ThawLate(Who),
     /// SIGTERM, and another one when it has drained.
     Roll(Who),
     /// SIGTERM for good.

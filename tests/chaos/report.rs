@@ -52,6 +52,7 @@ pub(crate) struct Summary {
     creates: usize,
     violations: usize,
     missed: usize,
+    failed: usize,
 }
 
 impl Summary {
@@ -89,6 +90,15 @@ impl Summary {
         self.rows.push(row);
     }
 
+    /// A trial that broke off before it could be judged.
+    pub(crate) fn fail(&mut self, plan: &Plan, error: &anyhow::Error) {
+        println!("BROKE OFF {} seed {}: {error:#}", plan.name, plan.terms.seed);
+        let mut row: [String; 8] = Default::default();
+        (row[0], row[1], row[7]) = (plan.name.clone(), plan.terms.seed.to_string(), format!("broke off: {error:#}"));
+        self.failed += 1;
+        self.rows.push(row);
+    }
+
     /// The whole table.
     pub(crate) fn markdown(&self) -> String {
         let head = ["row", "seed", "jobs", "creates", "violations", "gap, s", "all over after, s", "figures missed"];
@@ -104,18 +114,19 @@ impl Summary {
     /// All in one line.
     pub(crate) fn line(&self) -> String {
         format!(
-            "{} trials, {} jobs, {} creates: {} violations, {} figures missed",
+            "{} trials, {} jobs, {} creates: {} violations, {} figures missed, {} trials broke off",
             self.rows.len(),
             self.jobs,
             self.creates,
             self.violations,
-            self.missed
+            self.missed,
+            self.failed
         )
     }
 
-    /// True where no promise was broken.
+    /// True where every trial was judged and no promise was broken.
     pub(crate) fn kept(&self) -> bool {
-        self.violations == 0
+        self.violations == 0 && self.failed == 0
     }
 
     /// True where every figure was reached as well.
