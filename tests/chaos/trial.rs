@@ -25,6 +25,9 @@ use crate::{
 /// Between two looks at replicas that may have ended.
 const TEND: Duration = Duration::from_millis(100);
 
+/// Nobody waits for more than so many patiences, though something goes on.
+const PATIENT: u32 = 8;
+
 /// Where the logs of a trial are kept that went wrong.
 const KEPT: &str = "target/chaos";
 
@@ -219,13 +222,19 @@ impl Trial {
         Ok(())
     }
 
-    /// Waits until every job is final and nothing is held, or patience ends: the checker then says what is left.
+    /// Waits until every job is final and nothing is held, or until nothing has gone on for as long as patience lasts: the
+    /// checker then says what is left. A machine that is slow is no fault, and one that goes round in circles is.
     async fn settle(&mut self, pg: &PgPool, healed: Instant) -> anyhow::Result<()> {
-        while healed.elapsed() < self.plan.patience {
+        let (mut done, mut went_on) = (0, Instant::now());
+        while went_on.elapsed() < self.plan.patience && healed.elapsed() < self.plan.patience * PATIENT {
             self.site.tend()?;
             if self.is_at_rest(pg).await.unwrap_or(false) {
                 self.marks.settle_secs = Some(healed.elapsed().as_secs_f64());
                 return Ok(());
+            }
+            let now_done = count_done(pg).await.unwrap_or(done);
+            if now_done != done {
+                (done, went_on) = (now_done, Instant::now());
             }
             tokio::time::sleep_until(Instant::now() + TEND).await;
         }
@@ -250,6 +259,15 @@ impl Trial {
         let waiting: serde_json::Value = self.site.carrier("/_wait?idle=1&timeout_ms=1").await.unwrap_or_default();
         Ok(held == 0 && active.unwrap_or(0) == 0 && waiting["reached"] == true)
     }
+}
+
+/// How many jobs and attempts are over.
+async fn count_done(pg: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT (SELECT count(*) FROM job WHERE finished_at IS NOT NULL) + (SELECT count(*) FROM attempt WHERE NOT open) AS "done!""#
+    )
+    .fetch_one(pg)
+    .await
 }
 
 /// Keeps what the programs printed, for whoever looks for the reason.
