@@ -1,11 +1,15 @@
 //! All that a trial is judged by: the carrier's log, the client's log, what SQL says, and what our programs printed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rollcall::sim::{CallReport, LogEntry, Status};
 use serde_json::Value;
 use sqlx::PgPool;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
@@ -13,6 +17,9 @@ use crate::{
     site::{ALL, Site},
     watch::Seen,
 };
+
+/// What is held for longer is held for good.
+const STAYS: Duration = Duration::from_secs(10);
 
 /// An attempt of the ledger.
 #[derive(Debug, Clone)]
@@ -232,14 +239,7 @@ async fn left(site: &mut Site, pg: &PgPool) -> anyhow::Result<Left> {
     )
     .fetch_all(pg)
     .await?;
-    let client = redis::Client::open(site.stores.redis_url())?;
-    let mut redis = client.get_multiplexed_async_connection().await?;
-    let (holders, lines, active): (i64, i64, Option<i64>) = redis::pipe()
-        .hlen("gate:holders")
-        .zcard("lines:held")
-        .get("calls:active_count")
-        .query_async(&mut redis)
-        .await?;
+    let (holders, lines, active) = held(site).await?;
     let off = |run: String, key: String, tallied: Option<i64>, counted: Option<i64>| {
         format!("run {run}: {} {key} by the tally, {} by a count", tallied.unwrap_or(0), counted.unwrap_or(0))
     };
@@ -253,6 +253,23 @@ async fn left(site: &mut Site, pg: &PgPool) -> anyhow::Result<Left> {
         runs_by_name: names.into_iter().map(|row| (row.name, row.n)).collect(),
         dialed_while_suppressed: suppressed.into_iter().map(|row| row.attempt_id.to_string()).collect(),
     })
+}
+
+/// What the gate holds: holders, lines and calls. A look holds slots for the moment in which it claims nothing, so that only
+/// what stays is held.
+async fn held(site: &Site) -> anyhow::Result<(i64, i64, Option<i64>)> {
+    let client = redis::Client::open(site.stores.redis_url())?;
+    let mut redis = client.get_multiplexed_async_connection().await?;
+    let begun = Instant::now();
+    loop {
+        let mut counts = redis::pipe();
+        counts.hlen("gate:holders").zcard("lines:held").get("calls:active_count");
+        let (holders, lines, active): (i64, i64, Option<i64>) = counts.query_async(&mut redis).await?;
+        if (holders, lines, active.unwrap_or(0)) == (0, 0, 0) || begun.elapsed() > STAYS {
+            return Ok((holders, lines, active));
+        }
+        tokio::time::sleep_until(Instant::now() + Duration::from_millis(100)).await;
+    }
 }
 
 /// Lines that our programs printed with a secret or a whole number of a list.
