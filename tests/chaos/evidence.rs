@@ -274,14 +274,15 @@ async fn held(site: &Site) -> anyhow::Result<(i64, i64, Option<i64>)> {
 
 /// Lines that our programs printed with a secret or a whole number of a list.
 fn leaks(site: &mut Site, tenants: &[Tenant]) -> anyhow::Result<Vec<String>> {
-    let number = regex::Regex::new(r"\+?4474\d{8}")?;
+    // The last twelve digits of an id can look like a number.
+    let number = regex::Regex::new(r"(?:^|[^0-9a-f-])4474\d{8}(?:[^0-9a-f]|$)")?;
     let mut found = Vec::new();
     for who in ALL {
         let path = site.stores.children().log(who.name());
         let text = std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let secret = |line: &str| tenants.iter().any(|t| line.contains(&t.auth_token) || line.contains(&t.key));
         for line in text.lines().filter(|line| number.is_match(line) || secret(line)) {
-            found.push(format!("{}: {}", who.name(), number.replace_all(line, "+4474…")));
+            found.push(format!("{}: {}", who.name(), number.replace_all(line, " 4474… ")));
         }
     }
     Ok(found)

@@ -42,6 +42,8 @@ pub(crate) enum Figure {
     Unknown,
     /// Calls that left a frozen process too late. Never judged; the protocol's exception.
     Late,
+    /// Longest time between two looks of the trial itself, s. Never judged: what stood still here judges no other figure.
+    StoodStill,
 }
 
 impl Figure {
@@ -64,6 +66,7 @@ impl Figure {
             Self::FirstDial => "first dial of the long list, s",
             Self::Unknown => "attempts that were in doubt",
             Self::Late => "late calls (hung up unheard)",
+            Self::StoodStill => "longest pause of the trial itself, s",
         }
     }
 
@@ -113,6 +116,7 @@ pub(crate) fn figures(e: &Evidence, marks: &Marks) -> Vec<(Figure, f64)> {
         (Figure::Memory, marks.memory_mib),
         (Figure::Unknown, Some(in_doubt(e) as f64)),
         (Figure::Late, Some(e.calls.iter().filter(|call| e.is_late(call)).count() as f64)),
+        (Figure::StoodStill, stood_still(e)),
     ];
     if let Some(storm) = &marks.storm {
         found.push((Figure::StormP99, Some(storm.p99_ms)));
@@ -124,6 +128,10 @@ pub(crate) fn figures(e: &Evidence, marks: &Marks) -> Vec<(Figure, f64)> {
 
 fn secs(ms: i64) -> f64 {
     ms as f64 / 1_000.0
+}
+
+fn stood_still(e: &Evidence) -> Option<f64> {
+    e.seen.samples.windows(2).map(|two| secs(two[1].at_ms - two[0].at_ms)).reduce(f64::max)
 }
 
 fn gap(e: &Evidence) -> f64 {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::{figures::Figure, plan::Plan, trial::Outcome};
+use crate::{figures::Figure, plan::Plan, rows, trial::Outcome};
 
 /// Prints a trial.
 pub(crate) fn print(plan: &Plan, outcome: &Outcome) {
@@ -38,16 +38,21 @@ pub(crate) fn print(plan: &Plan, outcome: &Outcome) {
 
 /// The command that repeats a trial.
 pub(crate) fn again(plan: &Plan) -> String {
+    let seed = plan.terms.seed;
     match plan.name.as_str() {
-        "mixed" => format!("make chaos SEED={} FOR={}s", plan.terms.seed, plan.lasts.as_secs()),
-        row => format!("make chaos SEED={} ROW={row}", plan.terms.seed),
+        "mixed" => format!("make chaos SEED={seed} FOR={}s", plan.lasts.as_secs()),
+        name if rows::find(name).is_some() => format!("make chaos SEED={seed} ROW={name}"),
+        name => match name.split_once(':') {
+            Some((point, _)) => format!("make chaos SEED={seed} KILLPOINT={point}"),
+            None => format!("make chaos SEED={seed} BUG={name}"),
+        },
     }
 }
 
 /// A line per trial, as Markdown.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
-    rows: Vec<[String; 8]>,
+    rows: Vec<[String; 9]>,
     jobs: usize,
     creates: usize,
     violations: usize,
@@ -72,6 +77,7 @@ impl Summary {
             violations,
             value(Figure::Gap),
             value(Figure::Settle),
+            value(Figure::StoodStill),
             outcome.missed().join("; "),
         ];
         println!("| {} |", row.join(" | "));
@@ -85,23 +91,33 @@ impl Summary {
     /// A trial that could not be made.
     pub(crate) fn skip(&mut self, plan: &Plan, why: &str) {
         println!("SKIPPED {} seed {}: {why}", plan.name, plan.terms.seed);
-        let mut row: [String; 8] = Default::default();
-        (row[0], row[1], row[7]) = (plan.name.clone(), plan.terms.seed.to_string(), format!("skipped: {why}"));
+        let mut row: [String; 9] = Default::default();
+        (row[0], row[1], row[8]) = (plan.name.clone(), plan.terms.seed.to_string(), format!("skipped: {why}"));
         self.rows.push(row);
     }
 
     /// A trial that broke off before it could be judged.
     pub(crate) fn fail(&mut self, plan: &Plan, error: &anyhow::Error) {
         println!("BROKE OFF {} seed {}: {error:#}", plan.name, plan.terms.seed);
-        let mut row: [String; 8] = Default::default();
-        (row[0], row[1], row[7]) = (plan.name.clone(), plan.terms.seed.to_string(), format!("broke off: {error:#}"));
+        let mut row: [String; 9] = Default::default();
+        (row[0], row[1], row[8]) = (plan.name.clone(), plan.terms.seed.to_string(), format!("broke off: {error:#}"));
         self.failed += 1;
         self.rows.push(row);
     }
 
     /// The whole table.
     pub(crate) fn markdown(&self) -> String {
-        let head = ["row", "seed", "jobs", "creates", "violations", "gap, s", "all over after, s", "figures missed"];
+        let head = [
+            "row",
+            "seed",
+            "jobs",
+            "creates",
+            "violations",
+            "gap, s",
+            "all over after, s",
+            "own pause, s",
+            "figures missed",
+        ];
         let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
         for row in &self.rows {
             // Writing to a String cannot fail.
