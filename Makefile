@@ -1,5 +1,5 @@
 # The two commands of a fresh machine are `make demo` and `make test`. Each prepares what it needs itself.
-.PHONY: demo test check bench conformance containers fuzz prepare
+.PHONY: demo test check bench chaos conformance containers fuzz prepare
 
 # Offline: the checked queries are read from .sqlx, so that no database is needed to build.
 export SQLX_OFFLINE := true
@@ -20,6 +20,10 @@ check:
 bench:
 	@scripts/packages.sh
 	@cargo bench --locked --bench figures -- $(CASES)
+
+# A whole installation under faults: SEED=7 FOR=10m SEEDS=100 ROW=F7 BUG=all KILLPOINT=K4 (scripts/chaos.sh says more).
+chaos:
+	@scripts/chaos.sh
 
 # Tests against other people's tools: fetched by pip and npm, and Prometheus' promtool. A missing tool is SKIPPED; with REQUIRE_ALL=1 it fails.
 conformance:

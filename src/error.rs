@@ -224,14 +224,19 @@ impl From<anyhow::Error> for ApiError {
 }
 
 /// True where Postgres itself is away, busy or stopping, rather than refusing this statement
-/// (SQLSTATE classes 08, 53 and 57, and 55P03, a lock not had in time: PostgreSQL manual, appendix A).
+/// (SQLSTATE classes 08, 53 and 57, 55P03, a lock not had in time, and 25P03, a transaction that was ended because its process
+/// stood still: PostgreSQL manual, appendix A). An answer that breaks off in the middle breaks the protocol.
 #[must_use]
 pub fn store_is_away(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
-        sqlx::Error::Database(e) => e
-            .code()
-            .is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "55P03"),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Tls(_) => true,
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| {
+            ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || ["55P03", "25P03"].contains(&&*code)
+        }),
         _ => false,
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     },
     error::ApiError,
     ids::RunId,
+    killpoints::{Point, reach},
     runs::{NewRun, Run, Span, store},
 };
 
@@ -88,6 +89,7 @@ async fn start(
     _: NoBody,
 ) -> Result<Json<Run>, ApiError> {
     let run = moves::start(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
+    reach(Point::K10).await;
     ctx.ring(manager.business).await;
     Ok(Json(run))
 }

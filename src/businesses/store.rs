@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use crate::ids::{BusinessId, Carrier};
+use crate::{
+    ids::{BusinessId, Carrier},
+    stores::through_restarts,
+};
 
 /// Whether a business is dialed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, utoipa::ToSchema)]
@@ -193,11 +196,16 @@ pub async fn list(db: impl PgExecutor<'_>, after: Option<BusinessId>, limit: i64
     .await
 }
 
-/// Sets how many calls all businesses may have at once. Waits up to 10 s for claims that are under way.
+/// Sets how many calls all businesses may have at once. Waits up to 10 s for claims that are under way, and for a Postgres that
+/// goes away in the middle.
 ///
 /// # Errors
-/// Where Postgres does.
-pub async fn set_max_lines(pg: &PgPool, max_lines: i32) -> sqlx::Result<()> {
+/// Where Postgres refuses it.
+pub async fn set_max_lines(pg: &PgPool, max_lines: i32) -> anyhow::Result<()> {
+    through_restarts("the number of lines", async || Ok(write_max_lines(pg, max_lines).await?)).await
+}
+
+async fn write_max_lines(pg: &PgPool, max_lines: i32) -> sqlx::Result<()> {
     let mut tx = pg.begin().await?;
     let db: &mut PgConnection = &mut tx;
     sqlx::query!(

@@ -19,7 +19,7 @@ use crate::{
     carriers::{Account, CallView, CarrierError, ListFilter},
     context::Context,
     dialing::{answer, finish, translate},
-    killpoints::{Point, reach},
+    killpoints::{Bug, Point, lacks, reach},
     slots::Learned,
     telemetry::{metrics, traces},
 };
@@ -161,6 +161,9 @@ async fn adopt(ctx: &Context, doubt: &InDoubt, view: &CallView) -> anyhow::Resul
 /// What it means that this look found nothing.
 async fn empty(ctx: &Context, account: &Account, doubt: &InDoubt) -> anyhow::Result<Empty> {
     let times = &ctx.settings.times;
+    if lacks(Bug::AbsenceIsProof) {
+        return Ok(Empty::Proof);
+    }
     // The POST left at the latest this long after the intent, so it is surely this old.
     let since_post = doubt.age_ms - i64::try_from(times.claim_max_age_ms.min(times.first_empty_look_ms / 4))?;
     if doubt.empty_looks == 0 {

@@ -48,7 +48,18 @@ pub async fn callback(
         ..Said::default()
     };
     let moved = translate::state(event.state);
-    let (change, flush) = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
+    let event = Event::new((business, attempt), Source::Webhook, moved, &said);
+    reach(Point::K8).await;
+    #[cfg(feature = "killpoints")]
+    if crate::killpoints::lacks(crate::killpoints::Bug::AckBeforeCommit) {
+        let batches = ctx.batches.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            batches.apply(event).await
+        });
+        return Ok(None);
+    }
+    let (change, flush) = ctx.batches.apply(event).await?;
     if let Some(change) = &change {
         if change.closed {
             reach(Point::K9).await;

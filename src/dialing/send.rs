@@ -22,7 +22,7 @@ use crate::{
     dialing::{finish, next::Owner},
     ids::{AttemptId, BusinessId},
     jobs::{claim::Claimed, queue::Rang},
-    killpoints::{Point, reach},
+    killpoints::{Bug, Point, lacks, reach},
     runs,
     slots::Learned,
     telemetry::{metrics, traces},
@@ -88,11 +88,15 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
         }
     };
     let request = request(&ctx, business, &claimed);
-    if at.age() > SURELY_WANTED && !ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false) {
+    if at.age() > SURELY_WANTED
+        && !lacks(Bug::StaleClaimSent)
+        && !ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false)
+    {
         return not_sent(&ctx, attempt, "it is no longer wanted").await;
     }
     // Nothing may be awaited between this check and the first byte, but for a test's pause.
-    if owner.draining.is_cancelled() || at.age() > Times::ms(ctx.settings.times.claim_max_age_ms) {
+    let too_old = at.age() > Times::ms(ctx.settings.times.claim_max_age_ms) && !lacks(Bug::StaleClaimSent);
+    if owner.draining.is_cancelled() || too_old {
         return not_sent(&ctx, attempt, "draining, or the claim is too old").await;
     }
     reach(Point::K3).await;
@@ -179,6 +183,7 @@ async fn store_answer(
             hold(ctx, business, &account.reference, Hold::Down, DOWN + jitter, &why).await;
             not_sent(ctx, attempt, &why).await;
         }
+        DialAnswer::Unknown { why } if lacks(Bug::UnknownRequeued) => not_sent(ctx, attempt, &why).await,
         DialAnswer::Unknown { why } => {
             metrics::call_in_doubt();
             tracing::warn!(attempt.id = %attempt, business.id = %business, why, "the carrier may have the call; it will be asked");

@@ -15,6 +15,7 @@ use crate::{
     dialing::{cancel, finish, gate},
     ids::AttemptId,
     jobs::queue::{Rung, Why},
+    killpoints::{Bug, lacks},
     runs::ending,
     slots::Learned,
     telemetry::metrics,
@@ -65,7 +66,10 @@ async fn expire(ctx: &Context) -> sqlx::Result<()> {
     for attempt in looks::untaken(pg, MOST).await? {
         end_untaken(ctx, attempt).await?;
     }
-    let after = i64::try_from(ctx.settings.times.expire_after_ms).unwrap_or(i64::MAX);
+    let mut after = i64::try_from(ctx.settings.times.expire_after_ms).unwrap_or(i64::MAX);
+    if lacks(Bug::SlotFreedOnTimeout) {
+        after = 500 - i64::from(ctx.settings.call_time_limit_secs) * 1_000;
+    }
     for (attempt, business, call_id) in looks::expired(pg, MOST, after).await? {
         let change = if call_id.is_some() {
             // The carrier has said nothing final of it for a day beyond its own time limit.

@@ -192,24 +192,35 @@ impl Bells {
     /// # Errors
     /// Where Redis cannot be asked.
     pub async fn prune(&self) -> redis::RedisResult<u64> {
+        let done = self.forget(self.config.done_jobs_set()).await?;
+        Ok(done + self.forget(self.config.dead_jobs_set()).await?)
+    }
+
+    /// Forgets what a queue worker had taken when it ended; returns how many tasks. One of them may be what it ended of, and
+    /// the library would hand that on to the next worker every minute, for ever. The bells among them the sweep rings again.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn forget_taken(&self, queue_worker: &str) -> redis::RedisResult<u64> {
+        self.forget(format!("{}:{queue_worker}", self.config.inflight_jobs_set())).await
+    }
+
+    async fn forget(&self, set: String) -> redis::RedisResult<u64> {
         let mut forgotten = 0;
-        for set in [self.config.done_jobs_set(), self.config.dead_jobs_set()] {
-            loop {
-                let step: usize = self
-                    .prune
-                    .key(set.clone())
-                    .key(self.config.job_data_hash())
-                    .arg(self.config.job_meta_hash())
-                    .arg(PRUNE_STEP)
-                    .invoke_async(&mut self.redis.clone())
-                    .await?;
-                forgotten += step as u64;
-                if step < PRUNE_STEP {
-                    break;
-                }
+        loop {
+            let step: usize = self
+                .prune
+                .key(set.clone())
+                .key(self.config.job_data_hash())
+                .arg(self.config.job_meta_hash())
+                .arg(PRUNE_STEP)
+                .invoke_async(&mut self.redis.clone())
+                .await?;
+            forgotten += step as u64;
+            if step < PRUNE_STEP {
+                return Ok(forgotten);
             }
         }
-        Ok(forgotten)
     }
 
     /// How many bells wait to be taken.

@@ -150,6 +150,8 @@ pub struct CallbackReport {
     pub tries: u32,
     /// HTTP status of the last answer, if there was one.
     pub answer: Option<u16>,
+    /// Unix time of that answer, ms.
+    pub answered_at_ms: Option<i64>,
     /// Why no answer came, or `lost` for a callback that a fault swallowed.
     pub error: Option<String>,
 }

@@ -36,6 +36,7 @@ impl Announcement {
             at_ms: Stamp::now().unix_ms(),
             tries: 0,
             answer: None,
+            answered_at_ms: None,
             error: Some("lost".to_owned()),
         }
     }
@@ -148,6 +149,7 @@ impl Shared {
             at_ms: started.unix_ms(),
             tries,
             answer,
+            answered_at_ms: answer.map(|_| Stamp::now().unix_ms()),
             error,
         };
         let mut world = self.world();

@@ -20,7 +20,10 @@ pub mod together;
 
 pub use facts::{PostgresFacts, Standby};
 
-use crate::config::{Settings, exposed};
+use crate::{
+    config::{Settings, exposed},
+    error::store_is_away,
+};
 
 /// The schema, in the program itself.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -105,13 +108,17 @@ impl Stores {
         Ok(Self { pg, tenant, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
-    /// Applies the migrations that are missing. Two processes may do it at once: one waits for the other. A schema that is
-    /// newer than this program is left as it is, with a line that says so: the version before must run on it while its
-    /// replicas are replaced, and again after a step back.
+    /// Applies the migrations that are missing, again where Postgres went away in the middle. Two processes may do it at once:
+    /// one waits for the other. A schema that is newer than this program is left as it is, with a line that says so: the
+    /// version before must run on it while its replicas are replaced, and again after a step back.
     ///
     /// # Errors
     /// Where a migration fails, or one that was applied is not the one that this program knows.
     pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+        through_restarts("the schema", || Self::migrate_once(settings)).await
+    }
+
+    async fn migrate_once(settings: &Settings) -> anyhow::Result<()> {
         let options = PgConnectOptions::from_str(exposed(&settings.database_url))?;
         let pool = wait_for("Postgres", || {
             let options = options.clone();
@@ -291,6 +298,25 @@ fn manager_config() -> ConnectionManagerConfig {
 
 async fn manage(client: &Client) -> redis::RedisResult<ConnectionManager> {
     ConnectionManager::new_with_config(client.clone(), manager_config()).await
+}
+
+/// Repeats a step of a start that broke off because Postgres went away.
+///
+/// # Errors
+/// Where the step fails for any other reason.
+pub async fn through_restarts<T, F>(name: &str, mut step: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    loop {
+        match step().await {
+            Err(error) if error.chain().any(|cause| cause.downcast_ref().is_some_and(store_is_away)) => {
+                tracing::warn!(error = format!("{error:#}"), "[STARTUP] Postgres went away at {name}; again");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 async fn wait_for<T, F>(name: &str, mut open: impl FnMut() -> F) -> T

@@ -34,11 +34,16 @@ pub(super) async fn look_at_bells(ctx: Context, owner: Owner, stopping: Cancella
     let mut pause = Duration::from_millis(100);
     while !stopping.is_cancelled() {
         let started = std::time::Instant::now();
-        if let Err(error) = one_life(&ctx, &owner, &stopping).await {
+        let name = format!("{}-{}", owner.name, uuid::Uuid::now_v7());
+        let mut forgotten = 0;
+        if let Err(error) = one_life(&ctx, &owner, &name, &stopping).await {
             metrics::queue_worker_ended();
-            tracing::warn!(error = format!("{error:#}"), "the queue worker ended; another takes its place");
+            forgotten = ctx.bells.forget_taken(&name).await.unwrap_or(0);
+            let error = format!("{error:#}");
+            tracing::warn!(error, forgotten, "the queue worker ended; another takes its place");
         }
-        pause = if started.elapsed() > Duration::from_secs(10) {
+        // With what it could not read gone, the next one may begin at once.
+        pause = if forgotten > 0 || started.elapsed() > Duration::from_secs(10) {
             Duration::from_millis(100)
         } else {
             (pause * 2).min(Duration::from_secs(2))
@@ -48,7 +53,7 @@ pub(super) async fn look_at_bells(ctx: Context, owner: Owner, stopping: Cancella
     Ok(())
 }
 
-async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) -> anyhow::Result<()> {
+async fn one_life(ctx: &Context, owner: &Owner, name: &str, stopping: &CancellationToken) -> anyhow::Result<()> {
     let ended = stopping.child_token();
     let _guard = ended.clone().drop_guard();
     let (wake, woken) = mpsc::channel::<()>(1);
@@ -69,20 +74,17 @@ async fn one_life(ctx: &Context, owner: &Owner, stopping: &CancellationToken) ->
     let storage = ctx.bells.storage(ctx.stores.own_redis().await?).poll_with_strategy(WakeStrategy::new(wakes));
     let handlers = usize::from(ctx.settings.worker_concurrency).min(MOST_HANDLERS);
     let (look_ctx, look_owner) = (ctx.clone(), owner.clone());
-    let worker = WorkerBuilder::new(format!("{}-{}", owner.name, uuid::Uuid::now_v7()))
-        .backend(storage)
-        .concurrency(handlers)
-        .build(move |task: Value| {
-            let (ctx, owner) = (look_ctx.clone(), look_owner.clone());
-            // A tracked task of its own: a panic ends one look, the end of the queue worker ends none, a drain awaits it.
-            async move {
-                let looking = owner.sends.clone().spawn(async move { look(&ctx, &owner, task).await });
-                // A look that takes longer goes on by itself: what it has claimed, only it may send.
-                if let Ok(Err(error)) = tokio::time::timeout(HANDLER_LIMIT, looking).await {
-                    tracing::error!(%error, "a look panicked; the sweep rings again");
-                }
+    let worker = WorkerBuilder::new(name).backend(storage).concurrency(handlers).build(move |task: Value| {
+        let (ctx, owner) = (look_ctx.clone(), look_owner.clone());
+        // A tracked task of its own: a panic ends one look, the end of the queue worker ends none, a drain awaits it.
+        async move {
+            let looking = owner.sends.clone().spawn(async move { look(&ctx, &owner, task).await });
+            // A look that takes longer goes on by itself: what it has claimed, only it may send.
+            if let Ok(Err(error)) = tokio::time::timeout(HANDLER_LIMIT, looking).await {
+                tracing::error!(%error, "a look panicked; the sweep rings again");
             }
-        });
+        }
+    });
     // The library's own drain can hang and drops nothing of ours: sends are tracked apart, and a bell may be lost.
     tokio::select! {
         ended = worker.run() => ended.map_err(|error| anyhow::anyhow!("{error}")),

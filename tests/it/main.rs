@@ -58,6 +58,7 @@ mod single_job_and_queue_limits;
 mod states_in_two_languages;
 mod stores_restart_in_mid_run;
 mod tallies_move_in_run_order;
+mod tasks_that_cannot_be_read;
 mod telnyx_accounts;
 mod telnyx_calls;
 mod telnyx_client;
