@@ -203,19 +203,19 @@ impl Client {
         Ok(())
     }
 
-    /// Pauses or cancels a run; true where the api said that it did.
-    pub(crate) async fn stop(&self, tenant: &Tenant, run: Uuid, how: Stop, until: Instant) -> anyhow::Result<bool> {
+    /// Pauses or cancels a run, and writes down what the api said of it where it did.
+    pub(crate) async fn stop(&self, tenant: &Tenant, run: Uuid, how: Stop, until: Instant) -> anyhow::Result<()> {
         let (key, path) = (Uuid::new_v4().to_string(), format!("/v1/runs/{run}/{}", how.path()));
         let ask = || self.request(Method::POST, &path, &tenant.key).header("Idempotency-Key", &key);
         let (status, answer) = self.insist(ask, until).await?;
         if status != 200 {
-            return Ok(false);
+            return Ok(());
         }
         let listed = answer["in_flight"].as_array().into_iter().flatten();
         let listed = listed.filter_map(|one| one["attempt_id"].as_str()?.parse().ok()).collect();
         let total = answer["in_flight_total"].as_u64().unwrap_or_default();
         self.log.say(Said::Stopped { run, how, at_ms: now_ms(), listed, total });
-        Ok(true)
+        Ok(())
     }
 
     /// Resumes a run.

@@ -139,8 +139,8 @@ impl Trial {
             let from = 500_000 + tenant * 1_000_000 + round * BAIT;
             let numbers = (from..from + BAIT).map(number).collect();
             let (client, tenants) = (self.client.clone(), self.tenants.clone());
-            // The key of a request whose api died is free again after a minute.
-            let until = Instant::now() + Duration::from_secs(100);
+            // The key of a request whose api died is free again after a minute, and one may meet several that die.
+            let until = Instant::now() + Duration::from_secs(400);
             self.baits.spawn(async move { client.run(&tenants, tenant, numbers, until).await.map(drop) });
         }
         Ok(())
