@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -16,11 +17,13 @@ use crate::{
         profile::{Profile, Profiles},
         vault::Vault,
     },
+    calls::Calls,
     carriers::{Account, Client, HttpLimits},
     config::{Settings, without_slash},
-    heartbeats::Heartbeats,
+    heartbeats::{Heartbeats, Replicas},
     ids::BusinessId,
     jobs::queue::{Bells, Why},
+    models::{Login, Permits, Provider, accounts},
     slots::Gate,
     stores::Stores,
 };
@@ -42,8 +45,14 @@ pub struct Context {
     pub batches: Batches,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
+    /// The calls programs, as this process last read them.
+    pub replicas: Replicas,
     /// What names an attempt in a callback URL.
     pub tokens: Arc<Tokens>,
+    /// Live conversations, as every replica may know them.
+    pub calls: Calls,
+    /// How much of the voice providers this process may use at once.
+    pub permits: Permits,
     /// Talks to the carriers.
     pub carriers: Client,
     /// Businesses as they dial.
@@ -81,6 +90,9 @@ impl Context {
             batches: Batches::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
+            replicas: Replicas::default(),
+            calls: Calls::new(&stores),
+            permits: Permits::default(),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),
@@ -129,6 +141,23 @@ impl Context {
             None => self.settings.twilio_api_base_url.clone(),
         };
         Ok(Some(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, base_url }))
+    }
+
+    /// The account at a voice provider that a business's calls use: its own, or the installation's; `None` without either.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer or the envelope cannot be opened.
+    pub async fn login(&self, business: BusinessId, provider: Provider) -> anyhow::Result<Option<Login>> {
+        let settings = self.settings.voice.provider(provider.as_str());
+        let Some(sealed) = accounts::get(&self.stores.pg, business, provider).await? else {
+            let key = settings.key.cloned();
+            return Ok(key.map(|key| Login::new(provider, settings.base_url.clone(), key, settings.most_at_once)));
+        };
+        let place = format!("voice account {business} {provider}");
+        let key = self.vault.open_bytes(place.as_bytes(), &sealed.secret)?;
+        let base_url = sealed.base_url.map_or_else(|| Ok(settings.base_url.clone()), |url| url.parse())?;
+        let key = SecretString::from(String::from_utf8(key)?);
+        Ok(Some(Login::new(provider, base_url, key, usize::try_from(sealed.most_at_once)?)))
     }
 
     /// The URL of one of our webhook routes, as carriers call it.

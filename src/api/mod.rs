@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod agents;
 pub mod attempts;
 pub mod auth;
 pub mod body;
@@ -28,6 +29,8 @@ pub mod results;
 pub mod runs;
 pub mod status;
 pub mod suppressions;
+pub mod transcripts;
+pub mod voice_accounts;
 pub mod why;
 
 use axum::{Router, middleware};
@@ -66,6 +69,9 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(events::routes())
         .merge(why::routes())
         .merge(calls::routes())
+        .merge(agents::routes())
+        .merge(voice_accounts::routes())
+        .merge(transcripts::routes())
         .merge(businesses::routes())
         .merge(keys::routes())
         .merge(accounts::routes())

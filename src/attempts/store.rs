@@ -264,6 +264,18 @@ pub async fn want_hangup(tx: &mut PgTransaction<'_>, business: BusinessId, what:
     Ok(done.rows_affected())
 }
 
+/// Marks an open attempt to be hung up whose conversation is over; false where it is closed.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn want_ended(pg: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Result<bool> {
+    let done =
+        sqlx::query!("UPDATE attempt SET hangup_wanted = true WHERE attempt_id = $1 AND open", attempt as AttemptId)
+            .execute(pg)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Closes a single call that no worker has taken: nothing was sent, and now nothing will be. True if it did.
 ///
 /// # Errors

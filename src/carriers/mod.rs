@@ -161,6 +161,20 @@ impl Client {
         timed(account, "hang_up", self.twilio(account)?.hang_up(call_id, how)).await
     }
 
+    /// Puts a live call through to another number. Not repeated here: a second one would begin the transfer anew.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn transfer(
+        &self,
+        account: &Account,
+        call_id: &str,
+        number: &str,
+        caller_id: &str,
+    ) -> Result<(), CarrierError> {
+        timed(account, "transfer", self.twilio(account)?.transfer(call_id, number, caller_id)).await
+    }
+
     /// The callback URLs that a call was created with, to find our token in them; `None` where the carrier
     /// says that there is no such call. An empty list may mean that the carrier does not show them yet.
     ///

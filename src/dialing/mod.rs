@@ -5,11 +5,13 @@
 //! this process owns.
 //! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
 
+pub mod agents;
 pub mod ask;
 pub mod by_person;
 pub mod call;
 pub mod cancel;
 pub mod cleanup;
+pub mod conversation;
 pub mod create;
 pub mod doubt;
 pub mod finish;

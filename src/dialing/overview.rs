@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
-pub const REJECTED: &str = "metrics:calls_rejected_max_concurrent";
+const REJECTED: &str = "metrics:calls_rejected_max_concurrent";
 /// Whoever asks for figures is not kept waiting by a store that hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -89,6 +89,16 @@ impl Pulse {
     #[must_use]
     pub fn workers(&self) -> Vec<Seen> {
         self.processes.iter().filter(|process| process.beat.role == crate::config::Role::Worker).cloned().collect()
+    }
+}
+
+/// Counts a call that was turned away because nothing was free.
+pub async fn count_rejected(ctx: &Context) {
+    let key = ctx.stores.keys.key(REJECTED);
+    let counted: redis::RedisResult<()> =
+        redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
+    if let Err(error) = counted {
+        tracing::debug!(%error, "a rejected call was not counted");
     }
 }
 

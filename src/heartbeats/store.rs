@@ -48,6 +48,8 @@ pub struct Who {
     pub queues: Vec<String>,
     /// How often it beats.
     pub interval: Duration,
+    /// Where its media streams come in, and how many conversations it holds at once.
+    pub media: Option<(String, usize)>,
 }
 
 impl Who {
@@ -60,6 +62,8 @@ impl Who {
             name: name.to_owned(),
             queues: classes.iter().map(|class| class.as_str().to_owned()).collect(),
             interval: Duration::from_secs(settings.worker_heartbeat_interval),
+            media: (role == Role::Calls)
+                .then(|| (settings.voice.public_media_url.to_string(), settings.voice.max_sessions as usize)),
         }
     }
 
@@ -144,6 +148,8 @@ impl Heartbeats {
             draining,
             queues: who.queues.clone(),
             in_flight,
+            media_url: who.media.as_ref().map(|media| media.0.clone()),
+            most_sessions: who.media.as_ref().map(|media| media.1),
             cpu_percent: resources.and_then(|all| all.cpu_percent),
             memory_bytes: resources.and_then(|all| all.memory_bytes),
             sweep_age_ms: own.sweep.map(millis),

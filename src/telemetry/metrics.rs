@@ -14,6 +14,8 @@ use ::metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::telemetry::voice;
+
 /// Samples of a histogram are put into their buckets at least this often, also where nobody asks for them.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -41,9 +43,12 @@ pub fn start() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Full(BELL_TO_POST.into()), &QUICK)?
         .set_buckets_for_metric(Matcher::Full(SLOT_TURNAROUND.into()), &TURNAROUND)?
         .set_buckets_for_metric(Matcher::Full(WEBHOOK.into()), &QUICK)?
-        .set_buckets_for_metric(Matcher::Full(CARRIER_REQUEST.into()), &CARRIER)?;
+        .set_buckets_for_metric(Matcher::Full(CARRIER_REQUEST.into()), &CARRIER)?
+        .set_buckets_for_metric(Matcher::Full(voice::TURN.into()), &voice::BOUNDS)?
+        .set_buckets_for_metric(Matcher::Full(voice::START.into()), &voice::BOUNDS)?;
     let handle = builder.install_recorder()?;
     describe();
+    voice::describe();
     begin_at_zero();
     let upkeep = handle.clone();
     tokio::spawn(async move {

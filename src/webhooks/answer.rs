@@ -1,12 +1,14 @@
-//! What an answered call hears: the run's message with this callee's variables, or nothing behind the fence.
+//! What an answered call hears: an agent, the run's message with this callee's variables, or nothing behind the fence.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::{
     attempts::events::{Answer, Question},
     carriers::CallEvent,
     context::Context,
+    dialing::conversation::{self, Stream},
     error::ApiError,
     ids::{AttemptId, BusinessId},
     leads::message::Template,
@@ -27,12 +29,22 @@ struct Message {
     voice: Option<String>,
 }
 
-/// The speech for an answered call; `None` where it must hear nothing and be hung up.
-pub(super) async fn what_to_say(
+/// What an answered call hears.
+pub(super) enum Hears {
+    /// This, and then it is hung up.
+    Speech(Speech),
+    /// An agent, over a media stream to this address.
+    Agent(Url),
+    /// Nothing: it is hung up.
+    Nothing,
+}
+
+/// What an answered call hears.
+pub(super) async fn what_it_hears(
     ctx: &Context,
     key: (BusinessId, AttemptId),
     event: &CallEvent,
-) -> Result<Option<Speech>, ApiError> {
+) -> Result<Hears, ApiError> {
     let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
     let question = Question {
         business: key.0,
@@ -42,16 +54,33 @@ pub(super) async fn what_to_say(
         fence_ms: fence,
     };
     let answer = ctx.batches.answer(question).await?;
-    let Some(Answer { message: Some(message), variables }) = answer else {
-        metrics::answer_fenced();
-        tracing::warn!(attempt.id = %key.1, call.id = event.call_id, "answered behind the fence: it hears nothing");
-        return Ok(None);
-    };
-    Ok(speech(message, variables)
-        .inspect_err(
-            |error| tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said"),
-        )
-        .ok())
+    match answer {
+        None => {
+            metrics::answer_fenced();
+            tracing::warn!(attempt.id = %key.1, call.id = event.call_id, "answered behind the fence: it hears nothing");
+            Ok(Hears::Nothing)
+        }
+        Some(Answer { message: Some(message), variables }) => {
+            let speech = speech(message, variables).inspect_err(|error| {
+                tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said");
+            });
+            Ok(speech.map_or(Hears::Nothing, Hears::Speech))
+        }
+        Some(Answer { message: None, .. }) => agent(ctx, key).await,
+    }
+}
+
+/// The agent of a call, now or once more after a stream that we closed.
+pub(super) async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId)) -> Result<Hears, ApiError> {
+    match conversation::stream(ctx, business, attempt).await? {
+        Stream::To(url) => Ok(Hears::Agent(url)),
+        Stream::Nothing => Ok(Hears::Nothing),
+        Stream::NoRoom(text, language) => {
+            tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
+            let speech = text.map(|text| Hears::Speech(Speech { text, language, voice: None }));
+            Ok(speech.unwrap_or(Hears::Nothing))
+        }
+    }
 }
 
 fn speech(message: Value, variables: Map<String, Value>) -> anyhow::Result<Speech> {

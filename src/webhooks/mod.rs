@@ -12,11 +12,9 @@ use axum::{Router, routing::post};
 use crate::{context::Context, error::ApiError};
 
 /// Routes of the public surface whose rule is not built yet: they say so, whoever asks.
-const NOT_AVAILABLE: [(&str, &str); 7] = [
+const NOT_AVAILABLE: [(&str, &str); 5] = [
     ("/webhooks/twilio/amd/{token}", "Machine detection"),
-    ("/webhooks/twilio/resume/{token}", "A call that goes on after its conversation"),
     ("/webhooks/twilio/recording/{token}", "Recording"),
-    ("/webhooks/twilio/stream/{token}", "Media streaming"),
     ("/webhooks/twilio/inbound/{token}", "Inbound calls"),
     ("/webhooks/telnyx/{token}", "Calling through Telnyx"),
     ("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx"),

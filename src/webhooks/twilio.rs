@@ -34,7 +34,7 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::answer,
+    webhooks::answer::{self, Hears},
 };
 
 /// A callback is some 1 kB; nothing that Twilio sends comes near this.
@@ -44,6 +44,8 @@ pub(super) fn router() -> Router<Context> {
     Router::new()
         .route("/webhooks/twilio/status/{token}", post(status))
         .route("/webhooks/twilio/answer/{token}", post(what_to_say))
+        .route("/webhooks/twilio/resume/{token}", post(resume))
+        .route("/webhooks/twilio/stream/{token}", post(stream_told))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
 }
 
@@ -82,15 +84,51 @@ async fn what_to_say(
     let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let document = match answer::what_to_say(&ctx, key, &event).await? {
-        Some(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
-        None => {
-            step.failed("it hears nothing");
-            twiml::hang_up()
-        }
-    };
+    let hears = answer::what_it_hears(&ctx, key, &event).await?;
+    if matches!(hears, Hears::Nothing) {
+        step.failed("it hears nothing");
+    }
+    let document = document(&ctx, &token, key.1, hears)?;
     metrics::webhook_applied(Webhook::Answer, begin.elapsed());
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
+}
+
+/// A media stream of ours was closed and the call is still there: it goes on with another stream, or is over.
+async fn resume(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let (key, _) = verified(&ctx, &token, &uri, &headers, &body).await?;
+    let hears = answer::agent(&ctx, key).await?;
+    let document = document(&ctx, &token, key.1, hears)?;
+    Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
+}
+
+/// What Twilio says of a stream is for the log: the session knows more, and the call's own end is told elsewhere.
+async fn stream_told(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let Some((_, attempt)) = ctx.tokens.read(&token) else {
+        return Err(ApiError::new(Slug::Forbidden, "This request is not for a call of ours."));
+    };
+    tracing::debug!(attempt.id = %attempt, bytes = body.len(), "the carrier told of a media stream");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: Hears) -> Result<String, ApiError> {
+    Ok(match hears {
+        Hears::Speech(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
+        Hears::Agent(url) => {
+            let resume = ctx.callback_url("twilio/resume", token)?;
+            twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume)
+        }
+        Hears::Nothing => twiml::hang_up(),
+    })
 }
 
 /// The attempt and the event of an authentic request.
