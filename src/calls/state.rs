@@ -25,8 +25,8 @@ pub struct CallState {
     pub job: Option<JobId>,
     /// `outbound` or `inbound`.
     pub direction: String,
-    /// Through whom.
-    pub carrier: Carrier,
+    /// Through whom; none for a session without a carrier.
+    pub carrier: Option<Carrier>,
     /// The carrier's own name of the account.
     pub account: String,
     /// The carrier's id of the call.

@@ -15,7 +15,7 @@ use crate::{
     carriers::{HangUp, How},
     context::Context,
     heartbeats,
-    ids::{AttemptId, BusinessId},
+    ids::{AttemptId, BusinessId, Carrier},
     telemetry::voice as figures,
 };
 
@@ -49,7 +49,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         run: call.run,
         job: call.job,
         direction: call.direction,
-        carrier: call.carrier,
+        carrier: Some(call.carrier),
         account: call.account,
         call_id: call.call_id,
         from: call.from,
@@ -76,11 +76,12 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId) -> 
         let definition: agents::Definition = serde_json::from_value(state.definition)?;
         return Ok(Stream::NoRoom(definition.trouble, definition.language));
     };
-    let media_url = format!("{}/media/{}", media.trim_end_matches('/'), state.carrier);
+    let carrier = state.carrier.map_or("session", Carrier::as_str);
+    let media_url = format!("{}/media/{carrier}", media.trim_end_matches('/'));
     let ticket = Ticket {
         business,
         attempt,
-        carrier: Some(state.carrier),
+        carrier: state.carrier,
         account: state.account.clone(),
         call_id: state.call_id.clone(),
         media_url: media_url.clone(),
@@ -97,6 +98,9 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId) -> 
 /// Ends a call at its carrier: one request, and one that cannot be made is left to a worker, which repeats it. An end that
 /// was there already counts.
 pub async fn hang_up(ctx: &Context, state: &CallState) {
+    if state.carrier.is_none() {
+        return;
+    }
     let asked = async {
         let account = ctx.account(state.business, &state.account).await?;
         let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
@@ -159,6 +163,20 @@ pub async fn end_orphans(ctx: &Context) -> anyhow::Result<usize> {
         ctx.calls.forget(call_id).await?;
     }
     Ok(calls.len())
+}
+
+/// Ends a call whose conversation broke down inside of us: what was saved of it is kept.
+pub async fn give_up(ctx: &Context, attempt: AttemptId, call_id: &str) {
+    let done = async {
+        if let Some(state) = ctx.calls.read(call_id).await?.filter(|state| state.memory.started_at_ms > 0) {
+            conversation::keep(&ctx.stores.pg, &state, "lost").await?;
+        }
+        attempts::store::want_ended(&ctx.stores.pg, attempt).await?;
+        anyhow::Ok(ctx.calls.forget(call_id).await?)
+    };
+    if let Err(error) = done.await {
+        tracing::error!(attempt.id = %attempt, error = format!("{error:#}"), "it is ended once its lease has run out");
+    }
 }
 
 /// Keeps what was said, and ends the call where it is ours to end.
