@@ -135,8 +135,12 @@ impl Tool {
                 (text("The caller does not want to be called again: never call this number."), no_arguments())
             }
             Self::AgreeTime {} => {
-                let at = json!({"type": "string", "description": "RFC 3339 with an offset, e.g. 2026-11-20T15:00:00+01:00"});
-                (text("Write down the time at which the caller wants to be called again."), object(json!({"at": at}), &["at"]))
+                let at =
+                    json!({"type": "string", "description": "RFC 3339 with an offset, e.g. 2026-11-20T15:00:00+01:00"});
+                (
+                    text("Write down the time at which the caller wants to be called again."),
+                    object(json!({"at": at}), &["at"]),
+                )
             }
             Self::RecordOutcome { fields } => {
                 let properties: Map<String, Value> = fields

@@ -50,7 +50,10 @@ pub async fn change(
         return Ok(old);
     }
     if !store::add_version(pg, business, id, old.version, &definition).await? {
-        return Err(ApiError::new(Slug::Conflict, "The agent was changed in the same moment. Look at it and try again."));
+        return Err(ApiError::new(
+            Slug::Conflict,
+            "The agent was changed in the same moment. Look at it and try again.",
+        ));
     }
     store::one(pg, business, id).await?.ok_or_else(|| ApiError::not_found("agent"))
 }

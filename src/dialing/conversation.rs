@@ -8,10 +8,7 @@ use url::Url;
 use crate::{
     agents, attempts,
     businesses::suppressions,
-    calls::{
-        CallState, Memory, Phase, Ticket, conversation,
-        state::VERSION,
-    },
+    calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
     carriers::{HangUp, How},
     context::Context,
     heartbeats,

@@ -95,8 +95,7 @@ impl Pulse {
 /// Counts a call that was turned away because nothing was free.
 pub async fn count_rejected(ctx: &Context) {
     let key = ctx.stores.keys.key(REJECTED);
-    let counted: redis::RedisResult<()> =
-        redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
+    let counted: redis::RedisResult<()> = redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
     if let Err(error) = counted {
         tracing::debug!(%error, "a rejected call was not counted");
     }

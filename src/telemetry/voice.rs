@@ -58,7 +58,10 @@ pub fn reconnected(provider: &'static str) {
 }
 
 pub(super) fn describe() {
-    describe_histogram!(TURN, "Parts of an agent's turn, from the end of the caller's words to the agent's first sound");
+    describe_histogram!(
+        TURN,
+        "Parts of an agent's turn, from the end of the caller's words to the agent's first sound"
+    );
     describe_histogram!(START, "From a media stream's socket to the first frame that leaves");
     describe_gauge!("rollcall_sessions", "Conversations of this process");
     describe_counter!(ENDED, "Conversations that ended, by reason");

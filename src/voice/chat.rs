@@ -200,7 +200,8 @@ async fn streamed(
         // What cannot be read, or is of a kind that is not known, is nothing.
         let Ok(chunk) = serde_json::from_str::<Chunk>(&event.data) else { continue };
         if let Some(usage) = chunk.usage {
-            for (what, amount) in [("chat_input_tokens", usage.prompt_tokens), ("chat_output_tokens", usage.completion_tokens)]
+            for (what, amount) in
+                [("chat_input_tokens", usage.prompt_tokens), ("chat_output_tokens", usage.completion_tokens)]
             {
                 let _ = ears.events.send(Event::Used { what, amount }).await;
             }
@@ -274,7 +275,8 @@ mod tests {
     #[test]
     fn a_request_holds_what_was_said_and_what_tools_came_to() {
         let agent: Definition =
-            serde_json::from_value(json!({"name": "A", "prompt": "Be kind.", "tools": [{"type": "end_call"}]})).unwrap();
+            serde_json::from_value(json!({"name": "A", "prompt": "Be kind.", "tools": [{"type": "end_call"}]}))
+                .unwrap();
         let mut memory = Memory::default();
         let spoken = |who, text: &str, tool| Spoken { who, text: text.into(), at_ms: 0, cut: false, tool };
         memory.add(spoken(Who::Agent, "Hello", None));

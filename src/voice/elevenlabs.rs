@@ -173,7 +173,9 @@ impl Protocol for ElevenLabs {
             return Vec::new();
         };
         let mut told = Vec::new();
-        if let Some(sound) = raw.audio.as_deref().and_then(|audio| STANDARD.decode(audio).ok()).filter(|s| !s.is_empty()) {
+        if let Some(sound) =
+            raw.audio.as_deref().and_then(|audio| STANDARD.decode(audio).ok()).filter(|s| !s.is_empty())
+        {
             if let Some(asked) = context.asked.take() {
                 told.push(Told::Answered(asked.elapsed()));
             }

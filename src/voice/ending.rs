@@ -143,7 +143,9 @@ async fn finished(parts: Parts, line: Socket, mut tasks: Tasks, reason: Reason) 
                 return;
             }
             // The ledger is told all the same; nobody is left on the line because Redis is away.
-            Err(error) => tracing::warn!(attempt.id = %last.attempt, error = format!("{error:#}"), "the end was not written"),
+            Err(error) => {
+                tracing::warn!(attempt.id = %last.attempt, error = format!("{error:#}"), "the end was not written")
+            }
         }
         conversation::ended(ctx, &last, reason.as_str(), reason.hangs_up()).await;
     };

@@ -130,12 +130,7 @@ async fn started(socket: &mut WebSocket, wire: Wire, ticket: &Ticket) -> Result<
 }
 
 /// Takes the call. A Redis that was emptied since the answer is filled again from the ledger.
-async fn claimed(
-    ctx: &Context,
-    ticket: &Ticket,
-    session: &str,
-    replica: &str,
-) -> anyhow::Result<Claim> {
+async fn claimed(ctx: &Context, ticket: &Ticket, session: &str, replica: &str) -> anyhow::Result<Claim> {
     if let Some(claim) = ctx.calls.claim(&ticket.call_id, session, replica).await? {
         return Ok(claim);
     }

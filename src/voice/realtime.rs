@@ -25,8 +25,7 @@ use crate::{
 };
 
 /// Errors that say that something was too late: nothing is broken by them.
-const HARMLESS: [&str; 3] =
-    ["response_cancel_not_active", "conversation_already_has_active_response", "invalid_value"];
+const HARMLESS: [&str; 3] = ["response_cancel_not_active", "conversation_already_has_active_response", "invalid_value"];
 
 /// What the session orders.
 #[derive(Debug)]
@@ -124,7 +123,8 @@ impl Realtime {
     /// A response began: of a turn that we asked for, or of one that the provider began by itself.
     fn created(&mut self, response: &Value) -> Vec<Told> {
         let Some(id) = response["id"].as_str() else { return Vec::new() };
-        let named = response.pointer("/metadata/turn").and_then(Value::as_str).and_then(|turn| turn.parse::<u32>().ok());
+        let named =
+            response.pointer("/metadata/turn").and_then(Value::as_str).and_then(|turn| turn.parse::<u32>().ok());
         let place = match named {
             Some(turn) => self.asked.iter().position(|(asked, _)| *asked == turn),
             None => (!self.asked.is_empty()).then_some(0),
@@ -151,7 +151,8 @@ impl Realtime {
     fn done(&mut self, response: &Value) -> Vec<Told> {
         let Some(turn) = response["id"].as_str().and_then(|id| self.responses.remove(id)) else { return Vec::new() };
         let mut told = Vec::new();
-        for (what, at) in [("realtime_input_tokens", "/usage/input_tokens"), ("realtime_output_tokens", "/usage/output_tokens")]
+        for (what, at) in
+            [("realtime_input_tokens", "/usage/input_tokens"), ("realtime_output_tokens", "/usage/output_tokens")]
         {
             if let Some(amount) = response.pointer(at).and_then(Value::as_f64) {
                 told.push(Told::Event(Event::Used { what, amount }));
@@ -226,8 +227,10 @@ impl Protocol for Realtime {
                 if let Some((item, bytes)) = self.items.remove(&turn) {
                     // More than there is would be an error, and some sessions stay mute after it.
                     let most = (bytes / PER_MS) as u64;
-                    out.push(Out::json(&json!({"type": "conversation.item.truncate", "item_id": item, "content_index": 0,
-                        "audio_end_ms": heard_ms.min(most.saturating_sub(1))})));
+                    out.push(Out::json(
+                        &json!({"type": "conversation.item.truncate", "item_id": item, "content_index": 0,
+                        "audio_end_ms": heard_ms.min(most.saturating_sub(1))}),
+                    ));
                 }
                 out
             }

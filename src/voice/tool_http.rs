@@ -77,7 +77,10 @@ impl ToolClient {
             return Err("the address is not public".to_owned());
         }
         let failed = |error: reqwest::Error| {
-            tracing::info!(error = format!("{:#}", anyhow::Error::from(error.without_url())), "a tool could not be asked");
+            tracing::info!(
+                error = format!("{:#}", anyhow::Error::from(error.without_url())),
+                "a tool could not be asked"
+            );
             "the service could not be asked".to_owned()
         };
         let mut response = self.http.post(url).json(arguments).send().await.map_err(failed)?;
@@ -146,9 +149,29 @@ mod tests {
     #[test]
     fn nothing_inside_our_own_network_is_public() {
         for inside in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-            "255.255.255.255", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "2001:db8::1", "::127.0.0.1", "fec0::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::",
+            "2001:db8::1",
+            "::127.0.0.1",
+            "fec0::1",
         ] {
             assert!(!is_public(inside.parse().unwrap()), "{inside}");
         }
@@ -166,6 +189,9 @@ mod tests {
             let answer = client.ask(url, &json!({}), limit).await;
             assert!(answer["error"].is_string(), "{url}: {answer}");
         }
-        assert_eq!(client.ask("https://localhost:1/", &json!({}), limit).await["error"], "the service could not be asked");
+        assert_eq!(
+            client.ask("https://localhost:1/", &json!({}), limit).await["error"],
+            "the service could not be asked"
+        );
     }
 }

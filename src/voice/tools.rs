@@ -39,17 +39,22 @@ pub(super) fn act(
     let Some(tool) = agent.tools.iter().find(|tool| tool.name() == name) else {
         return Deed::Done(json!({"error": "there is no such tool"}));
     };
-    let given: Map<String, Value> = match serde_json::from_str(if arguments.trim().is_empty() { "{}" } else { arguments }) {
-        Ok(Value::Object(given)) => given,
-        _ => return Deed::Done(json!({"error": "the arguments must be a JSON object"})),
-    };
+    let given: Map<String, Value> =
+        match serde_json::from_str(if arguments.trim().is_empty() { "{}" } else { arguments }) {
+            Ok(Value::Object(given)) => given,
+            _ => return Deed::Done(json!({"error": "the arguments must be a JSON object"})),
+        };
     match tool {
         Tool::EndCall {} => Deed::End,
         Tool::Transfer { to, .. } => Deed::Transfer(to.clone()),
         Tool::PressDigits {} => {
             let keys = given.get("digits").and_then(Value::as_str).unwrap_or_default();
             let fits = (1..=32).contains(&keys.len()) && keys.chars().all(|key| "0123456789*#".contains(key));
-            if fits { Deed::Keys(keys.to_owned()) } else { Deed::Done(json!({"error": "digits must be 1 to 32 of 0-9, * and #"})) }
+            if fits {
+                Deed::Keys(keys.to_owned())
+            } else {
+                Deed::Done(json!({"error": "digits must be 1 to 32 of 0-9, * and #"}))
+            }
         }
         Tool::SuppressNumber {} => {
             state.memory.outcome.insert("suppressed".to_owned(), true.into());

@@ -309,7 +309,8 @@ mod tests {
         let mut speaking = Speaking::new(1, true, None, "One two three four");
         speaking.bytes = 8_000;
         assert_eq!(speaking.heard(4_500, false), "One two", "by the share of the sound");
-        speaking.words = vec![(0, "One ".into()), (1_000, "two ".into()), (5_000, "three ".into()), (7_000, "four".into())];
+        speaking.words =
+            vec![(0, "One ".into()), (1_000, "two ".into()), (5_000, "three ".into()), (7_000, "four".into())];
         assert_eq!(speaking.heard(5_500, false), "One two three");
         assert_eq!(speaking.heard(0, false), "");
         assert_eq!(speaking.heard(0, true), "One two three four");

@@ -152,7 +152,9 @@ impl Wire {
     /// A mark behind what was sent; `None` where nobody would send it back.
     pub(super) fn mark(self, stream: &str, name: &str) -> Option<Message> {
         match self {
-            Self::Twilio => Some(text(format!(r#"{{"event":"mark","streamSid":{stream},"mark":{{"name":"{name}"}}}}"#))),
+            Self::Twilio => {
+                Some(text(format!(r#"{{"event":"mark","streamSid":{stream},"mark":{{"name":"{name}"}}}}"#)))
+            }
             Self::Telnyx => Some(text(format!(r#"{{"event":"mark","mark":{{"name":"{name}"}}}}"#))),
             Self::Mulaw | Self::Pcm16 => None,
         }

@@ -10,8 +10,8 @@ use url::Url;
 
 use super::client::Twilio;
 use super::codes::{self, Meaning};
-use super::{is_call_id, twiml};
 use super::resource::{Call, Page, RequestEvent};
+use super::{is_call_id, twiml};
 use crate::carriers::CarrierError;
 use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState};
 
