@@ -15,7 +15,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{CallReport, Faults, Figures, Forged, Shared, Status, Undrivable, Until};
+use super::{CallReport, Callee, Faults, Figures, Forged, Shared, Status, Undrivable, Until};
 
 type Here = State<Arc<Shared>>;
 
@@ -58,6 +58,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/healthz", get(async || "ok\n"))
         .route("/_figures", get(figures).delete(reset))
         .route("/_faults", get(faults).put(set_faults).delete(clear_faults))
+        .route("/_callees", get(callees).put(set_callees))
         .route("/_calls", get(calls))
         .route("/_calls/{sid}/answer", post(answer))
         .route("/_calls/{sid}/end", post(end))
@@ -67,11 +68,11 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
 }
 
 async fn figures(State(shared): Here) -> Json<Figures> {
-    Json(shared.world().tally.figures())
+    Json(shared.figures())
 }
 
 async fn reset(State(shared): Here) -> StatusCode {
-    shared.world().tally.reset();
+    shared.reset();
     StatusCode::NO_CONTENT
 }
 
@@ -89,6 +90,19 @@ async fn set_faults(State(shared): Here, body: Result<Json<Faults>, JsonRejectio
 async fn clear_faults(State(shared): Here) -> StatusCode {
     shared.world().faults = Faults::default();
     StatusCode::NO_CONTENT
+}
+
+async fn callees(State(shared): Here) -> Json<Vec<Callee>> {
+    Json(shared.world().callees.clone())
+}
+
+async fn set_callees(
+    State(shared): Here,
+    body: Result<Json<Vec<Callee>>, JsonRejection>,
+) -> Result<Json<Vec<Callee>>, Wrong> {
+    let Json(callees) = body?;
+    shared.world().callees = callees.clone();
+    Ok(Json(callees))
 }
 
 /// Which calls `GET /_calls` shows; all when nothing is asked.
@@ -137,20 +151,24 @@ struct What {
     created: Option<u64>,
     ended: Option<u64>,
     idle: Option<u8>,
+    streams: Option<u64>,
     timeout_ms: Option<u64>,
 }
 
 async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) -> Result<Response, Wrong> {
     let Query(what) = what?;
     let limit = Duration::from_millis(what.timeout_ms.unwrap_or(30_000).min(LONGEST_WAIT_MS));
-    let until = match (what.requests, what.created, what.ended, what.idle) {
+    let until = match (what.requests, what.created, what.ended, what.idle, what.streams) {
         (Some(count), ..) => Until::Requests(count),
         (_, Some(count), ..) => Until::Created(count),
-        (_, _, Some(count), _) => Until::Ended(count),
-        (.., Some(_)) => Until::Idle,
-        _ => return Err(Wrong(StatusCode::BAD_REQUEST, "wait for requests, created, ended or idle".to_owned())),
+        (_, _, Some(count), ..) => Until::Ended(count),
+        (.., Some(_), _) => Until::Idle,
+        (.., Some(count)) => Until::Streams(count),
+        _ => {
+            return Err(Wrong(StatusCode::BAD_REQUEST, "wait for requests, created, ended, idle or streams".to_owned()));
+        }
     };
-    let reached = shared.until(|world| until.is_met(world), limit).await.is_ok();
+    let reached = shared.until(|world| until.is_met(world, shared.media().live()), limit).await.is_ok();
     let status = if reached { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
     let world = shared.world();
     let counts = json!({

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
 //! that was accepted is counted, whatever the client saw of it.
-//! Not here: media streams, inbound calls, and any carrier but Twilio (a second one would stand
+//! Not here: inbound calls, and any carrier but Twilio (a second one would stand
 //! beside `twilio` and share the rest).
 mod call;
 mod callbacks;
@@ -15,7 +15,9 @@ mod control;
 mod faults;
 mod figures;
 mod life;
+mod media;
 mod outcome;
+mod sound;
 mod twilio;
 mod wire;
 mod world;
@@ -34,11 +36,14 @@ pub use call::{CallReport, CallbackReport, Status};
 pub use config::{Account, Config, FaultShares, Millis};
 pub use faults::{ApiFault, CallbackFault, CreateFault, Faults, Rule};
 pub use figures::{Figures, Quantiles, Scope};
+pub use media::{Callee, Conversation, Line, Manners, MediaFigures, Then};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
+pub use sound::{Ear, Heard, Speed, Utterance};
 pub use twilio::{Forged, sign, signed_url};
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
+use media::MediaTally;
 use twilio::{Dial, Post, Refusal};
 use world::World;
 
@@ -64,6 +69,8 @@ pub enum Until {
     Ended(u64),
     /// No call is open, no create is being decided, and no callback is under way.
     Idle,
+    /// So many media streams are open, neither more nor fewer.
+    Streams(u64),
     /// A call, by its SID, came to this state or a later one.
     Reached(String, Status),
 }
@@ -92,6 +99,8 @@ pub enum Undrivable {
 pub(crate) struct Shared {
     config: Config,
     world: Mutex<World>,
+    /// Apart from the rest, because every stream counts.
+    media: Mutex<MediaTally>,
     /// Counts changes; waiters look again at each.
     changed: watch::Sender<u64>,
     post: Post,
@@ -110,6 +119,7 @@ impl Sim {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             world: Mutex::new(World::new(&config)),
+            media: Mutex::default(),
             config,
             changed: watch::Sender::new(0),
             post: Post::default(),
@@ -150,12 +160,12 @@ impl Sim {
     /// What was counted so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.shared.world().tally.figures()
+        self.shared.figures()
     }
 
     /// Counts from zero again; calls, their log and live counts stay.
     pub fn reset_figures(&self) {
-        self.shared.world().tally.reset();
+        self.shared.reset();
     }
 
     /// Every call, oldest first.
@@ -192,12 +202,17 @@ impl Sim {
         Ok(())
     }
 
+    /// Says who answers: the first that fits a call's numbers. What fits none answers as the flags say.
+    pub fn set_callees(&self, callees: Vec<Callee>) {
+        self.shared.world().callees = callees;
+    }
+
     /// Waits for something to have happened, without polling.
     ///
     /// # Errors
     /// [`Late`] when it did not within `limit`.
     pub async fn wait(&self, until: Until, limit: Duration) -> Result<(), Late> {
-        self.shared.until(|world| until.is_met(world), limit).await
+        self.shared.until(|world| until.is_met(world, self.shared.media().live()), limit).await
     }
 
     /// Answers a call that rings, for example one to a `held` number; waits up to 5 s for it to ring.
@@ -244,12 +259,13 @@ impl Drop for Sim {
 }
 
 impl Until {
-    fn is_met(&self, world: &World) -> bool {
+    fn is_met(&self, world: &World, streams: u64) -> bool {
         match self {
             Self::Requests(count) => world.tally.requests() >= *count,
             Self::Created(count) => world.tally.created() >= *count,
             Self::Ended(count) => world.tally.ended() >= *count,
             Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
+            Self::Streams(count) => streams == *count,
             Self::Reached(sid, status) => {
                 world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
             }
@@ -261,6 +277,20 @@ impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         // Every change is complete before anything can panic; a poisoned lock is as good as new.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn media(&self) -> MutexGuard<'_, MediaTally> {
+        self.media.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn figures(&self) -> Figures {
+        let figures = self.world().tally.figures();
+        Figures { media: self.media().figures(), ..figures }
+    }
+
+    fn reset(&self) {
+        self.world().tally.reset();
+        self.media().reset();
     }
 
     fn touch(&self) {
