@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::{media::Manners, outcome::Shares, sound::Speed};
+use super::{media::Manners, outcome::Shares, providers::Providers, sound::Speed};
 
 /// Everything that can be set when the sandbox starts. Durations are in ms.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,6 +43,9 @@ pub struct Config {
     /// How callees behave on media streams.
     #[command(flatten)]
     pub manners: Manners,
+    /// How the voice providers behave.
+    #[command(flatten)]
+    pub providers: Providers,
     /// Faults by share.
     #[command(flatten)]
     pub faults: FaultShares,
@@ -110,6 +113,7 @@ impl Default for Config {
             accept_delay_ms: Millis::between(100, 250),
             list_lag_ms: 1000,
             manners: Manners::default(),
+            providers: Providers::default(),
             faults: FaultShares {
                 slow_ms: Millis::default_slow(),
                 callback_delay_ms: Millis::default_callback_delay(),
@@ -137,6 +141,7 @@ impl Config {
                 patience_ms: Millis::exactly(3_000),
                 interrupts: 0.0,
             },
+            providers: Providers::quick(),
             ..Self::default()
         }
     }

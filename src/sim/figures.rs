@@ -9,7 +9,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
-use super::{call::Status, media::MediaFigures};
+use super::{
+    call::Status,
+    media::MediaFigures,
+    providers::{Provider, ProviderFigures},
+};
 
 /// The answer of `GET /_figures`. Counts run from the start or the last `DELETE /_figures`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +27,9 @@ pub struct Figures {
     /// Media streams.
     #[serde(default)]
     pub media: MediaFigures,
+    /// Voice providers.
+    #[serde(default)]
+    pub providers: BTreeMap<Provider, ProviderFigures>,
     /// From the first accepted create to the last create or end, ms.
     pub busy_ms: f64,
     /// Accepted creates per second of that span.
@@ -258,6 +265,7 @@ impl Tally {
             accounts: self.accounts.iter().map(|(sid, counts)| (sid.clone(), counts.read())).collect(),
             froms: self.froms.iter().map(|(from, counts)| (from.clone(), counts.read())).collect(),
             media: MediaFigures::default(),
+            providers: BTreeMap::new(),
             busy_ms,
             calls_per_second: if busy_ms > 0.0 { created * 1000.0 / busy_ms } else { 0.0 },
             cpu_ms,

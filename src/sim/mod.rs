@@ -17,6 +17,7 @@ mod figures;
 mod life;
 mod media;
 mod outcome;
+mod providers;
 mod sound;
 mod twilio;
 mod wire;
@@ -38,12 +39,14 @@ pub use faults::{ApiFault, CallbackFault, CreateFault, Faults, Rule};
 pub use figures::{Figures, Quantiles, Scope};
 pub use media::{Callee, Conversation, Line, Manners, MediaFigures, Then};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
+pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, ProviderRule, Providers, SessionReport};
 pub use sound::{Ear, Heard, Speed, Utterance};
 pub use twilio::{Forged, sign, signed_url};
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
 use media::MediaTally;
+use providers::Switchboard;
 use twilio::{Dial, Post, Refusal};
 use world::World;
 
@@ -71,6 +74,8 @@ pub enum Until {
     Idle,
     /// So many media streams are open, neither more nor fewer.
     Streams(u64),
+    /// So many sessions of voice providers are open, neither more nor fewer.
+    Sessions(u64),
     /// A call, by its SID, came to this state or a later one.
     Reached(String, Status),
 }
@@ -101,6 +106,7 @@ pub(crate) struct Shared {
     world: Mutex<World>,
     /// Apart from the rest, because every stream counts.
     media: Mutex<MediaTally>,
+    switchboard: Mutex<Switchboard>,
     /// Counts changes; waiters look again at each.
     changed: watch::Sender<u64>,
     post: Post,
@@ -120,13 +126,15 @@ impl Sim {
         let shared = Arc::new(Shared {
             world: Mutex::new(World::new(&config)),
             media: Mutex::default(),
+            switchboard: Mutex::new(Switchboard::new(config.seed)),
             config,
             changed: watch::Sender::new(0),
             post: Post::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let router = twilio::router().merge(control::router()).with_state(Arc::clone(&shared));
+        let router =
+            twilio::router().merge(providers::router()).merge(control::router()).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
         let stopped = shared.stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
@@ -207,12 +215,33 @@ impl Sim {
         self.shared.world().callees = callees;
     }
 
+    /// Every session of a voice provider, oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionReport> {
+        self.shared.switchboard().sessions()
+    }
+
+    /// What the voice providers say to what: the first that fits. What fits none is said back.
+    pub fn set_answers(&self, answers: Vec<Answer>) {
+        self.shared.switchboard().answers = answers;
+    }
+
+    /// Replaces the faults of the voice providers; none end every fault.
+    ///
+    /// # Errors
+    /// Says which rule makes no sense; then nothing changes.
+    pub fn set_provider_faults(&self, rules: Vec<ProviderRule>) -> Result<(), String> {
+        providers::check(&rules)?;
+        self.shared.switchboard().rules = rules;
+        Ok(())
+    }
+
     /// Waits for something to have happened, without polling.
     ///
     /// # Errors
     /// [`Late`] when it did not within `limit`.
     pub async fn wait(&self, until: Until, limit: Duration) -> Result<(), Late> {
-        self.shared.until(|world| until.is_met(world, self.shared.media().live()), limit).await
+        self.shared.until(|world| until.is_met(world, &self.shared), limit).await
     }
 
     /// Answers a call that rings, for example one to a `held` number; waits up to 5 s for it to ring.
@@ -259,13 +288,14 @@ impl Drop for Sim {
 }
 
 impl Until {
-    fn is_met(&self, world: &World, streams: u64) -> bool {
+    fn is_met(&self, world: &World, shared: &Shared) -> bool {
         match self {
             Self::Requests(count) => world.tally.requests() >= *count,
             Self::Created(count) => world.tally.created() >= *count,
             Self::Ended(count) => world.tally.ended() >= *count,
             Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
-            Self::Streams(count) => streams == *count,
+            Self::Streams(count) => shared.media().live() == *count,
+            Self::Sessions(count) => shared.switchboard().live() == *count,
             Self::Reached(sid, status) => {
                 world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
             }
@@ -283,14 +313,20 @@ impl Shared {
         self.media.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn switchboard(&self) -> MutexGuard<'_, Switchboard> {
+        self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn figures(&self) -> Figures {
         let figures = self.world().tally.figures();
-        Figures { media: self.media().figures(), ..figures }
+        let providers = self.switchboard().figures();
+        Figures { media: self.media().figures(), providers, ..figures }
     }
 
     fn reset(&self) {
         self.world().tally.reset();
         self.media().reset();
+        self.switchboard().reset();
     }
 
     fn touch(&self) {

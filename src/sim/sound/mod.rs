@@ -19,6 +19,7 @@ mod voice;
 pub use ear::{Ear, Heard};
 pub use mouth::{Speed, Utterance};
 
+pub(crate) use ear::is_voice;
 
 /// Samples of a telephone line per ms.
 pub(crate) const PER_MS: usize = 8;
