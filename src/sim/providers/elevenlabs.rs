@@ -44,6 +44,7 @@ struct Wish {
 #[serde(default)]
 struct Message {
     text: Option<String>,
+    #[serde(alias = "contextId")]
     context_id: Option<String>,
     flush: bool,
     try_trigger_generation: bool,
@@ -99,7 +100,7 @@ fn open(
         match Wish::read(&query, multi) {
             // However it ends, the line is gone.
             Ok(wish) => {
-                Speech { line, wish, contexts: Vec::new(), sign: Instant::now() }.run().await.err();
+                Speech { line, wish, contexts: Vec::new(), sign: Instant::now(), is_closing: false }.run().await.err();
             }
             Err(why) => {
                 line.send(complaint("unsupported", &why), None).await.ok();
@@ -144,6 +145,8 @@ struct Context {
     is_warm: bool,
     /// A flush has yet to be told as done.
     flushing: bool,
+    /// Nothing has come since the last flush.
+    flushed: bool,
     closing: bool,
 }
 
@@ -154,6 +157,8 @@ struct Speech {
     contexts: Vec<Context>,
     /// When the client last gave a sign.
     sign: Instant,
+    /// The socket closes when everything has been spoken.
+    is_closing: bool,
 }
 
 impl Speech {
@@ -188,7 +193,12 @@ impl Speech {
 
     async fn take(&mut self, message: Message) -> Result<(), Gone> {
         if message.close_socket {
-            return Err(self.line.leave(1000, "").await);
+            self.is_closing = true;
+            for at in 0..self.contexts.len() {
+                self.trigger(at);
+                self.contexts[at].closing = true;
+            }
+            return Ok(());
         }
         let id = message.context_id.clone().unwrap_or_else(|| "default".to_owned());
         let at = match self.contexts.iter().position(|context| context.id == id && !context.closing) {
@@ -204,31 +214,48 @@ impl Speech {
                 self.contexts.len() - 1
             }
         };
-        let delay = self.line.session.delay(self.line.session.shared.config.providers.speech_first_ms);
         let context = &mut self.contexts[at];
         if let Some(speed) = message.voice_settings.and_then(|settings| settings.speed) {
             context.speed = speed.clamp(0.7, 1.2);
         }
+        if message.close_context {
+            // What was flushed is still spoken; nothing else is (the `text` of this message is ignored).
+            if !context.flushed {
+                context.sentences.clear();
+            }
+            context.closing = true;
+            return Ok(());
+        }
         // In the one-context interface an empty text is the end; among several it keeps the context alive.
         let is_end = !self.wish.multi && message.text.as_deref() == Some("");
-        context.text.push_str(&message.text.unwrap_or_default());
+        let text = message.text.unwrap_or_default();
+        context.flushed &= text.trim().is_empty();
+        context.text.push_str(&text);
+        context.flushing |= message.flush;
+        context.flushed |= message.flush;
+        context.closing |= is_end;
         let enough = self.wish.auto || message.try_trigger_generation || context.text.len() >= FIRST_CHARACTERS;
         if message.flush || is_end || enough {
-            let speed = self.line.session.shared.config.providers.speech_speed.times(context.speed);
-            let text = std::mem::take(&mut context.text);
-            let text = text.trim();
-            if !text.is_empty() {
-                if !std::mem::replace(&mut context.is_warm, true) {
-                    context.next = Instant::now() + delay;
-                }
-                context.sentences.push_back(Utterance::new(sentence(), text, speed));
-                self.line.session.heard(text);
-            }
+            self.trigger(at);
         }
-        let context = &mut self.contexts[at];
-        context.flushing |= message.flush;
-        context.closing |= message.close_context || is_end;
         Ok(())
+    }
+
+    /// Makes a sentence of the text that waits.
+    fn trigger(&mut self, at: usize) {
+        let settings = &self.line.session.shared.config.providers;
+        let delay = self.line.session.delay(settings.speech_first_ms);
+        let context = &mut self.contexts[at];
+        let text = std::mem::take(&mut context.text);
+        let text = text.trim();
+        if text.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut context.is_warm, true) {
+            context.next = Instant::now() + delay;
+        }
+        context.sentences.push_back(Utterance::new(sentence(), text, settings.speech_speed.times(context.speed)));
+        self.line.session.heard(text);
     }
 
     /// Sends what is due in every context.
@@ -257,6 +284,9 @@ impl Speech {
             if !self.wish.multi {
                 return Err(self.line.leave(1000, "").await);
             }
+        }
+        if self.is_closing && self.contexts.is_empty() {
+            return Err(self.line.leave(1000, "").await);
         }
         Ok(())
     }
@@ -342,6 +372,7 @@ impl Context {
             next: Instant::now(),
             is_warm: false,
             flushing: false,
+            flushed: false,
             closing: false,
         }
     }
