@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 
 use super::{
     clock::Stamp,
+    media::Conversation,
     outcome::Outcome,
-    twilio::{Announcement, Dial},
+    twilio::{Announcement, Dial, Script},
 };
 
 /// The states of a call, in the carrier's words.
@@ -119,6 +120,10 @@ pub(crate) struct Call {
     pub(crate) sip: Option<u16>,
     pub(crate) answered_by: Option<&'static str>,
     pub(crate) heard: Vec<String>,
+    /// What was said on each of its media streams, once closed.
+    pub(crate) conversations: Vec<Conversation>,
+    /// New orders for an answered call, which go before the rest of its script.
+    pub(crate) detour: Option<Script>,
     pub(crate) notes: Vec<String>,
     pub(crate) callbacks: Vec<CallbackReport>,
     /// Number of the next status callback, from 0.
@@ -170,6 +175,9 @@ pub struct CallReport {
     pub sip: Option<u16>,
     /// What the far end heard, in order: texts of `<Say>`, `[play URL]`.
     pub heard: Vec<String>,
+    /// What was said and heard on each of its media streams, once it is closed.
+    #[serde(default)]
+    pub conversations: Vec<Conversation>,
     /// What went wrong on the way, with the carrier's code.
     pub notes: Vec<String>,
     /// Every state and its Unix time in ms, oldest first.
@@ -181,6 +189,11 @@ pub struct CallReport {
 impl Call {
     pub(crate) fn status(&self) -> Status {
         self.history.last().map_or(Status::Queued, |(_, status)| *status)
+    }
+
+    /// True while the call is in a state, and nobody has ordered it elsewhere.
+    pub(crate) fn stands(&self, state: Status) -> bool {
+        self.status() == state && self.detour.is_none()
     }
 
     /// The state as it was at a moment; none when the call did not exist yet.
@@ -216,6 +229,7 @@ impl Call {
             status: self.status(),
             sip: self.sip,
             heard: self.heard.clone(),
+            conversations: self.conversations.clone(),
             notes: self.notes.clone(),
             timeline: self.history.iter().map(|(stamp, status)| (*status, stamp.unix_ms())).collect(),
             callbacks: self.callbacks.clone(),

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
 //! that was accepted is counted, whatever the client saw of it.
-//! Not here: media streams, inbound calls, and any carrier but Twilio (a second one would stand
+//! Not here: inbound calls, and any carrier but Twilio (a second one would stand
 //! beside `twilio` and share the rest).
 mod call;
 mod callbacks;
@@ -15,7 +15,10 @@ mod control;
 mod faults;
 mod figures;
 mod life;
+mod media;
 mod outcome;
+mod providers;
+mod sound;
 mod twilio;
 mod wire;
 mod world;
@@ -34,11 +37,16 @@ pub use call::{CallReport, CallbackReport, Status};
 pub use config::{Account, Config, FaultShares, Millis};
 pub use faults::{ApiFault, CallbackFault, CreateFault, Faults, Rule};
 pub use figures::{Figures, Quantiles, Scope};
+pub use media::{Callee, Conversation, Line, Manners, MediaFigures, Then};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
+pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, ProviderRule, Providers, SessionReport};
+pub use sound::{Ear, Heard, Speed, Utterance};
 pub use twilio::{Forged, sign, signed_url};
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
+use media::MediaTally;
+use providers::Switchboard;
 use twilio::{Dial, Post, Refusal};
 use world::World;
 
@@ -64,6 +72,10 @@ pub enum Until {
     Ended(u64),
     /// No call is open, no create is being decided, and no callback is under way.
     Idle,
+    /// So many media streams are open, neither more nor fewer.
+    Streams(u64),
+    /// So many sessions of voice providers are open, neither more nor fewer.
+    Sessions(u64),
     /// A call, by its SID, came to this state or a later one.
     Reached(String, Status),
 }
@@ -92,6 +104,9 @@ pub enum Undrivable {
 pub(crate) struct Shared {
     config: Config,
     world: Mutex<World>,
+    /// Apart from the rest, because every stream counts.
+    media: Mutex<MediaTally>,
+    switchboard: Mutex<Switchboard>,
     /// Counts changes; waiters look again at each.
     changed: watch::Sender<u64>,
     post: Post,
@@ -110,13 +125,16 @@ impl Sim {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             world: Mutex::new(World::new(&config)),
+            media: Mutex::default(),
+            switchboard: Mutex::new(Switchboard::new(config.seed)),
             config,
             changed: watch::Sender::new(0),
             post: Post::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let router = twilio::router().merge(control::router()).with_state(Arc::clone(&shared));
+        let router =
+            twilio::router().merge(providers::router()).merge(control::router()).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
         let stopped = shared.stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
@@ -150,12 +168,12 @@ impl Sim {
     /// What was counted so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.shared.world().tally.figures()
+        self.shared.figures()
     }
 
     /// Counts from zero again; calls, their log and live counts stay.
     pub fn reset_figures(&self) {
-        self.shared.world().tally.reset();
+        self.shared.reset();
     }
 
     /// Every call, oldest first.
@@ -192,12 +210,38 @@ impl Sim {
         Ok(())
     }
 
+    /// Says who answers: the first that fits a call's numbers. What fits none answers as the flags say.
+    pub fn set_callees(&self, callees: Vec<Callee>) {
+        self.shared.world().callees = callees;
+    }
+
+    /// Every session of a voice provider, oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionReport> {
+        self.shared.switchboard().sessions()
+    }
+
+    /// What the voice providers say to what: the first that fits. What fits none is said back.
+    pub fn set_answers(&self, answers: Vec<Answer>) {
+        self.shared.switchboard().answers = answers;
+    }
+
+    /// Replaces the faults of the voice providers; none end every fault.
+    ///
+    /// # Errors
+    /// Says which rule makes no sense; then nothing changes.
+    pub fn set_provider_faults(&self, rules: Vec<ProviderRule>) -> Result<(), String> {
+        providers::check(&rules)?;
+        self.shared.switchboard().rules = rules;
+        Ok(())
+    }
+
     /// Waits for something to have happened, without polling.
     ///
     /// # Errors
     /// [`Late`] when it did not within `limit`.
     pub async fn wait(&self, until: Until, limit: Duration) -> Result<(), Late> {
-        self.shared.until(|world| until.is_met(world), limit).await
+        self.shared.until(|world| until.is_met(world, &self.shared), limit).await
     }
 
     /// Answers a call that rings, for example one to a `held` number; waits up to 5 s for it to ring.
@@ -244,12 +288,14 @@ impl Drop for Sim {
 }
 
 impl Until {
-    fn is_met(&self, world: &World) -> bool {
+    fn is_met(&self, world: &World, shared: &Shared) -> bool {
         match self {
             Self::Requests(count) => world.tally.requests() >= *count,
             Self::Created(count) => world.tally.created() >= *count,
             Self::Ended(count) => world.tally.ended() >= *count,
             Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
+            Self::Streams(count) => shared.media().live() == *count,
+            Self::Sessions(count) => shared.switchboard().live() == *count,
             Self::Reached(sid, status) => {
                 world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
             }
@@ -261,6 +307,26 @@ impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         // Every change is complete before anything can panic; a poisoned lock is as good as new.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn media(&self) -> MutexGuard<'_, MediaTally> {
+        self.media.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn switchboard(&self) -> MutexGuard<'_, Switchboard> {
+        self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn figures(&self) -> Figures {
+        let figures = self.world().tally.figures();
+        let providers = self.switchboard().figures();
+        Figures { media: self.media().figures(), providers, ..figures }
+    }
+
+    fn reset(&self) {
+        self.world().tally.reset();
+        self.media().reset();
+        self.switchboard().reset();
     }
 
     fn touch(&self) {

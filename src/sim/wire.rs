@@ -96,3 +96,11 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+/// Gives TLS its provider, where the program has not done so: for URLs of the client's that are https or wss.
+pub(crate) fn provide_tls() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // A second one to arrive loses, which is as good.
+        rustls::crypto::ring::default_provider().install_default().ok();
+    }
+}

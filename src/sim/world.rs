@@ -14,6 +14,7 @@ use super::{
     config::Config,
     faults::Faults,
     figures::{Tally, Whose},
+    media::Callee,
     outcome::{Outcome, outcome_of},
     twilio::{Dial, Refusal},
 };
@@ -50,6 +51,8 @@ pub(crate) struct World {
     pub(crate) log: Vec<LogEntry>,
     pub(crate) tally: Tally,
     pub(crate) faults: Faults,
+    /// Who answers, by number; what fits none of them answers as the flags say.
+    pub(crate) callees: Vec<Callee>,
     pub(crate) random: StdRng,
     /// Creates that are being decided and callbacks that are on their way.
     pub(crate) in_flight: u64,
@@ -79,6 +82,7 @@ impl World {
             log: Vec::new(),
             tally: Tally::new(),
             faults: Faults::from_shares(&config.faults),
+            callees: Vec::new(),
             random: StdRng::seed_from_u64(config.seed),
             in_flight: 0,
             accounts: config.accounts.iter().map(declared).collect(),
@@ -161,6 +165,8 @@ impl World {
             sip: None,
             answered_by: None,
             heard: Vec::new(),
+            conversations: Vec::new(),
+            detour: None,
             notes: Vec::new(),
             callbacks: Vec::new(),
             sequence: 0,

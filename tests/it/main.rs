@@ -46,6 +46,8 @@ mod sandbox_carrier_faults;
 mod sandbox_carrier_figures;
 mod sandbox_carrier_lists;
 mod sandbox_carrier_signature;
+mod sandbox_media;
+mod sandbox_sound;
 mod scripted_carrier;
 mod single_calls_go_first;
 mod single_job_and_queue_limits;

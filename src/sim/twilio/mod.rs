@@ -25,7 +25,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub(crate) use conversation::converse;
-pub(crate) use dial::Dial;
+pub(crate) use dial::{Dial, Script};
 pub(crate) use refusal::Refusal;
 pub use signature::{sign, signed_url};
 pub use status::Forged;
