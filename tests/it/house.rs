@@ -129,6 +129,7 @@ impl House {
             "--twilio-api-base-url".into(),
             sim.base_url(),
         ];
+        args.extend(voice_args(&sim));
         args.extend(SHORT_TIMES.map(String::from));
         args.extend(options.args.iter().map(|a| (*a).to_owned()));
         let settings = Settings::try_parse_from(&args).unwrap();
@@ -364,6 +365,21 @@ impl House {
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+/// The voice providers of the sandbox, and short beats: a calls program is known by them.
+fn voice_args(sim: &Sim) -> Vec<String> {
+    let (base, openai) = (sim.base_url(), format!("{}/v1", sim.base_url()));
+    let all = [
+        ("--deepgram-base-url", base.as_str()),
+        ("--deepgram-api-key", "deepgram-key"),
+        ("--openai-base-url", &openai),
+        ("--openai-api-key", "openai-key"),
+        ("--elevenlabs-base-url", &base),
+        ("--elevenlabs-api-key", "elevenlabs-key"),
+        ("--worker-heartbeat-interval", "1"),
+    ];
+    all.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
 }
 
 /// The operator key of every test.

@@ -1,10 +1,12 @@
 //! Tests across modules, one file per promise, in one program so that it links once.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod a_call_has_one_owner;
 mod a_drain_finishes_what_is_in_flight;
 mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
 mod a_start_tidies_up_on_evidence;
+mod answered_calls_talk_to_an_agent;
 mod answers_behind_the_fence;
 mod api_auth;
 mod api_businesses;
@@ -60,3 +62,4 @@ mod traces_follow_a_call;
 mod twilio_client;
 mod two_of_everything;
 mod versions_side_by_side;
+mod voice_house;
