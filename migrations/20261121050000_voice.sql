@@ -61,14 +61,3 @@ CREATE TABLE voice_account (
     secret_updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (business_id, provider)
 );
-
--- Who talks to people who ring a caller id back.
-CREATE TABLE caller_id_agent (
-    business_id   uuid NOT NULL REFERENCES business,
-    number        e164 NOT NULL,
-    agent_id      uuid NOT NULL REFERENCES agent,
-    fallback_text text,
-    forward_to    e164,
-    PRIMARY KEY (business_id, number)
-);
-COMMENT ON COLUMN caller_id_agent.fallback_text IS 'What a caller hears where no slot, line or session is free.';

@@ -27,6 +27,7 @@ pub mod page;
 pub mod pointer;
 pub mod results;
 pub mod runs;
+pub mod sessions;
 pub mod status;
 pub mod suppressions;
 pub mod transcripts;
@@ -70,6 +71,7 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(why::routes())
         .merge(calls::routes())
         .merge(agents::routes())
+        .merge(sessions::routes())
         .merge(voice_accounts::routes())
         .merge(transcripts::routes())
         .merge(businesses::routes())

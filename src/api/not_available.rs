@@ -29,7 +29,6 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/v1/calls/{id}/recording", "The recording of a call"),
     ("GET DELETE", "/v1/numbers/{number}", "Asking about and erasing one number"),
     ("GET PATCH", "/v1/caller-ids", "Managing caller ids"),
-    ("POST", "/v1/sessions", "Browser sessions"),
     ("POST GET", "/v1/hooks", "Customer webhooks"),
     ("GET PATCH DELETE", "/v1/hooks/{id}", "Customer webhooks"),
     ("GET", "/v1/hooks/{id}/deliveries", "Customer webhooks"),

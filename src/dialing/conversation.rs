@@ -119,8 +119,9 @@ pub async fn hang_up(ctx: &Context, state: &CallState) {
 /// Puts the caller through to another number; the carrier's side goes on without us.
 ///
 /// # Errors
-/// Where the carrier does not take it.
+/// Where the carrier does not take it, or there is none.
 pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(state.carrier.is_some(), "a session without a carrier cannot be put through");
     let account = ctx.account(state.business, &state.account).await?;
     let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
     Ok(ctx.carriers.transfer(&account, &state.call_id, to, &state.from).await?)
@@ -131,6 +132,9 @@ pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Res
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
+    if state.carrier.is_none() {
+        return Ok(());
+    }
     let number = if state.direction == "inbound" { &state.from } else { &state.to };
     suppressions::put(&ctx.stores.pg, state.business, number, "agent", None, None).await?;
     ctx.ring(state.business).await;

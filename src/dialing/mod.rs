@@ -27,4 +27,5 @@ pub mod send;
 pub mod startup;
 pub mod sweep;
 pub mod translate;
+pub mod trial;
 pub mod why;

@@ -58,6 +58,20 @@ impl Room {
     }
 }
 
+/// A replica beyond this share of its room should get company.
+const WELL_USED: f64 = 0.8;
+
+impl Room {
+    /// How many calls programs there should be for these conversations and those that wait; none where it is not known how
+    /// much one holds.
+    #[must_use]
+    pub fn wanted(&self, waiting: u64) -> Option<u64> {
+        let each = self.most.checked_div(self.ready)? as f64 * WELL_USED;
+        let all = self.sessions as f64 + waiting as f64;
+        Some(((all / each).ceil() as u64).max(1))
+    }
+}
+
 impl Known {
     fn pick(&mut self) -> Option<String> {
         let Self { seen, given, .. } = self;
@@ -119,6 +133,8 @@ mod tests {
     fn who_is_full_is_given_nothing() {
         let mut known = Known { read: None, seen: vec![replica("a", 9, 10, false)], given: HashMap::new() };
         assert_eq!((known.pick(), known.pick()), (Some("ws://a".into()), None));
-        assert_eq!(Room::of(&known.seen), Room { ready: 1, sessions: 9, most: 10 });
+        let room = Room::of(&known.seen);
+        assert_eq!(room, Room { ready: 1, sessions: 9, most: 10 });
+        assert_eq!((room.wanted(0), room.wanted(30), Room::default().wanted(3)), (Some(2), Some(5), None));
     }
 }

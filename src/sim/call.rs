@@ -124,6 +124,8 @@ pub(crate) struct Call {
     pub(crate) conversations: Vec<Conversation>,
     /// New orders for an answered call, which go before the rest of its script.
     pub(crate) detour: Option<Script>,
+    /// Requests to end it or to send it on.
+    pub(crate) updates: u32,
     pub(crate) notes: Vec<String>,
     pub(crate) callbacks: Vec<CallbackReport>,
     /// Number of the next status callback, from 0.
@@ -178,6 +180,9 @@ pub struct CallReport {
     /// What was said and heard on each of its media streams, once it is closed.
     #[serde(default)]
     pub conversations: Vec<Conversation>,
+    /// Requests to end it or to send it on.
+    #[serde(default)]
+    pub updates: u32,
     /// What went wrong on the way, with the carrier's code.
     pub notes: Vec<String>,
     /// Every state and its Unix time in ms, oldest first.
@@ -230,6 +235,7 @@ impl Call {
             sip: self.sip,
             heard: self.heard.clone(),
             conversations: self.conversations.clone(),
+            updates: self.updates,
             notes: self.notes.clone(),
             timeline: self.history.iter().map(|(stamp, status)| (*status, stamp.unix_ms())).collect(),
             callbacks: self.callbacks.clone(),

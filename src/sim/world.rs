@@ -167,6 +167,7 @@ impl World {
             heard: Vec::new(),
             conversations: Vec::new(),
             detour: None,
+            updates: 0,
             notes: Vec::new(),
             callbacks: Vec::new(),
             sequence: 0,

@@ -280,7 +280,7 @@ const COUNTS: [(&str, &str); 14] = [
 ];
 
 /// What `levels` and `machine` set.
-const LEVELS: [(&str, &str); 30] = [
+const LEVELS: [(&str, &str); 33] = [
     ("rollcall_store_up", "1 where the store answers"),
     ("rollcall_workers", "Workers by state: ready, draining, or stale after two missed heartbeats"),
     ("rollcall_workers_alive", "Workers that beat"),
@@ -309,6 +309,9 @@ const LEVELS: [(&str, &str); 30] = [
     ("rollcall_redis_memory_bytes", "Memory that Redis uses"),
     ("rollcall_postgres_transactions", "Transactions of this database since its statistics began; a statement is one"),
     ("rollcall_postgres_connections", "Connections to this database"),
+    ("rollcall_sessions_live", "Conversations, over all calls programs"),
+    ("rollcall_sessions_waiting", "Answered calls that wait for a conversation"),
+    ("rollcall_calls_programs_wanted", "Calls programs that there should be: what an autoscaler follows"),
     ("rollcall_pool_connections", "Connections of this process to Postgres by state: used or idle"),
     ("rollcall_machine_memory_percent", "Memory of this process' machine that cannot be given to somebody else"),
     ("rollcall_machine_cpu_percent", "How much of all processors of this process' machine is busy"),

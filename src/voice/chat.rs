@@ -228,6 +228,8 @@ async fn streamed(
             }
         }
     }
+    // Before the tools: one of them may say that this is all.
+    mouth.rest().await;
     let tools = !calls.is_empty();
     for (id, name, arguments) in calls.into_values() {
         let _ = ears.events.send(Event::Called { turn: ask.turn, id, name, arguments }).await;

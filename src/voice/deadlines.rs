@@ -99,8 +99,7 @@ impl Session {
         let speaking = self.speaking.as_ref().filter(|speaking| speaking.first_sound.is_none())?;
         let waits = self.ending.is_none() && self.open_tools == 0;
         // Tools had their own time.
-        let begun = speaking.begun.max(self.quiet_at.min(speaking.begun));
-        waits.then(|| begun + Duration::from_millis(self.parts.agent.limits.answer_ms.into()))
+        waits.then(|| speaking.asked + Duration::from_millis(self.parts.agent.limits.answer_ms.into()))
     }
 
     /// Another replica may have the call at the next pause. A session without a carrier cannot be begun elsewhere.

@@ -56,6 +56,8 @@ pub(super) enum Sound {
     Words { turn: u32, text: String, at: usize },
     /// Nothing more comes of this turn.
     Done { turn: u32 },
+    /// Nothing more comes of this turn until the tools that the model asked for have come to their end.
+    Waits { turn: u32 },
 }
 
 /// Where a pipeline says it.
@@ -89,7 +91,7 @@ pub(super) trait Pipeline: Send {
     /// Tells the model what a tool came to. The answer goes on by [`Pipeline::answer`].
     fn tool(&mut self, id: &str, output: &Value);
 
-    /// The turn has no more to say: what is spoken of it is all.
+    /// The turn has no more text: what is spoken of it is all. Does nothing where the provider knows by itself.
     fn finish(&mut self, turn: u32);
 
     /// The caller broke in after `heard_ms` of this turn: nothing more of it, please.

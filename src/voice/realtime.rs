@@ -165,9 +165,8 @@ impl Realtime {
             told.push(Told::Event(Event::Failed { provider: Provider::Openai, why: short(Provider::Openai, &why) }));
         }
         told.push(Told::Event(Event::Answered { turn, tools }));
-        if !tools {
-            told.push(Told::Sound(Sound::Done { turn }));
-        }
+        // Behind the sound, which the session may take much later than this.
+        told.push(Told::Sound(if tools { Sound::Waits { turn } } else { Sound::Done { turn } }));
         told
     }
 

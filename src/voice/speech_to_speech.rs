@@ -11,7 +11,7 @@ use crate::{
     models::{Login, Permits},
     voice::{
         link,
-        pipeline::{Ears, Pipeline, Sound, Turns},
+        pipeline::{Ears, Pipeline, Turns},
         realtime::{Order, Realtime},
     },
 };
@@ -29,7 +29,6 @@ const TRANSCRIPTION: &str = "gpt-4o-mini-transcribe";
 /// The socket of one call.
 pub(super) struct SpeechToSpeech {
     orders: mpsc::Sender<Order>,
-    ears: Ears,
 }
 
 impl SpeechToSpeech {
@@ -51,7 +50,7 @@ impl SpeechToSpeech {
         let protocol = Realtime::new(login.key.clone(), model, session(agent), turns.clone(), said.collect());
         let (orders, ordered) = mpsc::channel(ORDERS);
         tasks.spawn(link::run(protocol, (login, permits.clone()), ordered, ears.clone(), stop.clone()));
-        Self { orders, ears: ears.clone() }
+        Self { orders }
     }
 
     fn order(&self, order: Order) {
@@ -117,9 +116,8 @@ impl Pipeline for SpeechToSpeech {
         self.order(Order::Tool { id: id.to_owned(), output: output.to_string() });
     }
 
-    fn finish(&mut self, turn: u32) {
-        // The model says by itself when it has said all; a turn that waited for tools is over now.
-        let _ = self.ears.sound.try_send(Sound::Done { turn });
+    fn finish(&mut self, _: u32) {
+        // The model says by itself when it has said all.
     }
 
     fn stop(&mut self, turn: u32, heard_ms: u64) {

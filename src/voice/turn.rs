@@ -25,6 +25,8 @@ pub(super) struct Speaking {
     /// True where a model answers; false for a text that was given.
     pub(super) answer: bool,
     pub(super) begun: Instant,
+    /// Since when the model is waited for: later than `begun` where it used tools.
+    pub(super) asked: Instant,
     /// When the caller had spoken.
     spoken: Option<Instant>,
     first_word: Option<Instant>,
@@ -35,6 +37,8 @@ pub(super) struct Speaking {
     pub(super) bytes: usize,
     /// The model waits for what its tools come to.
     pub(super) wants_tools: bool,
+    /// All sound has come that comes without another round.
+    pub(super) sound_over: bool,
     pub(super) rounds: u32,
 }
 
@@ -44,6 +48,7 @@ impl Speaking {
             turn,
             answer,
             begun: Instant::now(),
+            asked: Instant::now(),
             spoken,
             first_word: None,
             first_sound: None,
@@ -51,6 +56,7 @@ impl Speaking {
             words: Vec::new(),
             bytes: 0,
             wants_tools: false,
+            sound_over: false,
             rounds: 0,
         }
     }
@@ -186,6 +192,15 @@ impl Session {
             Sound::Words { turn, text, at } => {
                 if let Some(speaking) = self.current(turn) {
                     speaking.words.push((at, text));
+                }
+            }
+            Sound::Waits { turn } => {
+                let last = self.ending.as_ref().is_some_and(|ending| ending.after == turn);
+                if let Some(speaking) = self.current(turn) {
+                    speaking.sound_over = true;
+                    if last {
+                        self.playout.complete(turn);
+                    }
                 }
             }
             Sound::Done { turn } => {

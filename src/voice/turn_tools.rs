@@ -1,11 +1,14 @@
 //! Tools within a turn: used, waited for, and what the model makes of them.
 
+use std::time::Instant;
+
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
     calls::Who,
     dialing::conversation,
+    models::Provider,
     voice::{
         ending::{Ending, Reason},
         mulaw,
@@ -69,8 +72,14 @@ impl Session {
 
     /// No more text comes for this turn; where none came, there is nothing to hear of it either.
     fn turn_is_all(&mut self, turn: u32) {
-        let silent = self.current(turn).is_some_and(|speaking| speaking.text.trim().is_empty() && speaking.bytes == 0);
-        if silent { self.playout.complete(turn) } else { self.voice.pipeline.finish(turn) }
+        let by_itself = self.voice.pipeline.answers_by_itself();
+        let Some(speaking) = self.current(turn) else { return };
+        let silent = !by_itself && speaking.text.trim().is_empty() && speaking.bytes == 0;
+        if silent || speaking.sound_over {
+            self.playout.complete(turn);
+        } else {
+            self.voice.pipeline.finish(turn);
+        }
     }
 
     pub(super) fn tool_done(&mut self, done: ToolDone) {
@@ -100,10 +109,11 @@ impl Session {
     fn next_round(&mut self, turn: u32) {
         let waits = self.open_tools > 0 || self.ending.is_some();
         let Some(speaking) = self.current(turn).filter(|speaking| speaking.wants_tools && !waits) else { return };
-        speaking.wants_tools = false;
+        (speaking.wants_tools, speaking.sound_over) = (false, false);
+        speaking.asked = Instant::now();
         speaking.rounds += 1;
         if speaking.rounds > MOST_ROUNDS {
-            return self.turn_is_all(turn);
+            return self.trouble(Provider::Openai, "it asks for tools without an end");
         }
         self.voice.pipeline.answer(turn, &self.parts.state.memory);
         self.save();

@@ -294,11 +294,11 @@ mod tests {
     fn sound_out_of_order_is_put_in_order_and_what_is_lost_is_not_waited_for() {
         let mut order = Order::default();
         assert_eq!(order.put(1, vec![1]), [1]);
-        assert_eq!(order.put(3, vec![3]), []);
+        assert!(order.put(3, vec![3]).is_empty());
         assert_eq!(order.put(2, vec![2]), [2, 3]);
-        assert_eq!(order.put(2, vec![2]), [], "again");
+        assert!(order.put(2, vec![2]).is_empty(), "again");
         for chunk in 5..10 {
-            assert_eq!(order.put(chunk, vec![0]), []);
+            assert!(order.put(chunk, vec![0]).is_empty());
         }
         assert_eq!(order.put(10, vec![0]).len(), 6, "4 is lost");
     }

@@ -367,7 +367,7 @@ impl House {
     }
 }
 
-/// The voice providers of the sandbox, and short beats: a calls program is known by them.
+/// The voice providers of the sandbox.
 fn voice_args(sim: &Sim) -> Vec<String> {
     let (base, openai) = (sim.base_url(), format!("{}/v1", sim.base_url()));
     let all = [
@@ -377,7 +377,6 @@ fn voice_args(sim: &Sim) -> Vec<String> {
         ("--openai-api-key", "openai-key"),
         ("--elevenlabs-base-url", &base),
         ("--elevenlabs-api-key", "elevenlabs-key"),
-        ("--worker-heartbeat-interval", "1"),
     ];
     all.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
 }

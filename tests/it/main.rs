@@ -6,6 +6,7 @@ mod a_drain_finishes_what_is_in_flight;
 mod a_killed_worker_loses_nothing;
 mod a_run_dials_every_number_once;
 mod a_start_tidies_up_on_evidence;
+mod agents_are_versioned;
 mod answered_calls_talk_to_an_agent;
 mod answers_behind_the_fence;
 mod api_auth;

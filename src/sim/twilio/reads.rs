@@ -103,6 +103,7 @@ pub(crate) async fn update(
 ) -> Result<Response, Refusal> {
     open(&shared, &account, &headers, |faults| &mut faults.update)?;
     let id = find(&shared, &account, &file)?;
+    shared.world().call_mut(id).updates += 1;
     let form: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
     let value = |wanted: &str| form.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
     let orders = match (value("Url"), value("Twiml")) {
