@@ -41,8 +41,9 @@ pub async fn open(
     })?;
     let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas).await? else {
         overview::count_rejected(ctx).await;
-        return Err(ApiError::new(Slug::AtCapacity, "No calls program has room for a session now. Try again.")
-            .retry_after(1));
+        return Err(
+            ApiError::new(Slug::AtCapacity, "No calls program has room for a session now. Try again.").retry_after(1)
+        );
     };
     let call_id = format!("WS{}", id.0.simple());
     let limit = i32::try_from(definition.limits.call_secs).unwrap_or(i32::MAX);

@@ -22,7 +22,10 @@ async fn a_change_makes_a_version_and_a_run_keeps_the_one_of_its_start(_: PgPool
     let desk = Desk::open(pg).await;
     let agent = made(&desk, json!({"name": "A", "prompt": "Talk to {{name}}.", "greeting": "Hello {{name}}"})).await;
     let id = agent["id"].as_str().unwrap();
-    assert_eq!((&agent["version"], &agent["pipeline"], &agent["goodbye"]), (&json!(1), &json!("cascade"), &Value::Null));
+    assert_eq!(
+        (&agent["version"], &agent["pipeline"], &agent["goodbye"]),
+        (&json!(1), &json!("cascade"), &Value::Null)
+    );
     let run = desk.run(json!({"agent_id": id, "leads": [{"to": "+12015550100", "variables": {"name": "Ada"}}]})).await;
     let started = desk.act(run, "start").await;
     assert_eq!(started.status, 200, "{}", started.body);

@@ -3,6 +3,8 @@
 use futures::{SinkExt, StreamExt};
 use rollcall::{
     calls::{CallState, Memory, Phase, Ticket, state::VERSION},
+    config::Role,
+    heartbeats,
     ids::{AgentId, AttemptId, BusinessId, Carrier},
     sim::sign,
 };
@@ -201,5 +203,31 @@ async fn a_program_without_room_says_so_and_keeps_the_ticket() {
         panic!("{response:?}");
     }
     media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_beats_with_its_address_and_a_signal_ends_it() {
+    let house = House::open(Options::default()).await;
+    let calls = house.calls().await;
+    let (door, admin) = (calls.addr("calls").await, calls.addr("admin").await);
+    let refused = format!("ws://{door}/media/twilio/{}", "A".repeat(43));
+    assert_eq!(connect(&refused, Some(AUTH_TOKEN)).await.unwrap_err(), 403);
+    assert_eq!(calls.readiness().await, 200);
+    let ask =
+        async |path: &str| client().get(format!("http://{admin}{path}")).send().await.unwrap().text().await.unwrap();
+    let metrics = ask("/metrics").await;
+    assert!(metrics.contains("rollcall_media_refused_total{why=\"token\"} 1"), "{metrics}");
+    let models: serde_json::Value = serde_json::from_str(&ask("/status/models").await).unwrap();
+    assert_eq!(models["data"], json!([]));
+    let beating = async || {
+        let seen = heartbeats::processes(&house.ctx.stores).await.unwrap();
+        seen.into_iter().find(|one| one.beat.role == Role::Calls && one.alive())
+    };
+    house.until("it beats", || async { beating().await.is_some() }).await;
+    let beat = beating().await.unwrap().beat;
+    assert_eq!((beat.media_url.as_deref(), beat.most_sessions), (Some("ws://127.0.0.1:8090/"), Some(500)));
+    calls.drain().await;
+    assert!(beating().await.is_none());
     house.close().await;
 }
