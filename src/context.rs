@@ -22,7 +22,10 @@ use crate::{
     config::{Settings, without_slash},
     heartbeats::{Heartbeats, Replicas},
     ids::BusinessId,
-    jobs::queue::{Bells, Why},
+    jobs::{
+        claims::Claims,
+        queue::{Bells, Why},
+    },
     models::{Login, Permits, Provider, accounts},
     slots::Gate,
     stores::Stores,
@@ -43,6 +46,8 @@ pub struct Context {
     pub bells: Bells,
     /// What writes events of calls together.
     pub batches: Batches,
+    /// The claims of this process on their way into the ledger.
+    pub claims: Claims,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
     /// The calls programs, as this process last read them.
@@ -88,6 +93,7 @@ impl Context {
         Ok(Self {
             gate: Gate::new(&stores),
             batches: Batches::new(&stores.pg),
+            claims: Claims::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
             replicas: Replicas::default(),
@@ -102,6 +108,11 @@ impl Context {
             stores,
             vault,
         })
+    }
+
+    /// Has Postgres make the plans of what is written most, before the first call waits for them.
+    pub async fn warm(&self) {
+        futures::future::join(self.batches.warm(), self.claims.warm()).await;
     }
 
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).

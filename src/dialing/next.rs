@@ -15,7 +15,7 @@ use crate::{
     dialing::send::{self, ClaimedAt},
     ids::{AttemptId, BusinessId, Held},
     jobs::{
-        claim,
+        claim::{self, Wanted, surely_not_committed},
         queue::{Bell, Rang},
     },
     killpoints::{Point, reach},
@@ -170,7 +170,8 @@ async fn claim_and_send(
     reach(Point::K1).await;
     let at = ClaimedAt::after(rang);
     let claim = format!("{}/{}", owner.name, uuid::Uuid::now_v7());
-    let claimed = match claim::claim(&ctx.stores.pg, business, &claim, &held, &ctx.settings.times).await {
+    let wanted = Wanted { business, owner: claim.clone(), held: held.clone() };
+    let claimed = match ctx.claims.claim(wanted, &ctx.settings.times).await {
         Ok(claimed) => claimed,
         Err(error) => {
             let holders: Vec<AttemptId> = held.iter().map(|h| h.attempt).collect();
@@ -190,16 +191,6 @@ async fn claim_and_send(
     }
     give_back(ctx, business, account, &unused).await;
     Ok(from_lists)
-}
-
-/// Postgres refused the statement, or it was never sent: nothing of the claim exists.
-fn surely_not_committed(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-        // Class 57P is an administrator's end of the session, which may come between the commit and its answer.
-        sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| !code.starts_with("57P")),
-        _ => false,
-    }
 }
 
 async fn give_back(ctx: &Context, business: BusinessId, account: &str, unused: &[AttemptId]) {

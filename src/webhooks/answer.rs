@@ -5,8 +5,12 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
-    attempts::events::{Answer, Question},
-    carriers::CallEvent,
+    attempts::{
+        events::{Answer, Event},
+        ledger::Said,
+        state::{AttemptState, Source},
+    },
+    carriers::{AnsweredBy, CallEvent},
     context::Context,
     dialing::conversation::{self, Stream},
     error::ApiError,
@@ -46,14 +50,14 @@ pub(super) async fn what_it_hears(
     event: &CallEvent,
 ) -> Result<Hears, ApiError> {
     let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
-    let question = Question {
-        business: key.0,
-        attempt: key.1,
-        call_id: event.call_id.clone(),
-        answered_by: event.answered_by.map(|by| by.as_str().to_owned()),
-        fence_ms: fence,
+    let said = Said {
+        call_id: Some(&event.call_id),
+        answered_by: event.answered_by.map(AnsweredBy::as_str),
+        carrier_status: Some(&event.carrier_status),
+        ..Said::default()
     };
-    let answer = ctx.batches.answer(question).await?;
+    let answered = Event::new(key, Source::Webhook, (AttemptState::Answered, None), &said);
+    let answer = ctx.batches.answer(answered.asks(fence)).await?;
     match answer {
         None => {
             metrics::answer_fenced();
