@@ -74,6 +74,9 @@ pub(super) fn describe() {
     for why in ["provider", "panic", "dead_stream", "orphan"] {
         counter!(FAILURES, "why" => why).increment(0);
     }
+    for why in ["hung_up", "ended_by_agent", "trouble"] {
+        counter!(ENDED, "why" => why).increment(0);
+    }
     let _ = histogram!(START);
     for part in ["transcription", "model", "speech", "own", "whole"] {
         let _ = histogram!(TURN, "part" => part);
