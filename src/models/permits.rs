@@ -15,10 +15,13 @@ use crate::models::accounts::{Login, Provider};
 /// Longest answer that is told apart, ms.
 const LONGEST_MS: u64 = 60_000;
 
+/// By provider and account.
+type Pools = HashMap<(Provider, String), Arc<Pool>>;
+
 /// The permits of this process. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Permits {
-    pools: Arc<Mutex<HashMap<(Provider, String), Arc<Pool>>>>,
+    pools: Arc<Mutex<Pools>>,
 }
 
 struct Pool {
@@ -124,7 +127,7 @@ impl Permits {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Provider, String), Arc<Pool>>> {
+    fn lock(&self) -> MutexGuard<'_, Pools> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
