@@ -20,6 +20,8 @@ use crate::{
     voice_house::Media,
 };
 
+/// A frame of a call.
+type FrameFor = Box<dyn Fn(&str) -> Message>;
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// A call that waits for its stream, and the address of that.
@@ -123,7 +125,7 @@ async fn a_stream_that_is_not_what_it_should_be_is_closed_and_never_becomes_a_co
     let media = house.media().await;
     let business = house.business(1).await;
     let (deep, giant) = (format!("{}1", "[".repeat(20_000)), "x".repeat(100_000));
-    let frames: [(&str, Box<dyn Fn(&str) -> Message>); 6] = [
+    let frames: [(&str, FrameFor); 6] = [
         ("another call", Box::new(|_| start("CA00000000000000000000000000000000", "audio/x-mulaw"))),
         ("another codec", Box::new(|call| start(call, "audio/l16"))),
         ("sound before the start", Box::new(|_| Message::text(r#"{"event":"media","media":{"payload":"AA=="}}"#))),
