@@ -47,7 +47,8 @@ CREATE TABLE run (
 COMMENT ON COLUMN run.lead_variables IS 'Variables that every accepted lead has; null before the first lead. Start compares the message with it, whatever the size of the list.';
 COMMENT ON COLUMN run.first_job IS 'With first_place: no job of the run that comes before this one is queued, as far as the sweep has seen. A claim begins here, because the index before it is full of entries of jobs that were claimed. Where nothing is found from here on, the whole list is looked at.';
 CREATE INDEX run_business ON run (business_id, run_id DESC);
-CREATE INDEX run_active ON run (business_id) WHERE state IN ('running', 'paused', 'cancelling');
+-- Partial indexes name their first column as not null: see attempt_open_slot.
+CREATE INDEX run_active ON run (business_id) WHERE state IN ('running', 'paused', 'cancelling') AND business_id IS NOT NULL;
 
 -- One upload of leads. It counts as a whole or not at all.
 CREATE TABLE lead_import (
@@ -111,9 +112,9 @@ COMMENT ON COLUMN job.line IS 'Physical line of the upload it came from, so that
 COMMENT ON COLUMN job.attempt_count IS 'Attempts charged to the job. dials counts every attempt row, charged or not, and numbers them.';
 CREATE UNIQUE INDEX job_number_once_per_run ON job (run_id, to_number);
 -- One direction, so that "from this job on" is one step into it.
-CREATE INDEX job_due ON job (run_id, (- priority), job_id) WHERE state = 'queued';
-CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('waiting', 'dialing');
-CREATE INDEX job_next ON job (next_at) WHERE state = 'waiting';
+CREATE INDEX job_due ON job (run_id, (- priority), job_id) WHERE state = 'queued' AND run_id IS NOT NULL;
+CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('waiting', 'dialing') AND run_id IS NOT NULL;
+CREATE INDEX job_next ON job (next_at) WHERE state = 'waiting' AND next_at IS NOT NULL;
 CREATE INDEX job_list ON job (run_id, job_id);
 CREATE INDEX job_number ON job (business_id, to_number);
 CREATE INDEX job_external ON job (business_id, external_id) WHERE external_id IS NOT NULL;

@@ -141,9 +141,9 @@ BEGIN
                 SELECT *, (- priority) AS place FROM job WHERE run_id = r.run_id AND state = 'queued'
                     AND ((- priority), job_id) >= (r.first_place, r.first_job)
                     AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
-                                    AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
-                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.open)
-                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = acct.reference AND a.to_number = job.to_number AND a.open)
+                                    AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0)
+                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.open OFFSET 0)
+                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = acct.reference AND a.to_number = job.to_number AND a.open OFFSET 0)
                 ORDER BY (- priority), job_id LIMIT v_room FOR NO KEY UPDATE SKIP LOCKED) j
             WHERE r.business_id = p_business AND r.state = 'running'
             ORDER BY j.place, j.job_id LIMIT v_room
@@ -395,7 +395,7 @@ BEGIN
             -- An attempt in doubt is looked for at once; one with a call id is found through its account's live list.
             next_look_at = CASE WHEN p_state = 'unknown' THEN v_now END,
             events = events || transition(jsonb_array_length(events) + 1, p_source, state, p_state)
-        WHERE attempt_id = p_attempt AND business_id = p_business AND open AND rank < v_rank
+        WHERE attempt_id = p_attempt AND business_id = p_business AND rank < v_rank
             AND (carrier_call_id IS NULL OR p_call_id IS NULL OR carrier_call_id = p_call_id)
         RETURNING * INTO a;
         EXIT WHEN FOUND;

@@ -53,7 +53,7 @@ pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
                   (SELECT max_lines FROM installation) AS line_limit,
                   (SELECT coalesce(sum(n), 0)::bigint FROM tally
                    WHERE run_id = '00000000-0000-0000-0000-000000000000' AND key = 'calls_started') AS "started!"
-           FROM attempt WHERE open"#
+           FROM attempt WHERE open AND line IS NOT NULL"#
     )
     .fetch_one(pg)
     .await
@@ -77,7 +77,7 @@ pub async fn open(pg: &PgPool, after_ms: i64) -> sqlx::Result<Vec<Settled>> {
         Settled,
         r#"SELECT attempt_id AS "attempt: AttemptId",
                   intent_at < clock_timestamp() - make_interval(secs => $1::float8 / 1000) AS "settled!"
-           FROM attempt WHERE open"#,
+           FROM attempt WHERE open AND line IS NOT NULL"#,
         after_ms as f64
     )
     .fetch_all(pg)

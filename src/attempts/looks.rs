@@ -46,7 +46,7 @@ pub async fn pick_in_doubt(pg: &PgPool, most: i64, lease_ms: i64) -> sqlx::Resul
     sqlx::query_as!(
         InDoubt,
         r#"UPDATE attempt SET next_look_at = clock_timestamp() + make_interval(secs => $2::float8 / 1000)
-           WHERE attempt_id IN (SELECT attempt_id FROM attempt WHERE open AND next_look_at <= clock_timestamp()
+           WHERE attempt_id IN (SELECT attempt_id FROM attempt WHERE open AND line IS NOT NULL AND next_look_at <= clock_timestamp()
                                 ORDER BY next_look_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account, from_number AS "from",
                to_number AS "to", intent_at, call_time_limit_secs, empty_looks,
@@ -272,7 +272,7 @@ pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result
         LiveCall,
         r#"UPDATE attempt SET hangup_asked_at = clock_timestamp()
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
-               WHERE open AND rank >= 2 AND hangup_wanted AND carrier_call_id IS NOT NULL
+               WHERE open AND line IS NOT NULL AND rank >= 2 AND hangup_wanted AND carrier_call_id IS NOT NULL
                    AND (hangup_asked_at IS NULL OR hangup_asked_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))
                ORDER BY hangup_asked_at NULLS FIRST LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
@@ -299,7 +299,7 @@ pub async fn stuck_in_carriers_queue(
         LiveCall,
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!"
-           FROM attempt WHERE open AND rank = 2 AND carrier_call_id IS NOT NULL
+           FROM attempt WHERE open AND line IS NOT NULL AND rank = 2 AND carrier_call_id IS NOT NULL
                AND placed_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
                AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $3::float8 / 1000))
            ORDER BY queue_cancelled_at NULLS FIRST, placed_at LIMIT $1"#,
@@ -353,7 +353,7 @@ pub async fn on_the_line(pg: &PgPool, known: &[AttemptId]) -> sqlx::Result<Vec<O
         OnTheLine,
         r#"SELECT attempt_id AS "attempt!: AttemptId", business_id AS "business!: BusinessId", slot AS "slot!", line AS "line!",
                true AS "open!"
-           FROM attempt WHERE open
+           FROM attempt WHERE open AND line IS NOT NULL
            UNION ALL
            SELECT attempt_id, business_id, slot, line, false FROM attempt WHERE attempt_id = ANY($1) AND NOT open"#,
         &known
@@ -373,7 +373,7 @@ pub async fn expired(
 ) -> sqlx::Result<Vec<(AttemptId, BusinessId, Option<String>)>> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", carrier_call_id FROM attempt
-           WHERE open AND owner IS NOT NULL
+           WHERE open AND line IS NOT NULL AND owner IS NOT NULL
                AND intent_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000 + call_time_limit_secs)
            LIMIT $1"#,
         most,

@@ -64,7 +64,7 @@ pub async fn list(pg: &PgPool, business: Option<BusinessId>) -> sqlx::Result<Vec
                (extract(epoch FROM clock_timestamp() - heard_at) * 1000)::bigint AS "silent_ms!",
                (extract(epoch FROM clock_timestamp() - placed_at) * 1000)::bigint AS placed_ms,
                (extract(epoch FROM clock_timestamp() - dial_by) * 1000)::bigint AS late_ms
-           FROM attempt WHERE open AND ($1::uuid IS NULL OR business_id = $1) ORDER BY business_id, slot"#,
+           FROM attempt WHERE open AND line IS NOT NULL AND ($1::uuid IS NULL OR business_id = $1) ORDER BY business_id, slot"#,
         business.map(|business| business.0)
     )
     .fetch_all(pg)
@@ -100,10 +100,10 @@ pub async fn misfits(pg: &PgPool) -> sqlx::Result<Misfits> {
     sqlx::query_as!(
         Misfits,
         r#"SELECT (SELECT count(*) FROM job j WHERE j.state = 'dialing'
-                       AND j.run_id IN (SELECT run_id FROM run WHERE state IN ('running', 'paused', 'cancelling'))
+                       AND j.run_id IN (SELECT run_id FROM run WHERE state IN ('running', 'paused', 'cancelling') AND business_id IS NOT NULL)
                        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.job_id = j.job_id AND a.open)) AS "jobs!",
-                  (SELECT count(*) FROM attempt a JOIN job j USING (job_id) WHERE a.open AND j.state <> 'dialing') AS "attempts!",
-                  (SELECT count(*) FROM attempt WHERE open) AS "open!""#
+                  (SELECT count(*) FROM attempt a JOIN job j USING (job_id) WHERE a.open AND a.line IS NOT NULL AND j.state <> 'dialing') AS "attempts!",
+                  (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "open!""#
     )
     .fetch_one(pg)
     .await

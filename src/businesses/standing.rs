@@ -72,7 +72,7 @@ pub async fn limits(pg: &PgPool) -> sqlx::Result<Limits> {
     sqlx::query_as!(
         Limits,
         r#"SELECT (SELECT max_lines FROM installation) AS max_lines,
-                  (SELECT count(*) FROM attempt WHERE open) AS "lines_open!",
+                  (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "lines_open!",
                   max(max_concurrent_calls) AS most_of_one, count(*) AS "businesses!"
            FROM business"#
     )

@@ -102,7 +102,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                       AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
                   b.state = 'active' AS "business_active!",
                   own.held AS "slots_held!", b.max_concurrent_calls AS slot_limit,
-                  (SELECT count(*) FROM attempt WHERE open) AS "lines_held!",
+                  (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   a.health AS "health?", a.health_detail,

@@ -12,7 +12,7 @@ use crate::ids::{BusinessId, RunId};
 pub async fn end_finished(pg: &PgPool) -> sqlx::Result<Vec<RunId>> {
     sqlx::query_scalar!(
         r#"SELECT run_id AS "run!: RunId" FROM run r
-           WHERE state IN ('running', 'paused', 'cancelling') AND end_run_if_done(run_id)"#
+           WHERE state IN ('running', 'paused', 'cancelling') AND business_id IS NOT NULL AND end_run_if_done(run_id)"#
     )
     .fetch_all(pg)
     .await
@@ -39,10 +39,10 @@ pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<Waiting>> {
         r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine),
            listed AS MATERIALIZED (
                SELECT DISTINCT r.business_id FROM run r
-               WHERE (SELECT mine FROM mine) AND r.state = 'running' AND has_queued(r.run_id)
+               WHERE (SELECT mine FROM mine) AND r.state = 'running' AND r.business_id IS NOT NULL AND has_queued(r.run_id)
            ),
            free AS MATERIALIZED (
-               SELECT greatest(coalesce((SELECT max_lines FROM installation), 0) - (SELECT count(*) FROM attempt WHERE open), 0) AS lines
+               SELECT greatest(coalesce((SELECT max_lines FROM installation), 0) - (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL), 0) AS lines
            )
            SELECT b.business_id AS "business!: BusinessId", least(b.max_concurrent_calls - own.open, free.lines) AS "idle!"
            FROM listed l JOIN business b USING (business_id) CROSS JOIN free

@@ -31,7 +31,7 @@ pub async fn unended(pg: &PgPool) -> sqlx::Result<Vec<Unended>> {
         r#"SELECT run_id AS "run: RunId", business_id AS "business: BusinessId", state AS "state: RunState",
                   accepted AS jobs
            FROM run r
-           WHERE state IN ('running', 'paused', 'cancelling')
+           WHERE state IN ('running', 'paused', 'cancelling') AND business_id IS NOT NULL
                AND NOT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted
                    AND objsubid = 1
                    AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0))
@@ -99,8 +99,8 @@ pub async fn due(pg: &PgPool) -> sqlx::Result<Vec<Due>> {
                   b.max_concurrent_calls - own.held AS "free_slots!"
            FROM run r JOIN business b USING (business_id)
            CROSS JOIN LATERAL (SELECT count(*) AS held FROM attempt a WHERE a.business_id = r.business_id AND a.open) own
-           WHERE r.state = 'running' AND b.state = 'active' AND own.held < b.max_concurrent_calls
-               AND (SELECT count(*) FROM attempt WHERE open) < (SELECT max_lines FROM installation)
+           WHERE r.state = 'running' AND r.business_id IS NOT NULL AND b.state = 'active' AND own.held < b.max_concurrent_calls
+               AND (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) < (SELECT max_lines FROM installation)
                AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
                            AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
                AND has_queued(r.run_id)
