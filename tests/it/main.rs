@@ -47,6 +47,7 @@ mod sandbox_carrier_figures;
 mod sandbox_carrier_lists;
 mod sandbox_carrier_signature;
 mod sandbox_media;
+mod sandbox_providers;
 mod sandbox_sound;
 mod scripted_carrier;
 mod single_calls_go_first;

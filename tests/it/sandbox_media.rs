@@ -34,6 +34,8 @@ enum Manner {
     Closes,
     /// Sends a message that is not one.
     Rude,
+    /// Says what another call's callee said.
+    Mixing,
 }
 
 /// A server for streams, that keeps what it received.
@@ -113,7 +115,8 @@ async fn serve(agent: Agent, mut socket: WebSocket) {
                     if agent.manner == Manner::Closes {
                         return;
                     }
-                    say(&mut socket, &stream, &mut sentence, &format!("You said: {}", heard.text)).await;
+                    let words = if agent.manner == Manner::Mixing { "Hello tag-000099." } else { &heard.text };
+                    say(&mut socket, &stream, &mut sentence, &format!("You said: {words}")).await;
                     agent.heard.lock().unwrap().push(heard);
                 }
             }
@@ -221,6 +224,14 @@ async fn what_is_no_message_is_noted_once() {
     assert_eq!(call.notes.len(), 1, "{:?}", call.notes);
     assert!(call.notes[0].starts_with("31951: "), "{:?}", call.notes);
     assert_eq!(desk.sim.figures().media.malformed, 1);
+}
+
+#[tokio::test]
+async fn words_of_another_call_are_noticed() {
+    let agent = Agent::start(Manner::Mixing).await;
+    let (desk, call) = called(&agent, Callee { lines: lines(&["I am {tag}."]), ..Callee::default() }).await;
+    assert_eq!(call.conversations[0].foreign, ["tag-000099"]);
+    assert_eq!(desk.sim.figures().media.foreign, 1);
 }
 
 #[tokio::test]
