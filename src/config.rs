@@ -115,6 +115,9 @@ pub struct Settings {
     /// Twilio's REST API, for accounts that name no other.
     #[arg(long, env = "TWILIO_API_BASE_URL", default_value = "https://api.twilio.com", value_parser = base_url)]
     pub twilio_api_base_url: Url,
+    /// Telnyx's REST API, for accounts that name no other.
+    #[arg(long, env = "TELNYX_API_BASE_URL", default_value = "https://api.telnyx.com", value_parser = base_url)]
+    pub telnyx_api_base_url: Url,
     /// Calls at once over all businesses. Zero or less falls back to 50.
     #[arg(long, env = "MAX_CONCURRENT_CALLS", default_value = "50", allow_hyphen_values = true)]
     pub max_concurrent_calls: i64,

@@ -6,20 +6,20 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::{
     attempts::{batch::Batches, token::Tokens},
     businesses::{
         keys::KnownKeys,
-        profile::{Profile, Profiles},
+        profile::{Profile, Profiles, SealedAccount},
         vault::Vault,
     },
     carriers::{Account, Client, HttpLimits},
-    config::{Settings, without_slash},
+    config::Settings,
     heartbeats::Heartbeats,
-    ids::BusinessId,
+    ids::{BusinessId, Carrier},
     jobs::queue::{Bells, Why},
     slots::Gate,
     stores::Stores,
@@ -123,20 +123,41 @@ impl Context {
     pub async fn account(&self, business: BusinessId, reference: &str) -> anyhow::Result<Option<Account>> {
         let Some(profile) = self.profile(business).await? else { return Ok(None) };
         let Some(sealed) = profile.accounts.iter().find(|a| a.reference == reference) else { return Ok(None) };
-        let secret = self.vault.open(business, sealed.carrier, &sealed.secret, &sealed.sealing_key)?;
-        let base_url = match &sealed.api_base_url {
-            Some(url) => url.parse()?,
-            None => self.settings.twilio_api_base_url.clone(),
-        };
-        Ok(Some(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, base_url }))
+        self.opened(business, sealed).map(Some)
     }
 
-    /// The URL of one of our webhook routes, as carriers call it.
+    /// The account of a business at a carrier, opened; `None` where it has none.
     ///
     /// # Errors
-    /// Where the public base URL cannot carry the path.
-    pub fn callback_url(&self, route: &str, token: &str) -> anyhow::Result<Url> {
-        Ok(format!("{}/webhooks/{route}/{token}", without_slash(&self.settings.public_base_url)).parse()?)
+    /// Where Postgres does not answer or the envelope cannot be opened.
+    pub async fn account_at(&self, business: BusinessId, carrier: Carrier) -> anyhow::Result<Option<Account>> {
+        let Some(profile) = self.profile(business).await? else { return Ok(None) };
+        let Some(sealed) = profile.accounts.iter().find(|a| a.carrier == carrier) else { return Ok(None) };
+        self.opened(business, sealed).map(Some)
+    }
+
+    fn opened(&self, business: BusinessId, sealed: &SealedAccount) -> anyhow::Result<Account> {
+        let open = |secret: &[u8], key: &str| self.vault.open(business, sealed.carrier, secret, key);
+        let secret = open(&sealed.secret, &sealed.sealing_key)?;
+        let former = sealed.former.as_ref();
+        let mut signers = Vec::with_capacity(2);
+        match &sealed.public_key {
+            Some(key) => {
+                signers.push(SecretString::from(key.as_str()));
+                signers.extend(former.and_then(|former| former.public_key.as_deref()).map(SecretString::from));
+            }
+            None => {
+                signers.push(secret.clone());
+                // One that cannot be opened any more signs nothing.
+                signers.extend(former.and_then(|former| open(&former.secret, &former.sealing_key).ok()));
+            }
+        }
+        let base_url = match (&sealed.api_base_url, sealed.carrier) {
+            (Some(url), _) => url.parse()?,
+            (None, Carrier::Twilio) => self.settings.twilio_api_base_url.clone(),
+            (None, Carrier::Telnyx) => self.settings.telnyx_api_base_url.clone(),
+        };
+        Ok(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, signers, base_url })
     }
 }
 

@@ -28,6 +28,7 @@ pub mod results;
 pub mod runs;
 pub mod status;
 pub mod suppressions;
+pub mod telnyx_accounts;
 pub mod why;
 
 use axum::{Router, middleware};
@@ -69,5 +70,6 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(businesses::routes())
         .merge(keys::routes())
         .merge(accounts::routes())
+        .merge(telnyx_accounts::routes())
         .merge(suppressions::routes())
 }

@@ -19,7 +19,6 @@ use crate::{
 
 /// Method and path of each, and what it is. A route that gets built leaves this list.
 const ROUTES: &[(&str, &str, &str)] = &[
-    ("PUT GET PATCH DELETE", "/v1/businesses/{id}/carriers/telnyx", "Telnyx"),
     ("PATCH", "/v1/runs/{id}", "Changing a run"),
     ("POST", "/v1/runs/{id}/clone", "Cloning a run"),
     ("POST", "/v1/runs/{id}/archive", "Archiving a run"),

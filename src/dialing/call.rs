@@ -3,11 +3,14 @@
 //! The api holds the slot and writes the intent without an owner; a worker takes it over and sends it. Nobody within
 //! `max_wait_secs`: it is closed as expired and never rings late.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     attempts::{self, Call, ledger},
+    businesses::profile::{Profile, SealedAccount},
     context::Context,
     dialing::{create, import, overview::REJECTED},
     error::{ApiError, FieldError, Slug},
@@ -30,7 +33,7 @@ pub struct NewCall {
     pub to: String,
     /// Number to call from; the account's first by default.
     pub from: Option<String>,
-    /// Only `twilio` yet.
+    /// Through which of the business's carriers; the first that takes calls now by default.
     pub carrier: Option<Carrier>,
     /// Not available yet.
     pub agent_id: Option<Value>,
@@ -59,9 +62,11 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         return Ok(call);
     }
     let home = create::home(&ctx.stores.pg, business).await?;
-    let (to, message) = checked(&home, &new)?;
-    let held = take(ctx, business, id).await?;
-    let outcome = ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, held.0)).await;
+    let (profile, account) = account(ctx, business, new.carrier).await?;
+    let (to, message) = checked(&home, &new, account.carrier)?;
+    let held = take(ctx, business, &profile, &account, id).await?;
+    let outcome =
+        ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, (account.carrier, held))).await;
     match outcome.as_deref() {
         Ok("admitted") => {
             ctx.ring(business).await;
@@ -69,7 +74,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         }
         refused => {
             let refused = refused.unwrap_or_default().to_owned();
-            if let Err(error) = ctx.gate.give_back(business, &held.1, &[id]).await {
+            if let Err(error) = ctx.gate.give_back(business, &account.reference, &[id]).await {
                 tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder");
             }
             outcome?;
@@ -83,9 +88,8 @@ async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Resu
 }
 
 /// The number and the message of a call that fits.
-fn checked(home: &create::Home, new: &NewCall) -> Result<(String, Value), ApiError> {
+fn checked(home: &create::Home, new: &NewCall, carrier: Carrier) -> Result<(String, Value), ApiError> {
     for (pointer, what, asked) in [
-        ("/carrier", "Calling through Telnyx", new.carrier == Some(Carrier::Telnyx)),
         ("/agent_id", "A voice agent", new.agent_id.is_some()),
         ("/machine", "Machine detection", new.machine.is_some()),
         ("/record", "Recording", new.record == Some(true)),
@@ -97,7 +101,7 @@ fn checked(home: &create::Home, new: &NewCall) -> Result<(String, Value), ApiErr
     let mut wrong = Vec::new();
     let numbers = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
     let to = numbers.read(&new.to).map_err(|error| wrong.push(FieldError::new("/to", error.code(), error.to_string())));
-    if new.from.as_ref().is_some_and(|from| !home.caller_ids.contains(from)) {
+    if new.from.as_ref().is_some_and(|from| !home.callers(&[carrier]).contains(from)) {
         wrong.push(FieldError::new("/from", "unknown_caller_id", "Use one of the caller_ids of the carrier account."));
     }
     if let Some(external_id) = &new.external_id {
@@ -139,10 +143,16 @@ fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
     Some(json!(message))
 }
 
-fn admission(ctx: &Context, new: &NewCall, to: String, message: Value, held: Held) -> ledger::Admission {
+fn admission(
+    ctx: &Context,
+    new: &NewCall,
+    to: String,
+    message: Value,
+    (carrier, held): (Carrier, Held),
+) -> ledger::Admission {
     ledger::Admission {
         held,
-        carrier: Carrier::Twilio,
+        carrier,
         from: new.from.clone(),
         to,
         external_id: new.external_id.clone(),
@@ -154,10 +164,31 @@ fn admission(ctx: &Context, new: &NewCall, to: String, message: Value, held: Hel
     }
 }
 
-/// A slot and a line for the call, and its account's name.
-async fn take(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<(Held, String), ApiError> {
+/// The business, and its account at this carrier, or the first that takes calls now.
+async fn account(
+    ctx: &Context,
+    business: BusinessId,
+    carrier: Option<Carrier>,
+) -> Result<(Arc<Profile>, SealedAccount), ApiError> {
     let profile = ctx.profile(business).await?.ok_or_else(|| ApiError::not_found("business"))?;
-    let Some(account) = profile.accounts.first() else { return Err(refusal(ctx, "account").await) };
+    let account = match carrier {
+        None => profile.to_dial().cloned(),
+        Some(carrier) => profile.accounts.iter().find(|a| a.dialed && a.carrier == carrier).cloned(),
+    };
+    match account {
+        Some(account) => Ok((profile, account)),
+        None => Err(refusal(ctx, "account").await),
+    }
+}
+
+/// A slot and a line for the call.
+async fn take(
+    ctx: &Context,
+    business: BusinessId,
+    profile: &Profile,
+    account: &SealedAccount,
+    id: AttemptId,
+) -> Result<Held, ApiError> {
     let ask = Ask {
         business,
         slot_limit: profile.slots,
@@ -171,7 +202,7 @@ async fn take(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<(Hel
             Err(ApiError::new(Slug::Unavailable, "The gate is being rebuilt. Try again.").retry_after(1))
         }
         Taken::Some { held, .. } => match held.first() {
-            Some(held) => Ok((*held, account.reference.clone())),
+            Some(held) => Ok(*held),
             None => Err(refusal(ctx, "full").await),
         },
     }
@@ -184,7 +215,7 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
     };
     match why {
         "business" => ApiError::new(Slug::Conflict, "The business is suspended; nothing is dialed for it."),
-        "account" => field("/carrier", "no_account", "PUT the business's carrier account first."),
+        "account" => field("/carrier", "no_account", "The business has no account to call with there. PUT it first."),
         "suppressed" => field("/to", "suppressed", "This number is on the business's suppression list."),
         "in_call" => {
             ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls.")

@@ -5,6 +5,7 @@
 //! this process owns.
 //! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
 
+pub mod answer;
 pub mod ask;
 pub mod by_person;
 pub mod call;

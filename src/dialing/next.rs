@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     attempts::ledger,
-    businesses::profile::Profile,
+    businesses::profile::{Profile, SealedAccount},
     context::Context,
     dialing::send::{self, ClaimedAt},
     ids::{AttemptId, BusinessId, Held},
@@ -115,7 +115,7 @@ pub async fn heard(ctx: &Context, owner: &Owner, bell: Bell) -> anyhow::Result<(
 
 async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<Rang>) -> anyhow::Result<()> {
     let Some(profile) = ctx.profile(business).await? else { return Ok(()) };
-    let Some(account) = profile.accounts.first().filter(|_| profile.active) else { return Ok(()) };
+    let Some(account) = profile.to_dial().filter(|_| profile.active) else { return Ok(()) };
     if account.calls_per_second < SLOW_PACE && !claim::has_due(&ctx.stores.pg, business).await? {
         return Ok(());
     }
@@ -123,7 +123,7 @@ async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<R
         if owner.draining.is_cancelled() {
             return Ok(());
         }
-        let ask = ask(&profile, business);
+        let ask = ask(&profile, account, business);
         let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
             tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
             return Ok(());
@@ -146,8 +146,7 @@ async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<R
     Ok(())
 }
 
-fn ask<'a>(profile: &'a Profile, business: BusinessId) -> Ask<'a> {
-    let account = &profile.accounts[0];
+fn ask<'a>(profile: &Profile, account: &'a SealedAccount, business: BusinessId) -> Ask<'a> {
     Ask {
         business,
         slot_limit: profile.slots,

@@ -5,13 +5,14 @@
 //!
 //! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
 //! that was accepted is counted, whatever the client saw of it.
-//! Not here: inbound calls, and any carrier but Twilio (a second one would stand
-//! beside `twilio` and share the rest).
+//! Not here: inbound calls.
 mod call;
 mod callbacks;
 mod clock;
 mod config;
 mod control;
+mod create;
+mod dial;
 mod faults;
 mod figures;
 mod life;
@@ -19,6 +20,7 @@ mod media;
 mod outcome;
 mod providers;
 mod sound;
+mod telnyx;
 mod twilio;
 mod wire;
 mod world;
@@ -41,13 +43,15 @@ pub use media::{Callee, Conversation, Line, Manners, MediaFigures, Then};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
 pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, ProviderRule, Providers, SessionReport};
 pub use sound::{Ear, Heard, Speed, Utterance};
+pub use telnyx::{Double, sign as sign_telnyx};
 pub use twilio::{Forged, sign, signed_url};
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
+use dial::{Dial, Trouble};
 use media::MediaTally;
 use providers::Switchboard;
-use twilio::{Dial, Post, Refusal};
+use twilio::Post;
 use world::World;
 
 /// How long answers under way may take when the sandbox stops.
@@ -133,8 +137,8 @@ impl Sim {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let router =
-            twilio::router().merge(providers::router()).merge(control::router()).with_state(Arc::clone(&shared));
+        let carriers = twilio::router().merge(telnyx::router());
+        let router = carriers.merge(providers::router()).merge(control::router()).with_state(Arc::clone(&shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
         let stopped = shared.stop.clone().cancelled_owned();
         let server = tokio::spawn(async move {
@@ -159,7 +163,7 @@ impl Sim {
         self.addr
     }
 
-    /// What to use in place of `https://api.twilio.com`; no slash at the end.
+    /// What to use in place of `https://api.twilio.com` and `https://api.telnyx.com`; no slash at the end.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
@@ -234,6 +238,17 @@ impl Sim {
         providers::check(&rules)?;
         self.shared.switchboard().rules = rules;
         Ok(())
+    }
+
+    /// The key that verifies Telnyx's webhooks, as its portal shows it.
+    #[must_use]
+    pub fn telnyx_public_key(&self) -> String {
+        telnyx::public_key(self.shared.world().telnyx.seed())
+    }
+
+    /// Signs Telnyx's webhooks with another key from now on.
+    pub fn set_telnyx_seed(&self, seed: [u8; 32]) {
+        self.shared.world().telnyx.set_seed(seed);
     }
 
     /// Waits for something to have happened, without polling.
@@ -342,7 +357,7 @@ impl Shared {
     }
 
     /// Accepts a call, whose create was received then, and lets it live.
-    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, received: Instant) -> Result<CallId, Refusal> {
+    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, received: Instant) -> Result<CallId, Trouble> {
         let id = self.world().admit(account, dial, tempo, received, &self.config)?;
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();

@@ -15,7 +15,6 @@ use axum::{
 };
 
 use crate::{
-    attempts::ledger::Verdict,
     carriers::{
         CallEvent,
         twilio::{
@@ -26,15 +25,15 @@ use crate::{
     },
     config::without_slash,
     context::Context,
-    dialing::finish,
-    error::{ApiError, Slug},
+    dialing::{answer, finish},
+    error::ApiError,
     ids::{AttemptId, BusinessId},
     killpoints::{Point, reach},
     telemetry::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::answer,
+    webhooks::{log_applied, refuse},
 };
 
 /// A callback is some 1 kB; nothing that Twilio sends comes near this.
@@ -58,15 +57,8 @@ async fn status(
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook status", begin);
     step.says("state", event.state.as_str());
-    match finish::callback(&ctx, key, &event).await? {
-        Some(change) if change.verdict == Verdict::Stale => {}
-        Some(_) => {
-            tracing::debug!(attempt.id = %key.1, call.id = event.call_id, state = event.carrier_status, "callback applied")
-        }
-        None => {
-            tracing::error!(attempt.id = %key.1, call.id = event.call_id, "a callback for an attempt that is not in the ledger")
-        }
-    }
+    let change = finish::callback(&ctx, key, &event).await?;
+    log_applied(key.1, &event, change.as_ref());
     metrics::webhook_applied(Webhook::Status, begin.elapsed());
     reach(Point::K7).await;
     Ok(StatusCode::NO_CONTENT)
@@ -82,7 +74,8 @@ async fn what_to_say(
     let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let document = match answer::what_to_say(&ctx, key, &event).await? {
+    let call_id = event.call_id.as_deref().unwrap_or_default();
+    let document = match answer::what_to_say(&ctx, key, call_id, event.answered_by).await? {
         Some(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
         None => {
             step.failed("it hears nothing");
@@ -104,24 +97,18 @@ async fn verified(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
-    let refuse = |reason: Refused, why: &str| {
-        metrics::webhook_refused(reason);
-        tracing::warn!(why, "a webhook was refused");
-        ApiError::new(Slug::Forbidden, "This request is not signed by the carrier for this call.")
-    };
     let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
     let event = call_event(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    let Some(account) = ctx.account(business, &event.account).await? else {
+    let Some(account) = ctx.account(business, event.account.as_deref().unwrap_or_default()).await? else {
         return Err(refuse(Refused::Account, "account"));
     };
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
     let path = uri.path_and_query().map_or(uri.path(), |raw| raw.as_str());
     let url = format!("{}{path}", without_slash(&ctx.settings.public_base_url));
-    let tokens = [account.secret];
-    let keys = Keys { auth_tokens: &tokens, shared_keys: &[] };
+    let keys = Keys { auth_tokens: &account.signers, shared_keys: &[] };
     signature::verify(keys, signed, settings, &url, Body::Form(body))
         .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
     Ok(((business, attempt), event))

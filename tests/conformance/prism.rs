@@ -34,11 +34,14 @@ fn dial_request(judge: &Judge, events: &[StatusEvent]) -> DialRequest {
     DialRequest {
         from: FROM.into(),
         to: HELD.into(),
-        answer_url: judge.base.join("/webhooks/twilio/answer/token").unwrap(),
-        status_url: judge.base.join("/webhooks/twilio/status/token").unwrap(),
+        key: uuid::Uuid::now_v7(),
+        token: "token".into(),
+        callback_base: judge.base.clone(),
         events: events.to_vec(),
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
+        detect_machine: true,
+        record: true,
     }
 }
 
@@ -50,6 +53,7 @@ async fn every_kind_of_request_is_accepted() {
         carrier: Carrier::Twilio,
         reference: ACCOUNT.into(),
         secret: "secret".to_owned().into(),
+        signers: Vec::new(),
         base_url: judge.base.clone(),
     };
     let client = Client::new(HttpLimits { page_size: 1, ..HttpLimits::default() }).unwrap();
@@ -60,7 +64,7 @@ async fn every_kind_of_request_is_accepted() {
         let DialAnswer::Placed { call_id, .. } = answer else { panic!("{answer:?}") };
         calls.push(call_id);
     }
-    assert!(client.fetch(&account, &calls[0]).await.unwrap().is_some());
+    assert!(client.fetch(&account, &calls[0], None).await.unwrap().is_some());
     let urls = client.request_parameters(&account, &calls[0]).await.unwrap().unwrap();
     assert!(urls.iter().any(|url| url.contains("token")), "{urls:?}");
     let to = Some(HELD.to_owned());

@@ -128,6 +128,8 @@ impl House {
             OPERATOR_KEY.into(),
             "--twilio-api-base-url".into(),
             sim.base_url(),
+            "--telnyx-api-base-url".into(),
+            sim.base_url(),
         ];
         args.extend(SHORT_TIMES.map(String::from));
         args.extend(options.args.iter().map(|a| (*a).to_owned()));
@@ -217,7 +219,7 @@ impl House {
         sqlx::query!(
             "INSERT INTO run (run_id, business_id, name, carriers, default_region, ring_timeout_secs, call_time_limit_secs, state,
                               message, rows, accepted, started_at)
-             VALUES ($1, $2, 'Test', ARRAY['twilio'], 'US', 30, 600, 'running', $3, $4, $4, now())",
+             SELECT $1, $2, 'Test', carriers, 'US', 30, 600, 'running', $3, $4, $4, now() FROM business WHERE business_id = $2",
             run.0,
             business.0,
             message,

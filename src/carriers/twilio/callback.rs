@@ -40,9 +40,10 @@ pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
     }
     let answered_by = form.get("AnsweredBy").and_then(answered_by);
     Ok(CallEvent {
-        call_id: call_id.to_owned(),
-        account: account.to_owned(),
+        call_id: Some(call_id.to_owned()),
+        account: Some(account.to_owned()),
         state: call_state(status, answered_by).ok_or(CallbackError::Unknown("CallStatus"))?,
+        unclear: false,
         sequence: number(&form, "SequenceNumber"),
         at: form.get("Timestamp").and_then(rfc_2822),
         // `Duration` would be minutes, as billed.
@@ -81,8 +82,9 @@ mod tests {
              &Timestamp=Fri%2C+20+Nov+2026+17%3A30%3A13+%2B0000&AnsweredBy=machine_end_beep&ToCity=&Novelty=1",
         );
         let expected = CallEvent {
-            call_id: CALL.into(),
-            account: "ACa".into(),
+            call_id: Some(CALL.into()),
+            account: Some("ACa".into()),
+            unclear: false,
             state: CallState::Ended(Disposition::Machine),
             sequence: Some(3),
             at: rfc_2822("Fri, 20 Nov 2026 17:30:13 +0000"),

@@ -29,8 +29,8 @@ pub(crate) async fn converse(shared: &Arc<Shared>, id: CallId) {
     detect(shared, id);
     let (mut script, fallback) = {
         let world = shared.world();
-        let call = world.call(id);
-        (call.dial.script.clone(), call.dial.fallback.clone())
+        let Some(order) = world.call(id).dial.twilio() else { return };
+        (order.script.clone(), order.fallback.clone())
     };
     for _ in 0..MOST_DOCUMENTS {
         let base = match &script {

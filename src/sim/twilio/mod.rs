@@ -25,12 +25,12 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub(crate) use conversation::converse;
-pub(crate) use dial::{Dial, Script};
+pub(crate) use dial::{Event, Order, Script, token_of};
 pub(crate) use refusal::Refusal;
 pub use signature::{sign, signed_url};
 pub use status::Forged;
-pub(crate) use status::{Announcement, announcement, forge};
-pub(crate) use webhook::Post;
+pub(crate) use status::{announcement, forge};
+pub(crate) use webhook::{Parcel, Post};
 
 use crate::sim::Shared;
 

@@ -1,0 +1,250 @@
+//! Asking Telnyx about calls, and commands on them.
+//!
+//! Source: Telnyx, "Retrieve a call status", "List all active calls", "List call events", "Hang up", "Speak text".
+//! A call can be fetched for some ten minutes after its end, and without its cause; its events name the cause, for a day.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::client::Telnyx;
+use super::codes::{self, Meaning};
+use super::events::{self, Event, EventPage};
+use super::{is_call_id, mark};
+use crate::carriers::CarrierError;
+use crate::carriers::call::{CallState, CallView, HangUp, How, ListFilter};
+use crate::carriers::dial::Speech;
+
+/// Longest text that is spoken, characters.
+const MAX_SPOKEN: usize = 3_000;
+/// Who speaks where a run names no voice.
+const DEFAULT_VOICE: &str = "AWS.Polly.Joanna";
+/// Telnyx's largest page.
+const MAX_PAGE: u16 = 250;
+
+#[derive(Deserialize)]
+struct One<T> {
+    data: T,
+}
+
+/// A call as `GET /calls/{id}` shows it.
+#[derive(Deserialize)]
+struct Status {
+    call_leg_id: String,
+    is_alive: bool,
+    client_state: Option<String>,
+    start_time: Option<DateTime<Utc>>,
+    end_time: Option<DateTime<Utc>>,
+}
+
+#[derive(Deserialize)]
+struct ActivePage {
+    data: Vec<Active>,
+    meta: ActiveMeta,
+}
+
+#[derive(Deserialize)]
+struct Active {
+    call_control_id: String,
+    client_state: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ActiveMeta {
+    next: Option<String>,
+    cursors: Option<Cursors>,
+}
+
+#[derive(Deserialize)]
+struct Cursors {
+    after: Option<String>,
+}
+
+impl Telnyx<'_> {
+    /// The call's status, with what its events say of it. Where Telnyx has forgotten the call, its events of the last day are
+    /// looked through, for which the number called must be known.
+    pub(in crate::carriers) async fn fetch(
+        &self,
+        call_id: &str,
+        to: Option<&str>,
+    ) -> Result<Option<CallView>, CarrierError> {
+        if !is_call_id(call_id) {
+            return Err(CarrierError::NotACallId);
+        }
+        let status: Option<One<Status>> = self.get(self.url(&["calls", call_id])?).await?;
+        let this = |views: Vec<CallView>| views.into_iter().find(|view| view.call_id == call_id);
+        match (status, to) {
+            (Some(One { data }), _) => {
+                let of_leg = self.events(&[("filter[leg_id]", &data.call_leg_id)]).await?;
+                Ok(Some(this(events::calls(&of_leg)).unwrap_or_else(|| bare(call_id, &data))))
+            }
+            (None, Some(to)) => {
+                let connection = self.account.reference.as_str();
+                let sought = [("filter[connection_id]", connection), ("filter[to]", to), ("filter[type]", "webhook")];
+                Ok(this(events::calls(&self.events(&sought).await?)).filter(|view| view.ended_at.is_some()))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Every call of the filter, by its events. Telnyx keeps them for a day.
+    pub(in crate::carriers) async fn list(&self, filter: &ListFilter) -> Result<Vec<CallView>, CarrierError> {
+        if filter.status.is_some() {
+            // A list of live calls knows no states.
+            return self.live().await;
+        }
+        let (from_day, to_day) = filter.day.map(bounds).unzip();
+        let fields = [
+            ("filter[connection_id]", Some(self.account.reference.as_str())),
+            ("filter[type]", Some("webhook")),
+            ("filter[to]", filter.to.as_deref()),
+            ("filter[from]", filter.from.as_deref()),
+            ("filter[occurred_at][gte]", from_day.as_deref()),
+            ("filter[occurred_at][lt]", to_day.as_deref()),
+        ];
+        let given: Vec<(&str, &str)> = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        Ok(events::calls(&self.events(&given).await?))
+    }
+
+    /// Every call of the connection that is not over. Telnyx shows no state there, only that it lives and what we wrote on it.
+    pub(in crate::carriers) async fn live(&self) -> Result<Vec<CallView>, CarrierError> {
+        let page_url = |after: Option<&str>| {
+            let mut url = self.url(&["connections", &self.account.reference, "active_calls"])?;
+            url.query_pairs_mut()
+                .append_pair("page[limit]", &self.page_size())
+                .extend_pairs(after.map(|after| ("page[after]", after)));
+            Ok::<Url, CarrierError>(url)
+        };
+        let (mut seen, mut views, mut url) = (HashSet::new(), Vec::new(), page_url(None)?);
+        for _ in 0..self.limits.max_pages {
+            let page: Option<ActivePage> = self.get(url).await?;
+            let page = page.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
+            for active in page.data {
+                if seen.insert(active.call_control_id.clone()) {
+                    views.push(alive(active));
+                }
+            }
+            let after = page.meta.cursors.and_then(|cursors| cursors.after);
+            match (page.meta.next.filter(|next| !next.is_empty()), after) {
+                (None, _) => return Ok(views),
+                (Some(_), Some(after)) => url = page_url(Some(&after))?,
+                (Some(_), None) => return Err(incomplete("its next page has no cursor")),
+            }
+        }
+        Err(incomplete(&format!("it is longer than {} pages", self.limits.max_pages)))
+    }
+
+    pub(in crate::carriers) async fn hang_up(&self, call_id: &str, how: How) -> Result<HangUp, CarrierError> {
+        if how == How::CancelQueued {
+            let answered = Some(CallState::Answered);
+            if self.fetch(call_id, None).await?.is_some_and(|view| view.state == answered) {
+                return Ok(HangUp::Done);
+            }
+        }
+        self.command(call_id, "hangup", &json!({})).await
+    }
+
+    pub(in crate::carriers) async fn say(
+        &self,
+        call_id: &str,
+        speech: &Speech,
+        key: &str,
+    ) -> Result<HangUp, CarrierError> {
+        let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
+        let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
+        let body = json!({
+            "payload": text, "payload_type": "text", "voice": voice, "language": speech.language, "command_id": key,
+        });
+        self.command(call_id, "speak", &body).await
+    }
+
+    /// A command on a call; that the call is over is an answer, too.
+    async fn command(&self, call_id: &str, command: &str, body: &Value) -> Result<HangUp, CarrierError> {
+        if !is_call_id(call_id) {
+            return Err(CarrierError::NotACallId);
+        }
+        match self.post(self.url(&["calls", call_id, "actions", command])?, body).await {
+            Ok(()) => Ok(HangUp::Done),
+            Err(CarrierError::Refused { http: 404, .. }) => Ok(HangUp::NotFound),
+            Err(CarrierError::Refused { code, .. }) if codes::meaning(code) == Some(Meaning::AlreadyEnded) => {
+                Ok(HangUp::AlreadyEnded)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every call event that fits, all pages.
+    async fn events(&self, fields: &[(&str, &str)]) -> Result<Vec<Event>, CarrierError> {
+        let mut rows = Vec::new();
+        for number in 1..=self.limits.max_pages {
+            let mut url = self.url(&["call_events"])?;
+            url.query_pairs_mut()
+                .extend_pairs(fields)
+                .append_pair("page[number]", &number.to_string())
+                .append_pair("page[size]", &self.page_size());
+            let page: Option<EventPage> = self.get(url).await?;
+            let page = page.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
+            rows.extend(page.data);
+            if u64::try_from(number).is_ok_and(|number| number >= page.meta.total_pages) {
+                return Ok(rows);
+            }
+        }
+        Err(incomplete(&format!("it is longer than {} pages", self.limits.max_pages)))
+    }
+
+    fn page_size(&self) -> String {
+        self.limits.page_size.min(MAX_PAGE).to_string()
+    }
+}
+
+fn incomplete(why: &str) -> CarrierError {
+    CarrierError::Incomplete { why: why.to_owned() }
+}
+
+/// The first moment of a UTC day and of the next.
+fn bounds(day: NaiveDate) -> (String, String) {
+    let midnight = |day: NaiveDate| format!("{day}T00:00:00Z");
+    (midnight(day), midnight(day + TimeDelta::days(1)))
+}
+
+/// A call that lives, and nothing else is said of it.
+fn alive(active: Active) -> CallView {
+    let marks = mark(active.client_state.as_deref()).into_iter().collect();
+    CallView { marks: Some(marks), raw_status: "active".to_owned(), ..named(active.call_control_id) }
+}
+
+/// A call whose events are not shown (yet). That it is over is no end: only its event says which.
+fn bare(call_id: &str, status: &Status) -> CallView {
+    let word = if status.is_alive { "active" } else { "not active" };
+    CallView {
+        created_at: status.start_time,
+        started_at: status.start_time,
+        ended_at: status.end_time,
+        marks: Some(mark(status.client_state.as_deref()).into_iter().collect()),
+        raw_status: word.to_owned(),
+        ..named(call_id.to_owned())
+    }
+}
+
+fn named(call_id: String) -> CallView {
+    CallView {
+        call_id,
+        state: None,
+        to: None,
+        from: None,
+        direction_outbound_api: true,
+        created_at: None,
+        started_at: None,
+        ended_at: None,
+        duration_secs: None,
+        answered_by: None,
+        price: None,
+        currency: None,
+        marks: None,
+        speech_over: false,
+        raw_status: String::new(),
+    }
+}
