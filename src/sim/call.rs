@@ -6,6 +6,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     callbacks::Announcement,
@@ -127,6 +128,8 @@ pub(crate) struct Call {
     pub(crate) conversations: Vec<Conversation>,
     /// New orders for an answered call, which go before the rest of its script.
     pub(crate) detour: Option<Script>,
+    /// Ends the media stream that was started by a command, while there is one.
+    pub(crate) streaming: Option<CancellationToken>,
     pub(crate) notes: Vec<String>,
     pub(crate) callbacks: Vec<CallbackReport>,
     /// Everything that Telnyx would list as an event of the call, told or not.

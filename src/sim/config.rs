@@ -153,6 +153,7 @@ impl Config {
                 reaction_ms: Millis::exactly(100),
                 patience_ms: Millis::exactly(3_000),
                 interrupts: 0.0,
+                reordered: 0.0,
             },
             providers: Providers::quick(),
             ..Self::default()

@@ -180,6 +180,7 @@ impl World {
             heard: Vec::new(),
             conversations: Vec::new(),
             detour: None,
+            streaming: None,
             notes: Vec::new(),
             events: Vec::new(),
             callbacks: Vec::new(),

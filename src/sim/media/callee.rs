@@ -214,6 +214,9 @@ pub struct Manners {
     /// Share of calls in which the callee interrupts the agent once.
     #[arg(long, value_name = "SHARE", default_value_t = Manners::default().interrupts, value_parser = crate::sim::config::share)]
     pub interrupts: f64,
+    /// Telnyx: share of frames that come after the next one.
+    #[arg(long = "frames-reordered", value_name = "SHARE", default_value_t = Manners::default().reordered, value_parser = crate::sim::config::share)]
+    pub reordered: f64,
 }
 
 impl Default for Manners {
@@ -223,6 +226,7 @@ impl Default for Manners {
             reaction_ms: Millis::between(500, 900),
             patience_ms: Millis::exactly(10_000),
             interrupts: 0.2,
+            reordered: 0.0,
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Stream {
     ran_out: Option<Instant>,
     was_voice: bool,
     has_complained: bool,
+    /// A frame that goes after the next one.
+    held: Option<String>,
 }
 
 impl Stream {
@@ -71,6 +73,7 @@ impl Stream {
             ran_out: None,
             was_voice: false,
             has_complained: false,
+            held: None,
         }
     }
 
@@ -122,7 +125,15 @@ impl Stream {
         self.chunk += 1;
         let sequence = self.next();
         let media = self.dialect.media(sequence, self.chunk, (self.chunk - 1) * FRAME_MS, &self.base64);
-        send(socket, Message::text(media)).await?;
+        let held = self.held.take();
+        if held.is_none() && self.strays() {
+            self.held = Some(media);
+        } else {
+            send(socket, Message::text(media)).await?;
+        }
+        if let Some(held) = held {
+            send(socket, Message::text(held)).await?;
+        }
         match act {
             Act::Nothing => Ok(()),
             Act::Begins(interrupts) => {
@@ -213,6 +224,14 @@ impl Stream {
         Ok(())
     }
 
+    /// True for a frame that is to come after the next one.
+    fn strays(&self) -> bool {
+        let share = self.shared.config.manners.reordered;
+        share > 0.0
+            && self.dialect.may_reorder()
+            && rand::RngExt::random::<f64>(&mut self.shared.world().random) < share
+    }
+
     async fn return_marks(&mut self, socket: &mut Socket) -> Result<(), End> {
         while let Some(name) = self.playout.reached() {
             self.report.marks += 1;
@@ -226,7 +245,7 @@ impl Stream {
     /// Notes what was wrong, once in a stream, and tells the server where the carrier does.
     async fn complain(&mut self, why: &str, socket: &mut Socket) -> Result<(), End> {
         if !std::mem::replace(&mut self.has_complained, true) {
-            self.shared.note(self.id, format!("31951: {why}"));
+            self.shared.note(self.id, format!("{}: {why}", self.dialect.malformed()));
             self.shared.media().malformed();
         }
         match self.dialect.complaint(why) {

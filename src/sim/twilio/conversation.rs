@@ -177,10 +177,11 @@ async fn stream(shared: &Arc<Shared>, id: CallId, connect: Connect) -> Turn {
                 stream: format!("MZ{}", Uuid::new_v4().simple()),
                 parameters: connect.parameters,
             },
+            stop: shared.stop.child_token(),
             url,
         }
     };
-    match media::run(shared, id, order).await {
+    match media::run(shared, id, order, || {}).await {
         End::Closed(code) => {
             if let Some(code) = code.filter(|code| *code != 1000) {
                 shared.note(id, format!("31921: the server closed the stream with {code}"));
