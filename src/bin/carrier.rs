@@ -6,7 +6,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use rollcall::sim::{Config, MAGIC_HELP, Sim};
+use rollcall::sim::{Config, MAGIC_HELP, Sim, Tls};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A pretend Twilio with a memory, faults on demand, and figures (`GET /_figures`).
@@ -16,6 +16,9 @@ struct Args {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:8070")]
     addr: SocketAddr,
+    /// Where to listen with TLS too, with the certificate chain and its key (PEM files).
+    #[arg(long, value_name = "ADDR,CHAIN,KEY")]
+    tls: Option<Tls>,
     #[command(flatten)]
     config: Config,
 }
@@ -40,8 +43,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let listener = TcpListener::bind(args.addr).with_context(|| format!("cannot listen on {}", args.addr))?;
-    let sim = Sim::start(args.config, listener)?;
+    let mut sim = Sim::start(args.config, listener)?;
     println!("rollcall-carrier listens on {}", sim.base_url());
+    if let Some(tls) = args.tls {
+        println!("and with TLS on {}", sim.listen_with_tls(&tls).context("cannot listen with TLS")?);
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

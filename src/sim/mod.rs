@@ -45,6 +45,7 @@ pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, Prov
 pub use sound::{Ear, Heard, Speed, Utterance};
 pub use telnyx::{Double, sign as sign_telnyx};
 pub use twilio::{Forged, sign, signed_url};
+pub use wire::Tls;
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
@@ -62,7 +63,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct Sim {
     shared: Arc<Shared>,
     addr: SocketAddr,
-    server: Option<JoinHandle<()>>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 /// What [`Sim::wait`] waits for. Counts run from the start or the last reset of the figures.
@@ -137,16 +138,35 @@ impl Sim {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
+        let mut sim = Self { shared, addr, servers: Vec::new() };
+        sim.serve(wire::Doors { listener, tls: None });
+        Ok(sim)
+    }
+
+    /// Listens with TLS too, and returns where.
+    ///
+    /// # Errors
+    /// When the socket or a file cannot be used.
+    pub fn listen_with_tls(&mut self, tls: &Tls) -> io::Result<SocketAddr> {
+        let (acceptor, listener) = (tls.acceptor()?, TcpListener::bind(tls.at)?);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let at = listener.local_addr()?;
+        self.serve(wire::Doors { listener, tls: Some(acceptor) });
+        Ok(at)
+    }
+
+    fn serve(&mut self, doors: wire::Doors) {
         let carriers = twilio::router().merge(telnyx::router());
-        let router = carriers.merge(providers::router()).merge(control::router()).with_state(Arc::clone(&shared));
+        let router = carriers.merge(providers::router()).merge(control::router());
+        let router = router.with_state(Arc::clone(&self.shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
-        let stopped = shared.stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(wire::Doors(listener), service).with_graceful_shutdown(stopped).await {
+        let stopped = self.shared.stop.clone().cancelled_owned();
+        self.servers.push(tokio::spawn(async move {
+            if let Err(error) = axum::serve(doors, service).with_graceful_shutdown(stopped).await {
                 tracing::error!(%error, "the sandbox stopped serving");
             }
-        });
-        Ok(Self { shared, addr, server: Some(server) })
+        }));
     }
 
     /// Starts a sandbox on a free loopback port.
@@ -288,10 +308,9 @@ impl Sim {
     pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if let Some(mut server) = self.server.take()
-            && tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err()
-        {
-            server.abort();
+        let mut all = futures::future::join_all(std::mem::take(&mut self.servers));
+        if tokio::time::timeout(LAST_ANSWERS, &mut all).await.is_err() {
+            tracing::warn!("answers under way were dropped");
         }
     }
 }

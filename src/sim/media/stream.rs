@@ -42,8 +42,8 @@ pub(super) struct Stream {
     asked: Option<Instant>,
     /// The callee began to speak into the agent's words, which have not stopped yet.
     interrupted: Option<Instant>,
-    /// The agent's sound ran out in the middle of a sentence.
-    ran_out: Option<Instant>,
+    /// When the agent's sound ran out in the middle of this sentence.
+    ran_out: Option<(Instant, u32)>,
     was_voice: bool,
     has_complained: bool,
     /// A frame that goes after the next one.
@@ -155,7 +155,7 @@ impl Stream {
 
     /// Keeps what the figures are made of: when the agent begins, stops, and runs out of sound.
     fn observe(&mut self, now: Instant, voice: bool) {
-        let mid_sentence = self.ear.present().is_some();
+        let sentence = self.ear.present().map(|(number, _)| number);
         match (voice, self.was_voice) {
             (true, false) => {
                 if self.report.first_sound_ms.is_none() {
@@ -163,10 +163,11 @@ impl Stream {
                     self.report.first_sound_ms = u64::try_from(first.as_millis()).ok();
                     self.lapses.push(Lapse::FirstSound(first));
                 }
-                if let Some(since) = self.ran_out.take() {
-                    self.lapses.push(Lapse::RanOut(now.saturating_duration_since(since)));
-                } else {
-                    self.report.turns += 1;
+                match self.ran_out.take() {
+                    Some((since, before)) if sentence == Some(before) => {
+                        self.lapses.push(Lapse::RanOut(now.saturating_duration_since(since)));
+                    }
+                    _ => self.report.turns += 1,
                 }
                 if let Some(asked) = self.asked.take() {
                     self.lapses.push(Lapse::Answer(now.saturating_duration_since(asked)));
@@ -176,7 +177,7 @@ impl Stream {
                 if let Some(since) = self.interrupted.take() {
                     self.lapses.push(Lapse::Clear(now.saturating_duration_since(since)));
                 }
-                self.ran_out = mid_sentence.then_some(now);
+                self.ran_out = sentence.map(|number| (now, number));
             }
             _ => {}
         }
