@@ -58,6 +58,9 @@ use world::World;
 /// How long answers under way may take when the sandbox stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
+/// How often a waiter looks at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// A running sandbox. Dropping it stops it.
 #[derive(Debug)]
 pub struct Sim {
@@ -370,6 +373,8 @@ impl Shared {
     /// Runs a task until it is done or the sandbox stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // A call is a large task: in a box it is moved once.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             stop.run_until_cancelled_owned(task).await;
         });
@@ -389,6 +394,8 @@ impl Shared {
             while !done(&self.world()) {
                 // The sender lives as long as `self`, so that this cannot fail.
                 changes.changed().await.ok();
+                // Changes come in dozens to a call; whoever waits looks once at what a millisecond has brought.
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
         tokio::time::timeout(limit, watch).await.map_err(|_| Late)

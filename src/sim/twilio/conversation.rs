@@ -144,7 +144,8 @@ async fn act(shared: &Arc<Shared>, id: CallId, verbs: Vec<Verb>) -> Option<Strin
             Verb::Pause(seconds) => passed(shared, id, Status::InProgress, Duration::from_secs(seconds)).await,
             Verb::Connect(connect) => {
                 let action = connect.action.clone();
-                match stream(shared, id, connect).await {
+                // Only a call that streams needs the room for it.
+                match Box::pin(stream(shared, id, connect)).await {
                     Turn::Elapsed if action.is_some() => return action,
                     turn => turn,
                 }
