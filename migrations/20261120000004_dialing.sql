@@ -19,28 +19,21 @@ BEGIN
     ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + 1;
 END $$;
 
--- Counts calls that a carrier took.
-CREATE FUNCTION tally_calls_started(p_calls bigint) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    INSERT INTO tally_shard AS t (run_id, shard, calls_started) VALUES ('00000000-0000-0000-0000-000000000000', tally_shard(), p_calls)
-    ON CONFLICT (run_id, shard) DO UPDATE SET calls_started = t.calls_started + p_calls;
-END $$;
-
--- How many attempts may be inserted now: the business is locked by the caller. Never negative.
-CREATE FUNCTION room_for_calls(p_business uuid, p_limit integer) RETURNS integer LANGUAGE plpgsql AS $$
+-- How many more calls the whole installation may have now: unique lines below max_lines are proof enough, unless max_lines was
+-- lowered while higher lines are open. Then they are counted, by one claim at a time.
+CREATE FUNCTION room_on_lines() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_max_lines integer;
-    v_room      integer;
+    v_room      bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(lines_lock());
     SELECT max_lines INTO v_max_lines FROM installation;
-    SELECT p_limit - count(*) INTO v_room FROM attempt WHERE business_id = p_business AND open;
-    -- Unique lines below max_lines are proof enough, unless max_lines was lowered while higher lines are open.
-    IF EXISTS (SELECT 1 FROM attempt WHERE open AND line > v_max_lines) THEN
-        PERFORM pg_advisory_xact_lock(lowered_lines_lock());
-        SELECT least(v_room, v_max_lines - count(*)) INTO v_room FROM attempt WHERE open;
+    IF NOT EXISTS (SELECT 1 FROM attempt WHERE open AND line > v_max_lines) THEN
+        RETURN v_max_lines;
     END IF;
-    RETURN greatest(v_room, 0);
+    PERFORM pg_advisory_xact_lock(lowered_lines_lock());
+    SELECT greatest(v_max_lines - count(*), 0) INTO v_room FROM attempt WHERE open AND line IS NOT NULL;
+    RETURN v_room;
 END $$;
 
 -- True where the run has a queued job. The place that its claims begin at comes first: one step into the index, even while the
@@ -87,121 +80,132 @@ BEGIN
     UPDATE run SET first_place = v_place, first_job = v_job WHERE run_id = p_run;
 END $$;
 
--- Claims due jobs of one business for the given holders: locks the business, counts, checks run, suppression and account,
+-- Claims due jobs of some businesses for the given holders: locks the businesses, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
-CREATE FUNCTION claim_jobs(p_business uuid, p_owner text, p_attempts uuid[], p_slots integer[], p_lines integer[],
+-- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
+-- named without an attempt: it is to be claimed for alone. So nobody waits for another's lock, and tallies are locked in one order.
+CREATE FUNCTION claim_jobs(p_businesses uuid[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
     p_intent_grace_ms integer, p_refused_retry_ms integer)
-RETURNS TABLE (attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
+RETURNS TABLE (business_id uuid, attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
                ring_timeout_secs integer, call_time_limit_secs integer)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    b       business;
-    acct    carrier_account;
-    v_room  integer;
-    v_lines integer;
-    v_taken integer := 0;
-    v_run   record;
+    v_alone   boolean := cardinality(p_businesses) = 1;
+    v_locked  uuid[];
+    v_look_at timestamptz := clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0);
+    v_lines   integer;
+    v_room    bigint;
+    v         record;
 BEGIN
-    SELECT * INTO b FROM business WHERE business_id = p_business FOR NO KEY UPDATE;
-    IF NOT FOUND OR b.state <> 'active' THEN
-        RETURN;
+    IF v_alone THEN
+        PERFORM 1 FROM business b WHERE b.business_id = p_businesses[1] FOR NO KEY UPDATE;
+        v_locked := p_businesses;
+    ELSE
+        SELECT array_agg(business_id) INTO v_locked FROM (
+            SELECT business_id FROM business WHERE business_id = ANY (p_businesses) FOR NO KEY UPDATE SKIP LOCKED) b;
+        RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer
+            FROM unnest(p_businesses) b WHERE b = ANY (v_locked) IS NOT TRUE;
     END IF;
-    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = ANY (b.carriers)
-        ORDER BY array_position(b.carriers, carrier) LIMIT 1;
-    IF NOT FOUND OR acct.hold_until > clock_timestamp() THEN
-        RETURN;
-    END IF;
-    IF EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.open AND a.owner IS NULL) THEN
+    IF EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL) THEN
         -- Single calls hold their slot and line already; they go ahead of lists.
         RETURN QUERY
-        UPDATE attempt a SET owner = p_owner, intent_at = clock_timestamp(),
-            next_look_at = clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
-        WHERE a.business_id = p_business AND a.open AND a.owner IS NULL AND a.state = 'intent'
-            AND a.dial_by > clock_timestamp() AND NOT a.hangup_wanted
-        RETURNING a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
+        UPDATE attempt a SET owner = p_owners[array_position(p_businesses, a.business_id)], intent_at = clock_timestamp(), next_look_at = v_look_at
+        FROM business b JOIN carrier_account c USING (business_id)
+        WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL AND a.state = 'intent' AND a.dial_by > clock_timestamp()
+            AND NOT a.hangup_wanted AND b.business_id = a.business_id AND b.state = 'active' AND c.reference = a.account
+            AND (c.hold_until > clock_timestamp()) IS NOT TRUE
+        RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
                   a.call_time_limit_secs;
     END IF;
-
-    v_room := room_for_calls(p_business, b.max_concurrent_calls);
-    IF acct.health = 'refused' THEN
-        v_room := least(v_room, 1);
-    END IF;
-    v_room := least(v_room, cardinality(p_attempts));
-    IF v_room = 0 THEN
-        RETURN;
-    END IF;
+    v_room := room_on_lines();
     SELECT max_lines INTO v_lines FROM installation;
 
-    FOR v_run IN
-        WITH pick AS (
-            SELECT j.job_id, j.run_id, j.to_number, j.dials, j.place, r.ring_timeout_secs, r.call_time_limit_secs,
-                   CASE WHEN cardinality(r.caller_ids) > 0 THEN r.caller_ids ELSE acct.caller_ids END AS callers
-            FROM run r CROSS JOIN LATERAL (
-                SELECT *, (- priority) AS place FROM job WHERE run_id = r.run_id AND state = 'queued'
-                    AND ((- priority), job_id) >= (r.first_place, r.first_job)
-                    AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
-                                    AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0)
-                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = job.to_number AND a.open OFFSET 0)
-                    AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = acct.reference AND a.to_number = job.to_number AND a.open OFFSET 0)
-                ORDER BY (- priority), job_id LIMIT v_room FOR NO KEY UPDATE SKIP LOCKED) j
-            WHERE r.business_id = p_business AND r.state = 'running'
-            ORDER BY j.place, j.job_id LIMIT v_room
-        ), numbered AS (
-            SELECT *, row_number() OVER (ORDER BY place, job_id) AS i FROM pick
+    FOR v IN
+        WITH able AS (
+            SELECT b.business_id, b.max_concurrent_calls, acct.carrier, acct.reference, acct.caller_ids, acct.health,
+                   least(CASE acct.health WHEN 'refused' THEN 1 ELSE b.max_concurrent_calls END,
+                         b.max_concurrent_calls - (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open),
+                         (SELECT count(*) FROM unnest(p_holding) h WHERE h = b.business_id)) AS room
+            FROM business b CROSS JOIN LATERAL (SELECT * FROM carrier_account c WHERE c.business_id = b.business_id
+                AND c.carrier = ANY (b.carriers) ORDER BY array_position(b.carriers, c.carrier) LIMIT 1) acct
+            WHERE b.business_id = ANY (v_locked) AND b.state = 'active' AND (acct.hold_until > clock_timestamp()) IS NOT TRUE
+        ), pick AS (
+            SELECT b.*, j.*, row_number() OVER (PARTITION BY b.business_id ORDER BY j.place, j.job_id) AS i
+            FROM able b CROSS JOIN LATERAL (
+                SELECT j.*, r.ring_timeout_secs, r.call_time_limit_secs,
+                       CASE WHEN cardinality(r.caller_ids) > 0 THEN r.caller_ids ELSE b.caller_ids END AS callers
+                FROM run r CROSS JOIN LATERAL (
+                    SELECT job_id, run_id, to_number, dials, (- priority) AS place FROM job
+                    WHERE run_id = r.run_id AND state = 'queued' AND ((- priority), job_id) >= (r.first_place, r.first_job)
+                        AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = b.business_id AND s.number = to_number
+                                        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0)
+                        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.to_number = job.to_number AND a.open OFFSET 0)
+                        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = b.reference AND a.to_number = job.to_number AND a.open OFFSET 0)
+                    ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) FOR NO KEY UPDATE SKIP LOCKED) j
+                WHERE r.business_id = b.business_id AND r.state = 'running'
+                ORDER BY j.place, j.job_id LIMIT greatest(b.room, 0)) j
         ), held AS (
-            SELECT attempt, slot, line, row_number() OVER (ORDER BY slot) AS i
-            FROM unnest(p_attempts, p_slots, p_lines) AS h (attempt, slot, line)
+            SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
+            FROM unnest(p_holding, p_attempts, p_slots, p_lines) AS h (holding, attempt, slot, line) JOIN able b ON b.business_id = holding
             WHERE slot BETWEEN 1 AND b.max_concurrent_calls AND line BETWEEN 1 AND v_lines
         ), inserted AS (
             INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
                                  ring_timeout_secs, call_time_limit_secs, owner, next_look_at)
-            SELECT attempt, job_id, run_id, p_business, dials + 1, acct.carrier, acct.reference,
+            SELECT attempt, job_id, run_id, business_id, dials + 1, carrier, reference,
                    callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number,
-                   slot, line, ring_timeout_secs, call_time_limit_secs, p_owner,
-                   clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0)
-            FROM numbered JOIN held USING (i)
+                   slot, line, ring_timeout_secs, call_time_limit_secs, p_owners[array_position(p_businesses, business_id)], v_look_at
+            FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i ORDER BY line LIMIT v_room
             ON CONFLICT DO NOTHING
-            RETURNING a.attempt_id, a.job_id, a.run_id, a.from_number, a.to_number, a.ring_timeout_secs, a.call_time_limit_secs
+            RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
+                      a.call_time_limit_secs
         ), moved AS (
             UPDATE job SET state = 'dialing', dials = dials + 1, attempt_count = attempt_count + 1, next_at = NULL
             FROM inserted WHERE job.job_id = inserted.job_id
+        ), tallied AS (
+            INSERT INTO tally_shard AS t (run_id, shard, changes, attempts, queued, dialing)
+            SELECT run_id, tally_shard(), count(*), count(*), - count(*), count(*) FROM inserted GROUP BY run_id ORDER BY run_id
+            ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + excluded.changes, attempts = t.attempts + excluded.attempts,
+                queued = t.queued + excluded.queued, dialing = t.dialing + excluded.dialing
         )
-        SELECT i.*, count(*) OVER (PARTITION BY i.run_id) AS of_run, row_number() OVER (PARTITION BY i.run_id) AS nth
-        FROM inserted i ORDER BY i.run_id
+        SELECT b.business_id AS business, b.room, b.carrier, b.health, count(i.attempt_id) OVER own AS taken, row_number() OVER own AS nth, i.*
+        FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
+        WINDOW own AS (PARTITION BY b.business_id)
     LOOP
-        v_taken := v_taken + 1;
-        IF v_run.nth = 1 THEN
-            PERFORM tally_moved(v_run.run_id, 'queued', 'dialing', NULL, v_run.of_run, v_run.of_run);
+        business_id := v.business;
+        attempt_id := v.attempt_id;
+        job_id := v.job_id;
+        run_id := v.run_id;
+        account := v.account;
+        from_number := v.from_number;
+        to_number := v.to_number;
+        ring_timeout_secs := v.ring_timeout_secs;
+        call_time_limit_secs := v.call_time_limit_secs;
+        IF v.attempt_id IS NOT NULL THEN
+            RETURN NEXT;
+            IF v.health = 'refused' THEN
+                UPDATE carrier_account c SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
+                    WHERE c.business_id = v.business AND c.carrier = v.carrier;
+            END IF;
             IF random() < 0.02 THEN
-                PERFORM begin_claims_at(v_run.run_id, NULL);
+                PERFORM begin_claims_at(v.run_id, NULL);
             END IF;
         END IF;
-        attempt_id := v_run.attempt_id;
-        job_id := v_run.job_id;
-        run_id := v_run.run_id;
-        account := acct.reference;
-        from_number := v_run.from_number;
-        to_number := v_run.to_number;
-        ring_timeout_secs := v_run.ring_timeout_secs;
-        call_time_limit_secs := v_run.call_time_limit_secs;
-        RETURN NEXT;
-    END LOOP;
-
-    IF v_taken > 0 AND acct.health = 'refused' THEN
-        UPDATE carrier_account SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
-            WHERE business_id = p_business AND carrier = acct.carrier;
-    END IF;
-    IF v_taken < v_room THEN
-        -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
-        -- (One that is locked just now keeps its place: waiting for it here could deadlock.)
-        UPDATE run SET first_place = DEFAULT, first_job = DEFAULT
-        WHERE run_id IN (SELECT r.run_id FROM run r WHERE r.business_id = p_business AND r.state = 'running'
-                             AND r.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE SKIP LOCKED);
-        IF NOT FOUND AND v_taken = 0 THEN
-            PERFORM skip_suppressed(p_business);
+        IF v.taken < v.room AND v.nth = 1 THEN
+            IF NOT v_alone THEN
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer;
+                CONTINUE;
+            END IF;
+            -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
+            -- (One that is locked just now keeps its place: waiting for it here could deadlock.)
+            UPDATE run SET first_place = DEFAULT, first_job = DEFAULT
+            WHERE run_id IN (SELECT r.run_id FROM run r WHERE r.business_id = v.business AND r.state = 'running'
+                                 AND r.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE SKIP LOCKED);
+            IF NOT FOUND AND v.taken = 0 THEN
+                PERFORM skip_suppressed(v.business);
+            END IF;
         END IF;
-    END IF;
+    END LOOP;
 END $$;
 
 -- Where nothing is left to a running run of the business but what suppression keeps back, that is ended, so that the run can end.
@@ -300,202 +304,30 @@ BEGIN
     RETURN v;
 END $$;
 
--- What apply_event and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
--- call) | other_call (the attempt has another call id) | no_attempt. job: what became of its job, where this closed it. started: a
--- carrier is known to have taken the call from now on. job: what became of its job, where it was closed by this.
+-- What apply_events and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
+-- call) | other_call (the attempt has another call id) | no_attempt. requeue: its job is dialed again, uncharged. speak: an answered
+-- call may hear the message with these variables.
 CREATE TYPE attempt_change AS (
-    verdict text, closed boolean, run_ended boolean, business_id uuid, run_id uuid, job_id uuid, state text,
-    carrier text, account text, carrier_call_id text, hangup_wanted boolean, to_number text, job settled_job, started boolean
+    verdict text, closed boolean, run_ended boolean, business_id uuid, run_id uuid, job_id uuid, account text,
+    carrier_call_id text, hangup_wanted boolean, requeue boolean, speak boolean, message jsonb, variables jsonb
 );
-
--- Writes down a call that this attempt does not answer for, or its end. One that was thought to be over and is heard of again
--- is hung up again.
-CREATE FUNCTION note_stray(a attempt, p_call_id text, p_state text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF p_state = 'ended' THEN
-        UPDATE stray_call SET ended_at = clock_timestamp() WHERE account = a.account AND call_id = p_call_id AND ended_at IS NULL;
-    ELSE
-        INSERT INTO stray_call (business_id, carrier, account, call_id, attempt_id)
-        VALUES (a.business_id, a.carrier, a.account, p_call_id, a.attempt_id)
-        ON CONFLICT (account, call_id) DO UPDATE SET ended_at = NULL;
-    END IF;
-END $$;
-
--- What an event does that moves nothing: it may fill in a time or a fact that was missed, once, or speak of a call that its
--- attempt does not answer for. The caller has locked the attempt.
-CREATE FUNCTION note_unmoved(a attempt, p_source text, p_call_id text, p_state text, p_answered_by text, p_price numeric,
-    p_currency text, p_sent_ms_ago integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
-DECLARE
-    v_now timestamptz := clock_timestamp();
-    v     attempt_change;
-BEGIN
-    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
-             coalesce(a.carrier_call_id, p_call_id), a.hangup_wanted, a.to_number, NULL, false);
-    IF NOT a.open AND a.state <> 'ended' THEN
-        IF p_call_id IS NOT NULL THEN
-            v.verdict := 'late';
-            PERFORM note_stray(a, p_call_id, p_state);
-            UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
-                THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
-            WHERE attempt_id = a.attempt_id;
-        END IF;
-        RETURN v;
-    END IF;
-    IF p_call_id IS NOT NULL AND (a.carrier_call_id <> p_call_id OR (NOT a.open AND a.carrier_call_id IS NULL)) THEN
-        v.verdict := 'other_call';
-        v.carrier_call_id := p_call_id;
-        PERFORM note_stray(a, p_call_id, p_state);
-        UPDATE attempt SET late_events = late_events + 1 WHERE attempt_id = a.attempt_id;
-        RETURN v;
-    END IF;
-    UPDATE attempt SET
-        heard_at = v_now,
-        sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
-        placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
-        answered_by = coalesce(answered_by, p_answered_by),
-        price = coalesce(price, p_price), currency = coalesce(currency, p_currency)
-    WHERE attempt_id = a.attempt_id AND (open
-        OR (p_sent_ms_ago IS NOT NULL AND sent_at IS NULL) OR (p_state = 'placed' AND placed_at IS NULL)
-        OR (p_answered_by IS NOT NULL AND answered_by IS NULL) OR (p_price IS NOT NULL AND price IS NULL));
-    RETURN v;
-END $$;
-
--- Applies what the carrier said about a call, whoever asked. The rank only grows and the first final state wins; a call id
--- may be learned here. p_state: unknown, placed, initiated, ringing, answered or ended (then with p_disposition).
-CREATE FUNCTION apply_event(p_business uuid, p_attempt uuid, p_source text, p_call_id text, p_state text, p_disposition text,
-    p_duration_secs integer, p_answered_by text, p_carrier_status text, p_carrier_code integer, p_sip_code integer,
-    p_price numeric, p_currency text, p_sent_ms_ago integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
-DECLARE
-    a       attempt;
-    v_now   timestamptz := clock_timestamp();
-    v_rank  smallint := attempt_rank(p_state);
-    v       attempt_change;
-BEGIN
-    LOOP
-        -- Nearly always it moves, and this is all there is to it.
-        UPDATE attempt SET
-            state = p_state,
-            carrier_call_id = coalesce(carrier_call_id, p_call_id),
-            disposition = CASE WHEN fenced AND p_disposition IN ('answered', 'machine', 'fax') THEN 'abandoned' ELSE p_disposition END,
-            heard_at = v_now,
-            sent_at = coalesce(sent_at, CASE WHEN p_sent_ms_ago IS NOT NULL THEN v_now - make_interval(secs => p_sent_ms_ago / 1000.0) END),
-            placed_at = coalesce(placed_at, CASE WHEN p_state = 'placed' THEN v_now END),
-            initiated_at = coalesce(initiated_at, CASE WHEN p_state = 'initiated' THEN v_now END),
-            ringing_at = coalesce(ringing_at, CASE WHEN p_state = 'ringing' THEN v_now END),
-            answered_at = coalesce(answered_at, CASE WHEN p_state = 'answered' THEN v_now
-                WHEN p_disposition IN ('answered', 'machine', 'fax', 'abandoned') THEN v_now - make_interval(secs => coalesce(p_duration_secs, 0)) END),
-            ended_at = CASE WHEN p_state = 'ended' THEN v_now END,
-            duration_secs = coalesce(p_duration_secs, duration_secs),
-            answered_by = coalesce(p_answered_by, answered_by),
-            carrier_status = coalesce(p_carrier_status, carrier_status),
-            carrier_code = coalesce(p_carrier_code, carrier_code),
-            sip_code = coalesce(p_sip_code, sip_code),
-            price = coalesce(p_price, price), currency = coalesce(p_currency, currency),
-            needs_person = false, needs_person_since = NULL,
-            -- An attempt in doubt is looked for at once; one with a call id is found through its account's live list.
-            next_look_at = CASE WHEN p_state = 'unknown' THEN v_now END,
-            events = events || transition(jsonb_array_length(events) + 1, p_source, state, p_state)
-        WHERE attempt_id = p_attempt AND business_id = p_business AND rank < v_rank
-            AND (carrier_call_id IS NULL OR p_call_id IS NULL OR carrier_call_id = p_call_id)
-        RETURNING * INTO a;
-        EXIT WHEN FOUND;
-
-        SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE;
-        IF NOT FOUND THEN
-            v.verdict := 'no_attempt';
-            RETURN v;
-        END IF;
-        -- It came to a state that the event moves while its row was waited for: now the row is locked, and moves.
-        CONTINUE WHEN a.open AND a.rank < v_rank AND (a.carrier_call_id IS NULL OR p_call_id IS NULL OR a.carrier_call_id = p_call_id);
-        RETURN note_unmoved(a, p_source, p_call_id, p_state, p_answered_by, p_price, p_currency, p_sent_ms_ago);
-    END LOOP;
-    v := ROW('applied', a.state = 'ended', false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account,
-             a.carrier_call_id, a.hangup_wanted, a.to_number, NULL, false);
-    v.started := v_rank >= 2 AND (a.events -> -1 ->> 'from') IN ('intent', 'unknown');
-    IF a.state <> 'ended' OR a.job_id IS NULL THEN
-        RETURN v;
-    END IF;
-    p_disposition := a.disposition;
-    IF p_disposition = 'cancelled' AND a.queue_cancelled_at IS NOT NULL AND NOT a.hangup_wanted THEN
-        v.job := settle_job(a.job_id, 'requeue', NULL, NULL, NULL);
-    ELSIF p_disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN
-        v.job := settle_job(a.job_id, 'final', 'completed', p_disposition, NULL);
-    ELSIF p_disposition = 'abandoned' AND a.reason = 'expired' THEN
-        v.job := settle_job(a.job_id, 'final', 'unreached', 'abandoned', 'expired');
-    ELSIF a.hangup_wanted OR p_disposition = 'cancelled' THEN
-        v.job := settle_job(a.job_id, 'final', 'cancelled', CASE p_disposition WHEN 'abandoned' THEN 'abandoned' ELSE 'cancelled' END, 'cancelled');
-    ELSE
-        v.job := settle_job(a.job_id, 'final', 'unreached', p_disposition, 'attempts_used');
-    END IF;
-    RETURN v;
-END $$;
-
--- The same for any number of events, in their order, with the tallies and the ends of their runs. Everybody locks attempts first,
--- each with its job, and then tallies in the order of their runs, so that no two wait for each other: callers sort by attempt.
-CREATE FUNCTION apply_events(p_businesses uuid[], p_attempts uuid[], p_sources text[], p_call_ids text[], p_states text[],
-    p_dispositions text[], p_durations_secs integer[], p_answered_by text[], p_carrier_statuses text[], p_carrier_codes integer[],
-    p_sip_codes integer[], p_prices text[], p_currencies text[], p_sent_ms_ago integer[]) RETURNS SETOF attempt_change
-LANGUAGE plpgsql AS $$
-DECLARE
-    v_changes attempt_change[];
-    v_jobs    settled_job[];
-    v         attempt_change;
-    v_run     record;
-    v_started bigint := 0;
-BEGIN
-    IF NOT 'ended' = ANY (p_states) THEN
-        -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
-        PERFORM set_config('synchronous_commit', 'off', true);
-    END IF;
-    FOR i IN 1..cardinality(p_attempts) LOOP
-        v := apply_event(p_businesses[i], p_attempts[i], p_sources[i], p_call_ids[i], p_states[i], p_dispositions[i],
-            p_durations_secs[i], p_answered_by[i], p_carrier_statuses[i], p_carrier_codes[i], p_sip_codes[i], p_prices[i]::numeric,
-            p_currencies[i], p_sent_ms_ago[i]);
-        v_changes[i] := v;
-        v_started := v_started + (v.started IS TRUE)::integer;
-        IF (v.job).run_id IS NOT NULL THEN
-            v_jobs := v_jobs || v.job;
-        END IF;
-    END LOOP;
-    IF v_started > 0 THEN
-        PERFORM tally_calls_started(v_started);
-    END IF;
-    IF v_jobs IS NOT NULL THEN
-        FOR v_run IN
-            SELECT run_id, state, disposition, count(*) AS jobs, sum(charged) AS charged,
-                   row_number() OVER (PARTITION BY run_id ORDER BY state, disposition DESC) AS nth,
-                   count(*) OVER (PARTITION BY run_id) AS kinds
-            FROM unnest(v_jobs) GROUP BY run_id, state, disposition ORDER BY run_id, nth
-        LOOP
-            PERFORM tally_moved(v_run.run_id, 'dialing', v_run.state, v_run.disposition, v_run.jobs, v_run.charged::bigint);
-            IF v_run.nth = v_run.kinds AND end_run_if_done(v_run.run_id) THEN
-                FOR i IN REVERSE cardinality(v_changes)..1 LOOP
-                    IF (v_changes[i].job).run_id = v_run.run_id THEN
-                        v_changes[i].run_ended := true;
-                        EXIT;
-                    END IF;
-                END LOOP;
-            END IF;
-        END LOOP;
-    END IF;
-    RETURN QUERY SELECT * FROM unnest(v_changes);
-END $$;
 
 -- Closes an attempt that never became a call: p_state refused, not_sent or not_placed, only from intent or unknown and only
 -- while no call id is known. p_action as in settle_job. A single call keeps p_reason itself.
 CREATE FUNCTION close_attempt(p_attempt uuid, p_source text, p_state text, p_action text, p_disposition text, p_reason text,
     p_carrier_status text, p_carrier_code integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
 DECLARE
-    a attempt;
-    v attempt_change;
+    a     attempt;
+    v     attempt_change;
+    v_job settled_job;
 BEGIN
     SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         v.verdict := 'no_attempt';
         RETURN v;
     END IF;
-    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.state, a.carrier, a.account, a.carrier_call_id,
-             a.hangup_wanted, a.to_number, NULL, false);
+    v := ROW('stale', false, false, a.business_id, a.run_id, a.job_id, a.account, a.carrier_call_id, a.hangup_wanted, false,
+             NULL, NULL, NULL);
     IF a.rank > 1 OR a.carrier_call_id IS NOT NULL THEN
         RETURN v;
     END IF;
@@ -516,19 +348,18 @@ BEGIN
     WHERE attempt_id = p_attempt;
     v.verdict := 'applied';
     v.closed := true;
-    v.state := p_state;
     IF a.job_id IS NULL THEN
         RETURN v;
     END IF;
     IF p_action = 'requeue' AND a.hangup_wanted THEN
-        v.job := settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
+        v_job := settle_job(a.job_id, 'final', 'cancelled', 'cancelled', 'cancelled');
     ELSIF p_action = 'requeue' AND p_state = 'not_placed' THEN
-        v.job := settle_job(a.job_id, 'not_placed', NULL, NULL, NULL);
+        v_job := settle_job(a.job_id, 'not_placed', NULL, NULL, NULL);
     ELSE
-        v.job := settle_job(a.job_id, p_action, 'failed', p_disposition, p_reason);
+        v_job := settle_job(a.job_id, p_action, 'failed', p_disposition, p_reason);
     END IF;
-    IF (v.job).run_id IS NOT NULL THEN
-        PERFORM tally_moved((v.job).run_id, 'dialing', (v.job).state, (v.job).disposition, 1, (v.job).charged);
+    IF v_job.run_id IS NOT NULL THEN
+        PERFORM tally_moved(v_job.run_id, 'dialing', v_job.state, v_job.disposition, 1, v_job.charged);
     END IF;
     v.run_ended := end_run_if_done(a.run_id);
     RETURN v;
@@ -576,7 +407,8 @@ BEGIN
        OR EXISTS (SELECT 1 FROM attempt WHERE account = acct.reference AND to_number = p_to AND open) THEN
         RETURN 'in_call';
     END IF;
-    IF room_for_calls(p_business, b.max_concurrent_calls) < 1 OR p_slot > b.max_concurrent_calls
+    IF (SELECT count(*) FROM attempt WHERE business_id = p_business AND open) >= b.max_concurrent_calls
+       OR room_on_lines() < 1 OR p_slot > b.max_concurrent_calls
        OR p_line > (SELECT max_lines FROM installation) THEN
         RETURN 'full';
     END IF;
@@ -587,43 +419,4 @@ BEGIN
             clock_timestamp() + make_interval(secs => p_max_wait_secs))
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
-END $$;
-
--- What answered calls are to hear, behind the fence: an attempt that is closed, cancelled, or answered later than anybody can
--- have wanted it hears nothing. Applies the answers as events in the same round trip; callers sort as for apply_events.
-CREATE FUNCTION answer_calls(p_businesses uuid[], p_attempts uuid[], p_call_ids text[], p_answered_by text[], p_fence_ms integer[])
-RETURNS TABLE (speak boolean, message jsonb, variables jsonb) LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-DECLARE
-    a       attempt;
-    v       attempt_change;
-    v_speak boolean;
-    v_started bigint := 0;
-BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
-    FOR i IN 1..cardinality(p_attempts) LOOP
-        v := apply_event(p_businesses[i], p_attempts[i], 'webhook', p_call_ids[i], 'answered', NULL, NULL, p_answered_by[i],
-                         'in-progress', NULL, NULL, NULL, NULL, NULL);
-        v_started := v_started + (v.started IS TRUE)::integer;
-        IF v.verdict NOT IN ('applied', 'stale') THEN
-            RETURN QUERY SELECT false, NULL::jsonb, NULL::jsonb;
-            CONTINUE;
-        END IF;
-        SELECT * INTO a FROM attempt WHERE attempt_id = p_attempts[i];
-        IF a.open AND clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + p_fence_ms[i] / 1000.0) THEN
-            UPDATE attempt SET hangup_wanted = true, reason = 'expired' WHERE attempt_id = a.attempt_id;
-            a.hangup_wanted := true;
-        END IF;
-        v_speak := a.open AND NOT a.hangup_wanted
-            AND NOT EXISTS (SELECT 1 FROM run WHERE run_id = a.run_id AND state IN ('cancelling', 'cancelled'));
-        IF a.open AND NOT v_speak THEN
-            UPDATE attempt SET fenced = true WHERE attempt_id = a.attempt_id;
-        END IF;
-        RETURN QUERY
-        SELECT v_speak, coalesce(a.message, r.message), coalesce(j.variables, a.variables)
-        FROM (SELECT 1) one LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN job j ON j.job_id = a.job_id;
-    END LOOP;
-    IF v_started > 0 THEN
-        PERFORM tally_calls_started(v_started);
-    END IF;
 END $$;

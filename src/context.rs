@@ -20,7 +20,10 @@ use crate::{
     config::Settings,
     heartbeats::Heartbeats,
     ids::{BusinessId, Carrier},
-    jobs::queue::{Bells, Why},
+    jobs::{
+        claims::Claims,
+        queue::{Bells, Why},
+    },
     slots::Gate,
     stores::Stores,
 };
@@ -40,6 +43,8 @@ pub struct Context {
     pub bells: Bells,
     /// What writes events of calls together.
     pub batches: Batches,
+    /// The claims of this process on their way into the ledger.
+    pub claims: Claims,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
     /// What names an attempt in a callback URL.
@@ -79,6 +84,7 @@ impl Context {
         Ok(Self {
             gate: Gate::new(&stores),
             batches: Batches::new(&stores.pg),
+            claims: Claims::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
@@ -90,6 +96,11 @@ impl Context {
             stores,
             vault,
         })
+    }
+
+    /// Has Postgres make the plans of what is written most, before the first call waits for them.
+    pub async fn warm(&self) {
+        futures::future::join(self.batches.warm(), self.claims.warm()).await;
     }
 
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
@@ -163,5 +174,5 @@ impl Context {
 
 fn vault(settings: &Settings) -> anyhow::Result<Arc<Vault>> {
     let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
-    Ok(Arc::new(Vault::from_setting(key)?))
+    Ok(Arc::new(Vault::from_settings(key, &settings.rollcall_sealing_keys_also)?))
 }

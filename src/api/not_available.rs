@@ -26,7 +26,6 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/runs/{id}/test", "A test call of a run"),
     ("GET", "/v1/runs/{id}/decisions.csv", "The list of decisions"),
     ("GET", "/v1/calls/{id}/transcript", "The transcript of a call"),
-    ("GET", "/v1/calls/{id}/recording", "The recording of a call"),
     ("GET DELETE", "/v1/numbers/{number}", "Asking about and erasing one number"),
     ("GET PATCH", "/v1/caller-ids", "Managing caller ids"),
     ("POST GET", "/v1/agents", "Voice agents"),

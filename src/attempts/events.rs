@@ -30,6 +30,16 @@ pub struct Event {
     sip_code: Option<i32>,
     price: Option<(String, String)>,
     sent_ms_ago: Option<i32>,
+    fence_ms: Option<i32>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The attempt after it; `None` where there is no such attempt.
+    pub change: Option<Change>,
+    /// What the call may hear, where the event asked; `None` where it must hear nothing.
+    pub answer: Option<Answer>,
 }
 
 impl Event {
@@ -56,7 +66,15 @@ impl Event {
             sip_code: said.sip_code,
             price: said.price.map(|(amount, currency)| (amount.to_owned(), currency.to_owned())),
             sent_ms_ago: said.sent_ms_ago,
+            fence_ms: None,
         }
+    }
+
+    /// A call was answered and asks what it may hear; so long after its ringing should have ended it is too late to speak, ms.
+    #[must_use]
+    pub fn asks(mut self, fence_ms: i32) -> Self {
+        self.fence_ms = Some(fence_ms);
+        self
     }
 
     /// What a closing by it is counted as.
@@ -76,21 +94,22 @@ pub async fn apply(
     moved: (AttemptState, Option<Disposition>),
     said: &Said<'_>,
 ) -> sqlx::Result<Option<Change>> {
-    let mut changes = apply_all(pg, &[Event::new(key, source, moved, said)]).await?;
-    Ok(changes.pop().flatten())
+    let mut outcomes = apply_all(pg, &[Event::new(key, source, moved, said)]).await?;
+    Ok(outcomes.pop().and_then(|outcome| outcome.change))
 }
 
-/// Applies events in their order, in one transaction; one change for each. It is flushed to the disk if one of them is an end.
+/// Applies events, sorted by their attempts and one for each, in one transaction; one outcome for each. It is flushed to the disk
+/// if one of them is an end.
 ///
 /// # Errors
 /// Where Postgres does not answer: nothing is known then, and the same may be applied again.
-pub async fn apply_all(pg: &PgPool, events: &[Event]) -> sqlx::Result<Vec<Option<Change>>> {
+pub async fn apply_all(pg: &PgPool, events: &[Event]) -> sqlx::Result<Vec<Outcome>> {
     let texts =
         |read: fn(&Event) -> Option<&str>| events.iter().map(|e| read(e).map(str::to_owned)).collect::<Vec<_>>();
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
-           FROM apply_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"#,
+    let rows = sqlx::query!(
+        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted,
+                  speak, message, variables
+           FROM apply_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
         &events.iter().map(|e| e.business.0).collect::<Vec<_>>(),
         &events.iter().map(|e| e.attempt.0).collect::<Vec<_>>(),
         &texts(|e| Some(e.source.as_str())) as &[Option<String>],
@@ -105,11 +124,30 @@ pub async fn apply_all(pg: &PgPool, events: &[Event]) -> sqlx::Result<Vec<Option
         &texts(|e| e.price.as_ref().map(|price| price.0.as_str())) as &[Option<String>],
         &texts(|e| e.price.as_ref().map(|price| price.1.as_str())) as &[Option<String>],
         &events.iter().map(|e| e.sent_ms_ago).collect::<Vec<_>>() as &[Option<i32>],
+        &events.iter().map(|e| e.fence_ms).collect::<Vec<_>>() as &[Option<i32>],
     )
     .fetch_all(pg)
     .await?;
-    let changes = rows.into_iter().zip(events);
-    Ok(changes.map(|(row, event)| told(event.attempt, row.change(), event.word())).collect())
+    let outcomes = rows.into_iter().zip(events).map(|(row, event)| {
+        let variables = match row.variables {
+            Some(Value::Object(variables)) => variables,
+            _ => Map::new(),
+        };
+        let answer = row.speak.unwrap_or(false).then_some(Answer { message: row.message, variables });
+        let row = Row {
+            verdict: row.verdict,
+            closed: row.closed,
+            run_ended: row.run_ended,
+            business_id: row.business_id,
+            run_id: row.run_id,
+            job_id: row.job_id,
+            account: row.account,
+            carrier_call_id: row.carrier_call_id,
+            hangup_wanted: row.hangup_wanted,
+        };
+        Outcome { change: told(event.attempt, row.change(), event.word()), answer }
+    });
+    Ok(outcomes.collect())
 }
 
 /// What an answered call may hear.
@@ -119,45 +157,4 @@ pub struct Answer {
     pub message: Option<Value>,
     /// The callee's variables.
     pub variables: Map<String, Value>,
-}
-
-/// A call was answered: what may it hear?
-#[derive(Debug, Clone)]
-pub struct Question {
-    /// Whose call.
-    pub business: BusinessId,
-    /// Which one.
-    pub attempt: AttemptId,
-    /// The carrier's id of it.
-    pub call_id: String,
-    /// What answered, in the carrier's word.
-    pub answered_by: Option<String>,
-    /// So long after its ringing should have ended it is too late to speak, ms.
-    pub fence_ms: i32,
-}
-
-/// Applies answers and says what each call may hear; `None` where it must hear nothing: its attempt is closed, cancelled,
-/// unknown, another call's, or was answered too late.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn answer_all(pg: &PgPool, questions: &[Question]) -> sqlx::Result<Vec<Option<Answer>>> {
-    let rows = sqlx::query!(
-        r#"SELECT speak AS "speak!", message, variables FROM answer_calls($1, $2, $3, $4, $5)"#,
-        &questions.iter().map(|q| q.business.0).collect::<Vec<_>>(),
-        &questions.iter().map(|q| q.attempt.0).collect::<Vec<_>>(),
-        &questions.iter().map(|q| q.call_id.clone()).collect::<Vec<_>>(),
-        &questions.iter().map(|q| q.answered_by.clone()).collect::<Vec<_>>() as &[Option<String>],
-        &questions.iter().map(|q| q.fence_ms).collect::<Vec<_>>(),
-    )
-    .fetch_all(pg)
-    .await?;
-    let answers = rows.into_iter().map(|row| {
-        let variables = match row.variables {
-            Some(Value::Object(variables)) => variables,
-            _ => Map::new(),
-        };
-        row.speak.then_some(Answer { message: row.message, variables })
-    });
-    Ok(answers.collect())
 }

@@ -10,6 +10,7 @@ pub mod figures;
 pub mod ledger;
 pub mod looks;
 pub mod open;
+pub mod recordings;
 pub mod speech;
 pub mod state;
 pub mod store;

@@ -50,5 +50,6 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
 async fn open(settings: Settings) -> anyhow::Result<Context> {
     let ctx = Context::open(settings, "rollcall-worker").await?;
     ctx.stores.until_migrated().await;
+    ctx.warm().await;
     Ok(ctx)
 }

@@ -31,12 +31,9 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The account to dial with now: the first in the business's order that is not left alone. Where all are, the first: its
-    /// claim says so.
-    #[must_use]
-    pub fn to_dial(&self) -> Option<&SealedAccount> {
-        let mut dialed = self.accounts.iter().filter(|account| account.dialed);
-        dialed.clone().find(|account| !account.held).or_else(|| dialed.next())
+    /// The accounts to dial with now: those in use that are not left alone, in the business's order.
+    pub fn to_dial(&self) -> impl Iterator<Item = &SealedAccount> {
+        self.accounts.iter().filter(|account| account.dialed && !account.held)
     }
 }
 

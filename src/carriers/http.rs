@@ -16,6 +16,8 @@ pub struct HttpLimits {
     pub connect: Duration,
     /// Time for one whole exchange that is not a dial.
     pub exchange: Duration,
+    /// Time for a whole recording.
+    pub download: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
     /// Unused connections kept per host.
@@ -50,6 +52,7 @@ impl Default for HttpLimits {
         Self {
             connect: Duration::from_secs(3),
             exchange: Duration::from_secs(10),
+            download: Duration::from_secs(300),
             // Below the minute after which load balancers commonly drop a silent connection.
             idle: Duration::from_secs(30),
             idle_per_host: 64,
@@ -114,11 +117,14 @@ pub(crate) async fn send_dial(
     }
 }
 
+/// The carrier's code, and its words with numbers masked.
+pub(crate) type CodeAndWords = (i64, String);
+
 /// How a carrier writes its refusals.
 #[derive(Clone, Copy)]
 pub(crate) struct Refusals {
     /// Code and words of an error body with this HTTP status, if it is one of the carrier's.
-    pub(crate) body: fn(u16, &[u8]) -> Option<(i64, String)>,
+    pub(crate) body: fn(u16, &[u8]) -> Option<CodeAndWords>,
     /// How long the carrier asks to wait.
     pub(crate) wait: fn(&header::HeaderMap) -> Option<Duration>,
 }
@@ -139,6 +145,24 @@ pub(crate) async fn exchange(
         return Err(refusal(response, limit, refusals).await);
     }
     read_body(response, limit).await.map_err(|why| CarrierError::Unreadable { why })
+}
+
+/// A body to be read as it comes; `None` where there is none. The time is for all of it.
+pub(crate) async fn download(
+    request: RequestBuilder,
+    limits: &HttpLimits,
+    refusals: Refusals,
+) -> Result<Option<Response>, CarrierError> {
+    let response = request
+        .timeout(limits.download)
+        .send()
+        .await
+        .map_err(|error| CarrierError::Unavailable { why: describe(error) })?;
+    match response.status().as_u16() {
+        200..=299 => Ok(Some(response)),
+        404 | 410 => Ok(None),
+        _ => Err(refusal(response, limits.answer_bytes, refusals).await),
+    }
 }
 
 /// Why an answer that is not 2xx does not help.

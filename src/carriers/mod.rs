@@ -229,6 +229,24 @@ impl Client {
         }
     }
 
+    /// The sound of a recording (MP3), to be read as it comes; `None` where the carrier has it no longer.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn recording(
+        &self,
+        account: &Account,
+        recording_id: &str,
+    ) -> Result<Option<reqwest::Response>, CarrierError> {
+        timed(account, "recording", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.recording(recording_id).await,
+                At::Telnyx(telnyx) => telnyx.recording(recording_id).await,
+            }
+        })
+        .await
+    }
+
     /// The callback URLs that a call was created with, to find our token in them; `None` where the carrier
     /// says that there is no such call. An empty list may mean that the carrier does not show them yet.
     ///

@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 
 use crate::{
     attempts::{
-        events::{Answer, Question},
+        events::{Answer, Event},
+        ledger::Said,
         speech,
+        state::{AttemptState, Source},
     },
-    carriers::{Account, AnsweredBy, CallState, CallView, CarrierError, Client, HangUp, How, Speech},
+    carriers::{Account, AnsweredBy, CallEvent, CallState, CallView, CarrierError, Client, HangUp, How, Speech},
     context::Context,
     error::{ApiError, Slug},
     ids::{AttemptId, BusinessId},
@@ -33,21 +35,29 @@ struct Message {
 pub async fn what_to_say(
     ctx: &Context,
     key: (BusinessId, AttemptId),
-    call_id: &str,
-    answered_by: Option<AnsweredBy>,
+    event: &CallEvent,
+) -> sqlx::Result<Option<Speech>> {
+    let said = Said {
+        call_id: event.call_id.as_deref(),
+        answered_by: event.answered_by.map(AnsweredBy::as_str),
+        carrier_status: Some(&event.carrier_status),
+        ..Said::default()
+    };
+    heard(ctx, key, Source::Webhook, &said).await
+}
+
+async fn heard(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    source: Source,
+    said: &Said<'_>,
 ) -> sqlx::Result<Option<Speech>> {
     let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
-    let question = Question {
-        business: key.0,
-        attempt: key.1,
-        call_id: call_id.to_owned(),
-        answered_by: answered_by.map(|by| by.as_str().to_owned()),
-        fence_ms: fence,
-    };
-    let answer = ctx.batches.answer(question).await?;
+    let answered = Event::new(key, source, (AttemptState::Answered, None), said);
+    let answer = ctx.batches.answer(answered.asks(fence)).await?;
     let Some(Answer { message: Some(message), variables }) = answer else {
         metrics::answer_fenced();
-        tracing::warn!(attempt.id = %key.1, call.id = call_id, "answered behind the fence: it hears nothing");
+        tracing::warn!(attempt.id = %key.1, call.id = said.call_id, "answered behind the fence: it hears nothing");
         return Ok(None);
     };
     Ok(speech(message, variables)
@@ -75,12 +85,14 @@ pub async fn by_command(
     ctx: &Context,
     account: &Account,
     key: (BusinessId, AttemptId),
+    source: Source,
     call_id: &str,
 ) -> Result<bool, ApiError> {
     if speech::is_said(&ctx.stores.pg, key).await? {
         return Ok(true);
     }
-    let Some(speech) = what_to_say(ctx, key, call_id, None).await? else {
+    let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), ..Said::default() };
+    let Some(speech) = heard(ctx, key, source, &said).await? else {
         hang_up(ctx, account, call_id).await?;
         return Ok(false);
     };
@@ -124,7 +136,7 @@ pub async fn catch_up(ctx: &Context, account: &Account, key: (BusinessId, Attemp
     let done = if view.speech_over {
         over(ctx, account, key, Some(&view.call_id)).await
     } else {
-        by_command(ctx, account, key, &view.call_id).await.map(drop)
+        by_command(ctx, account, key, Source::Reconcile, &view.call_id).await.map(drop)
     };
     if let Err(error) = done {
         tracing::warn!(attempt.id = %key.1, why = error.detail(), "an answered call was not told what to hear; it is tried again");

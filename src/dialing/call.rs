@@ -47,7 +47,7 @@ pub struct NewCall {
     pub external_id: Option<String>,
     /// Not available yet.
     pub machine: Option<Value>,
-    /// Only false yet.
+    /// Record the call from the answer on (false).
     pub record: Option<bool>,
     /// 1 to 300 (30): not dialed within it, it is over and never rings.
     pub max_wait_secs: Option<i64>,
@@ -92,7 +92,6 @@ fn checked(home: &create::Home, new: &NewCall, carrier: Carrier) -> Result<(Stri
     for (pointer, what, asked) in [
         ("/agent_id", "A voice agent", new.agent_id.is_some()),
         ("/machine", "Machine detection", new.machine.is_some()),
-        ("/record", "Recording", new.record == Some(true)),
     ] {
         if asked {
             return Err(ApiError::not_available(pointer, what));
@@ -160,6 +159,7 @@ fn admission(
         message,
         ring_timeout_secs: ctx.settings.ring_timeout_secs,
         call_time_limit_secs: ctx.settings.call_time_limit_secs,
+        record: new.record == Some(true),
         max_wait_secs: new.max_wait_secs.and_then(|secs| i32::try_from(secs).ok()).unwrap_or(30),
     }
 }
@@ -172,7 +172,8 @@ async fn account(
 ) -> Result<(Arc<Profile>, SealedAccount), ApiError> {
     let profile = ctx.profile(business).await?.ok_or_else(|| ApiError::not_found("business"))?;
     let account = match carrier {
-        None => profile.to_dial().cloned(),
+        // Where all are left alone, the ledger says so.
+        None => profile.to_dial().next().or_else(|| profile.accounts.iter().find(|a| a.dialed)).cloned(),
         Some(carrier) => profile.accounts.iter().find(|a| a.dialed && a.carrier == carrier).cloned(),
     };
     match account {

@@ -15,7 +15,7 @@ use crate::{
     dialing::send::{self, ClaimedAt},
     ids::{AttemptId, BusinessId, Held},
     jobs::{
-        claim,
+        claim::{self, Wanted, surely_not_committed},
         queue::{Bell, Rang},
     },
     killpoints::{Point, reach},
@@ -115,38 +115,71 @@ pub async fn heard(ctx: &Context, owner: &Owner, bell: Bell) -> anyhow::Result<(
 
 async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<Rang>) -> anyhow::Result<()> {
     let Some(profile) = ctx.profile(business).await? else { return Ok(()) };
-    let Some(account) = profile.to_dial().filter(|_| profile.active) else { return Ok(()) };
-    if account.calls_per_second < SLOW_PACE && !claim::has_due(&ctx.stores.pg, business).await? {
+    if !profile.active {
         return Ok(());
     }
-    for _ in 0..MOST_CLAIMS {
-        if owner.draining.is_cancelled() {
+    let several = profile.to_dial().nth(1).is_some();
+    for account in profile.to_dial() {
+        // Below some pace a token is worth looking first; and of several carriers most have nothing to do.
+        let look_first = several || account.calls_per_second < SLOW_PACE;
+        if look_first && !claim::has_due(&ctx.stores.pg, business, account.carrier).await? {
+            continue;
+        }
+        let at = Through { business, profile: &profile, account };
+        if let Dialed::AllThatMayBe = dial(ctx, owner, at, rang).await? {
             return Ok(());
         }
-        let ask = ask(&profile, account, business);
+    }
+    Ok(())
+}
+
+/// One business at one carrier.
+#[derive(Clone, Copy)]
+struct Through<'a> {
+    business: BusinessId,
+    profile: &'a Profile,
+    account: &'a SealedAccount,
+}
+
+/// What came of a look at one carrier.
+enum Dialed {
+    /// Everything that is due there, as far as its pace goes.
+    AllThatIsDue,
+    /// Everything that slots and lines have room for.
+    AllThatMayBe,
+}
+
+/// Dials what is due through one carrier.
+async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>) -> anyhow::Result<Dialed> {
+    let business = at.business;
+    for _ in 0..MOST_CLAIMS {
+        if owner.draining.is_cancelled() {
+            return Ok(Dialed::AllThatMayBe);
+        }
+        let ask = ask(at);
         let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
             tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
-            return Ok(());
+            return Ok(Dialed::AllThatMayBe);
         };
         let wanted = held.len();
-        let from_lists = claim_and_send(ctx, owner, business, ask.account, (held, rang)).await?;
+        let from_lists = claim_and_send(ctx, owner, at, (held, rang)).await?;
         if from_lists < wanted {
-            return Ok(());
+            return Ok(Dialed::AllThatIsDue);
         }
         match short {
             None => {}
-            Some(Short::Slots | Short::Lines) => return Ok(()),
+            Some(Short::Slots | Short::Lines) => return Ok(Dialed::AllThatMayBe),
             Some(Short::Pace(wait)) => {
                 ring_after(ctx, owner, business, wait);
-                return Ok(());
+                return Ok(Dialed::AllThatIsDue);
             }
         }
     }
     ctx.ring(business).await;
-    Ok(())
+    Ok(Dialed::AllThatMayBe)
 }
 
-fn ask<'a>(profile: &Profile, account: &'a SealedAccount, business: BusinessId) -> Ask<'a> {
+fn ask(Through { business, profile, account }: Through<'_>) -> Ask<'_> {
     Ask {
         business,
         slot_limit: profile.slots,
@@ -162,14 +195,15 @@ fn ask<'a>(profile: &Profile, account: &'a SealedAccount, business: BusinessId) 
 async fn claim_and_send(
     ctx: &Context,
     owner: &Owner,
-    business: BusinessId,
-    account: &str,
+    Through { business, account, .. }: Through<'_>,
     (held, rang): (Vec<Held>, Option<Rang>),
 ) -> anyhow::Result<usize> {
+    let (carrier, account) = (account.carrier, account.reference.as_str());
     reach(Point::K1).await;
     let at = ClaimedAt::after(rang);
     let claim = format!("{}/{}", owner.name, uuid::Uuid::now_v7());
-    let claimed = match claim::claim(&ctx.stores.pg, business, &claim, &held, &ctx.settings.times).await {
+    let wanted = Wanted { business, carrier, owner: claim.clone(), held: held.clone() };
+    let claimed = match ctx.claims.claim(wanted, &ctx.settings.times).await {
         Ok(claimed) => claimed,
         Err(error) => {
             let holders: Vec<AttemptId> = held.iter().map(|h| h.attempt).collect();
@@ -189,16 +223,6 @@ async fn claim_and_send(
     }
     give_back(ctx, business, account, &unused).await;
     Ok(from_lists)
-}
-
-/// Postgres refused the statement, or it was never sent: nothing of the claim exists.
-fn surely_not_committed(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
-        // Class 57P is an administrator's end of the session, which may come between the commit and its answer.
-        sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| !code.starts_with("57P")),
-        _ => false,
-    }
 }
 
 async fn give_back(ctx: &Context, business: BusinessId, account: &str, unused: &[AttemptId]) {

@@ -142,7 +142,7 @@ fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> DialReques
         ring_timeout_secs: claimed.ring_timeout_secs.unsigned_abs(),
         call_time_limit_secs: claimed.call_time_limit_secs.unsigned_abs(),
         detect_machine: false,
-        record: false,
+        record: claimed.record,
     }
 }
 

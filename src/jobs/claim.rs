@@ -1,10 +1,12 @@
 //! The claim: from holders at the gate to attempts in the ledger, in one round trip.
 
+use std::collections::HashMap;
+
 use sqlx::PgPool;
 
 use crate::{
     config::Times,
-    ids::{AttemptId, BusinessId, Held, JobId, RunId},
+    ids::{AttemptId, BusinessId, Carrier, Held, JobId, RunId},
 };
 
 /// An attempt that this process may send, and nobody else.
@@ -26,6 +28,30 @@ pub struct Claimed {
     pub ring_timeout_secs: i32,
     /// Seconds that it may last.
     pub call_time_limit_secs: i32,
+    /// Record it.
+    pub record: bool,
+}
+
+/// What a business may claim with.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Whose jobs.
+    pub business: BusinessId,
+    /// Through whom: the runs whose first carrier that takes calls now it is.
+    pub carrier: Carrier,
+    /// The claim's name in the ledger, by which its intents are found where its answer is lost.
+    pub owner: String,
+    /// Its holders at the gate.
+    pub held: Vec<Held>,
+}
+
+/// What one business of several got.
+#[derive(Debug, Clone, Default)]
+pub struct Got {
+    /// Its attempts.
+    pub claimed: Vec<Claimed>,
+    /// There may be more: it was locked, or nothing was due where its claims begin. It is to be claimed for alone.
+    pub again: bool,
 }
 
 /// Claims the single calls that wait, and due jobs for the given holders; holders without an answer are free to be given back.
@@ -35,51 +61,81 @@ pub struct Claimed {
 /// says so.
 pub async fn claim(
     pg: &PgPool,
-    business: BusinessId,
+    (business, carrier): (BusinessId, Carrier),
     owner: &str,
     held: &[Held],
     times: &Times,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let attempts: Vec<_> = held.iter().map(|h| h.attempt.0).collect();
-    let slots: Vec<_> = held.iter().map(|h| h.slot).collect();
-    let lines: Vec<_> = held.iter().map(|h| h.line).collect();
-    let rows = sqlx::query!(
-        r#"SELECT attempt_id AS "attempt!: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account AS "account!",
-                  from_number AS "from!", to_number AS "to!", ring_timeout_secs AS "ring!", call_time_limit_secs AS "limit!"
-           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7)"#,
-        business.0,
-        owner,
-        &attempts,
-        &slots,
-        &lines,
-        i32::try_from(times.intent_grace_ms).unwrap_or(i32::MAX),
-        i32::try_from(times.refused_retry_ms).unwrap_or(i32::MAX),
-    )
-    .fetch_all(pg)
-    .await?;
-    let claimed = rows.into_iter().map(|row| Claimed {
-        attempt: row.attempt,
-        job: row.job,
-        run: row.run,
-        account: row.account,
-        from: row.from,
-        to: row.to,
-        ring_timeout_secs: row.ring,
-        call_time_limit_secs: row.limit,
-    });
-    Ok(claimed.collect())
+    let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec() };
+    let mut got = claim_all(pg, &[&wanted], (times.intent_grace_ms, times.refused_retry_ms)).await?;
+    Ok(got.pop().unwrap_or_default().claimed)
 }
 
-/// True where the business has a single call to dial or a queued job in a running run.
+/// The same for several businesses in one transaction, each named once; one answer for each, in their order. The times are the
+/// grace of an intent and how long an account that refuses is left alone, ms.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn has_due(pg: &PgPool, business: BusinessId) -> sqlx::Result<bool> {
+pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], (grace_ms, retry_ms): (u64, u64)) -> sqlx::Result<Vec<Got>> {
+    let held = || wanted.iter().flat_map(|one| one.held.iter().map(|held| (one.business, held)));
+    let rows = sqlx::query!(
+        r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,
+                  from_number, to_number, ring_timeout_secs, call_time_limit_secs, record
+           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
+        &wanted.iter().map(|one| one.business.0).collect::<Vec<_>>(),
+        &wanted.iter().map(|one| one.carrier.to_string()).collect::<Vec<_>>(),
+        &wanted.iter().map(|one| one.owner.clone()).collect::<Vec<_>>(),
+        &held().map(|(business, _)| business.0).collect::<Vec<_>>(),
+        &held().map(|(_, held)| held.attempt.0).collect::<Vec<_>>(),
+        &held().map(|(_, held)| held.slot).collect::<Vec<_>>(),
+        &held().map(|(_, held)| held.line).collect::<Vec<_>>(),
+        i32::try_from(grace_ms).unwrap_or(i32::MAX),
+        i32::try_from(retry_ms).unwrap_or(i32::MAX),
+    )
+    .fetch_all(pg)
+    .await?;
+    let mut got = vec![Got::default(); wanted.len()];
+    let place: HashMap<_, _> = wanted.iter().enumerate().map(|(i, one)| (one.business.0, i)).collect();
+    for row in rows {
+        let got = &mut got[place[&row.business]];
+        let whole =
+            (row.attempt, row.account, row.from_number, row.to_number, row.ring_timeout_secs, row.call_time_limit_secs);
+        let (Some(attempt), Some(account), Some(from), Some(to), Some(ring_timeout_secs), Some(call_time_limit_secs)) =
+            whole
+        else {
+            got.again = true;
+            continue;
+        };
+        let (job, run, record) = (row.job, row.run, row.record.unwrap_or(false));
+        let claimed = Claimed { attempt, job, run, account, from, to, ring_timeout_secs, call_time_limit_secs, record };
+        got.claimed.push(claimed);
+    }
+    Ok(got)
+}
+
+/// Postgres refused the statement, or it was never sent: nothing of the claim exists.
+#[must_use]
+pub fn surely_not_committed(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        // Class 57P is an administrator's end of the session, which may come between the commit and its answer.
+        sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| !code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+/// True where the business has a single call to dial, or a queued job in a running run that dials through this carrier now.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn has_due(pg: &PgPool, business: BusinessId, carrier: Carrier) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"SELECT (EXISTS (SELECT 1 FROM attempt WHERE business_id = $1 AND open AND owner IS NULL)
                OR EXISTS (SELECT 1 FROM run r WHERE r.business_id = $1 AND r.state = 'running'
+                          AND (r.carriers = ARRAY[$2] OR carrier_of_run(r.business_id, r.carriers) = $2)
                           AND has_queued(r.run_id))) AS "due!""#,
         business.0,
+        carrier.as_str(),
     )
     .fetch_one(pg)
     .await

@@ -4,6 +4,7 @@
 //! Not here: dialing it (`dialing::next`), and its attempts (`attempts`).
 
 pub mod claim;
+pub mod claims;
 pub mod queue;
 pub mod results;
 pub mod rung;

@@ -163,8 +163,8 @@ pub async fn insert(
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
-                          ring_timeout_secs, call_time_limit_secs)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (run_id) DO NOTHING",
+                          ring_timeout_secs, call_time_limit_secs, record)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -176,6 +176,7 @@ pub async fn insert(
         rules.weight,
         rules.ring_timeout_secs,
         rules.call_time_limit_secs,
+        rules.record,
     )
     .execute(&mut **tx)
     .await?;

@@ -54,6 +54,9 @@ impl Shared {
         let moved = self.world().advance(id, status, sip);
         if moved {
             self.announce(id, status);
+            if status == Status::Completed {
+                self.keep_recording(id);
+            }
             self.touch();
         }
         moved

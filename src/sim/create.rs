@@ -24,7 +24,10 @@ use super::{
 const FINAL_FIRST_LIMIT: Duration = Duration::from_secs(20);
 
 /// A refusal in a carrier's words, with its code.
-pub(crate) type Refused = (u32, Response);
+pub(crate) struct Refused {
+    pub(crate) code: u32,
+    pub(crate) response: Box<Response>,
+}
 
 /// How a carrier answers.
 #[derive(Clone, Copy)]
@@ -74,15 +77,15 @@ pub(crate) async fn create(
         Ok(Reply::Answer(response)) => response,
         Ok(Reply::Silence) => {
             shared.stop.cancelled().await;
-            (manner.refuse)(Trouble::Unavailable).1
+            *(manner.refuse)(Trouble::Unavailable).response
         }
         Ok(Reply::Reset) => {
             cut.pull();
-            (manner.refuse)(Trouble::Unavailable).1
+            *(manner.refuse)(Trouble::Unavailable).response
         }
         Err(error) => {
             tracing::error!(%error, "a create broke off");
-            (manner.refuse)(Trouble::ServerError).1
+            *(manner.refuse)(Trouble::ServerError).response
         }
     }
 }
@@ -163,7 +166,7 @@ fn turn_away(shared: &Shared, manner: Manner, entry: &mut LogEntry, rule: &Rule<
 async fn spoiled(shared: &Arc<Shared>, manner: Manner, fault: Option<Rule<CreateFault>>, response: Response) -> Reply {
     let ms = fault.as_ref().and_then(|rule| rule.ms);
     match fault.map(|rule| rule.kind) {
-        Some(CreateFault::Http500AfterAccept) => return Reply::Answer((manner.refuse)(Trouble::ServerError).1),
+        Some(CreateFault::Http500AfterAccept) => return Reply::Answer(*(manner.refuse)(Trouble::ServerError).response),
         Some(CreateFault::TimeoutAfterAccept) => return Reply::Silence,
         Some(CreateFault::ResetAfterAccept) => return Reply::Reset,
         Some(CreateFault::GarbageAfterAccept) => {
@@ -180,11 +183,11 @@ async fn spoiled(shared: &Arc<Shared>, manner: Manner, fault: Option<Rule<Create
     Reply::Answer(response)
 }
 
-fn refuse(shared: &Shared, entry: &mut LogEntry, (code, response): Refused) -> Response {
+fn refuse(shared: &Shared, entry: &mut LogEntry, Refused { code, response }: Refused) -> Response {
     entry.code = Some(code);
     shared.world().tally.refused(Whose { account: &entry.account, from: &entry.from }, code);
     shared.log(entry.clone());
-    response
+    *response
 }
 
 fn fault_name(kind: CreateFault) -> String {

@@ -19,9 +19,11 @@ mod life;
 mod media;
 mod outcome;
 mod providers;
+mod recording;
 mod sound;
 mod telnyx;
 mod twilio;
+mod waiting;
 mod wire;
 mod world;
 
@@ -45,6 +47,7 @@ pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, Prov
 pub use sound::{Ear, Heard, Speed, Utterance};
 pub use telnyx::{Double, sign as sign_telnyx};
 pub use twilio::{Forged, sign, signed_url};
+pub use waiting::{Late, Undrivable, Until};
 pub use wire::Tls;
 pub use world::LogEntry;
 
@@ -58,53 +61,12 @@ use world::World;
 /// How long answers under way may take when the sandbox stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// How often a waiter looks at most.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
 /// A running sandbox. Dropping it stops it.
 #[derive(Debug)]
 pub struct Sim {
     shared: Arc<Shared>,
     addr: SocketAddr,
     servers: Vec<JoinHandle<()>>,
-}
-
-/// What [`Sim::wait`] waits for. Counts run from the start or the last reset of the figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Until {
-    /// So many creates were received.
-    Requests(u64),
-    /// So many creates were accepted.
-    Created(u64),
-    /// So many calls have ended.
-    Ended(u64),
-    /// No call is open, no create is being decided, and no callback is under way.
-    Idle,
-    /// So many media streams are open, neither more nor fewer.
-    Streams(u64),
-    /// So many sessions of voice providers are open, neither more nor fewer.
-    Sessions(u64),
-    /// A call, by its SID, came to this state or a later one.
-    Reached(String, Status),
-}
-
-/// What was waited for did not happen in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it did not happen in time")]
-pub struct Late;
-
-/// Why a call cannot be driven by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Undrivable {
-    /// No call has this SID.
-    #[error("no call has this SID")]
-    Unknown,
-    /// The call is past this already, or did not ring in time.
-    #[error("the call is not in a state for this")]
-    State,
-    /// The call has no status callback.
-    #[error("the call has no status callback")]
-    Silent,
 }
 
 /// What all parts of one sandbox share.
@@ -160,7 +122,7 @@ impl Sim {
     }
 
     fn serve(&mut self, doors: wire::Doors) {
-        let carriers = twilio::router().merge(telnyx::router());
+        let carriers = twilio::router().merge(telnyx::router()).merge(recording::router());
         let router = carriers.merge(providers::router()).merge(control::router());
         let router = router.with_state(Arc::clone(&self.shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
@@ -324,22 +286,6 @@ impl Drop for Sim {
     }
 }
 
-impl Until {
-    fn is_met(&self, world: &World, shared: &Shared) -> bool {
-        match self {
-            Self::Requests(count) => world.tally.requests() >= *count,
-            Self::Created(count) => world.tally.created() >= *count,
-            Self::Ended(count) => world.tally.ended() >= *count,
-            Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
-            Self::Streams(count) => shared.media().live() == *count,
-            Self::Sessions(count) => shared.switchboard().live() == *count,
-            Self::Reached(sid, status) => {
-                world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
-            }
-        }
-    }
-}
-
 impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         // Every change is complete before anything can panic; a poisoned lock is as good as new.
@@ -386,30 +332,5 @@ impl Shared {
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();
         Ok(id)
-    }
-
-    async fn until(&self, done: impl Fn(&World) -> bool, limit: Duration) -> Result<(), Late> {
-        let mut changes = self.changed.subscribe();
-        let watch = async {
-            while !done(&self.world()) {
-                // The sender lives as long as `self`, so that this cannot fail.
-                changes.changed().await.ok();
-                // Changes come in dozens to a call; whoever waits looks once at what a millisecond has brought.
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        tokio::time::timeout(limit, watch).await.map_err(|_| Late)
-    }
-
-    async fn answer(self: &Arc<Self>, sid: &str) -> Result<(), Undrivable> {
-        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
-        let rings = |world: &World| world.call(id).status().rank() >= Status::Ringing.rank();
-        self.until(rings, Duration::from_secs(5)).await.map_err(|_| Undrivable::State)?;
-        if self.advance(id, Status::InProgress, None) { Ok(()) } else { Err(Undrivable::State) }
-    }
-
-    fn end(self: &Arc<Self>, sid: &str, status: Status) -> Result<(), Undrivable> {
-        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
-        if status.is_final() && self.advance(id, status, None) { Ok(()) } else { Err(Undrivable::State) }
     }
 }

@@ -18,6 +18,7 @@ use super::{
     figures::{Tally, Whose},
     media::Callee,
     outcome::{Outcome, outcome_of},
+    recording::Kept,
     telnyx,
 };
 
@@ -60,6 +61,8 @@ pub(crate) struct World {
     pub(crate) in_flight: u64,
     accounts: HashMap<String, Account>,
     by_sid: HashMap<String, CallId>,
+    /// Recordings, oldest first.
+    pub(crate) recordings: Vec<Kept>,
     /// What only Telnyx's side remembers.
     pub(crate) telnyx: telnyx::Memory,
 }
@@ -91,6 +94,7 @@ impl World {
             in_flight: 0,
             accounts: config.accounts.iter().map(declared).collect(),
             by_sid: HashMap::new(),
+            recordings: Vec::new(),
             telnyx: telnyx::Memory::default(),
         }
     }

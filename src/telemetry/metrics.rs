@@ -62,6 +62,8 @@ pub enum Webhook {
     Status,
     /// What an answered call shall hear.
     Answer,
+    /// A recording is ready.
+    Recording,
 }
 
 /// Why a webhook was refused.
@@ -105,6 +107,7 @@ pub fn webhook_applied(webhook: Webhook, took: Duration) {
     let kind = match webhook {
         Webhook::Status => "status",
         Webhook::Answer => "answer",
+        Webhook::Recording => "recording",
     };
     histogram!(WEBHOOK, "kind" => kind).record(took);
 }

@@ -10,19 +10,21 @@ mod twilio;
 use axum::{Router, routing::post};
 
 use crate::{
-    attempts::ledger::{Change, Verdict},
-    carriers::CallEvent,
+    attempts::{
+        ledger::{Change, Verdict},
+        recordings,
+    },
+    carriers::{CallEvent, Recording},
     context::Context,
     error::{ApiError, Slug},
-    ids::AttemptId,
+    ids::{AttemptId, BusinessId},
     telemetry::metrics::{self, Refused},
 };
 
 /// Routes of the public surface whose rule is not built yet: they say so, whoever asks.
-const NOT_AVAILABLE: [(&str, &str); 6] = [
+const NOT_AVAILABLE: [(&str, &str); 5] = [
     ("/webhooks/twilio/amd/{token}", "Machine detection"),
     ("/webhooks/twilio/resume/{token}", "A call that goes on after its conversation"),
-    ("/webhooks/twilio/recording/{token}", "Recording"),
     ("/webhooks/twilio/stream/{token}", "Media streaming"),
     ("/webhooks/twilio/inbound/{token}", "Inbound calls"),
     ("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx"),
@@ -40,6 +42,16 @@ fn refuse(reason: Refused, why: &str) -> ApiError {
     metrics::webhook_refused(reason);
     tracing::warn!(why, "a webhook was refused");
     ApiError::new(Slug::Forbidden, "This request is not signed by the carrier for this call.")
+}
+
+/// Writes down a recording that is ready.
+async fn recorded(ctx: &Context, key: (BusinessId, AttemptId), recording: &Recording) -> Result<(), ApiError> {
+    let secs = recording.duration_secs.and_then(|secs| i32::try_from(secs).ok());
+    let channels = recording.channels.map(i16::from);
+    if recordings::saved(&ctx.stores.pg, key, &recording.id, secs, channels).await? {
+        tracing::debug!(attempt.id = %key.1, recording.id = recording.id, "a recording is ready");
+    }
+    Ok(())
 }
 
 /// Says in the log what an event changed.

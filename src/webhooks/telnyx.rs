@@ -13,6 +13,7 @@ use axum::{
 };
 
 use crate::{
+    attempts::state::Source,
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
@@ -29,7 +30,7 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{log_applied, refuse},
+    webhooks::{log_applied, recorded, refuse},
 };
 
 /// An event is some 2 kB; nothing that Telnyx sends for a call comes near this.
@@ -61,7 +62,10 @@ async fn told(
             answer::over(&ctx, &account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
-        Told::Recorded(..) => Webhook::Status,
+        Told::Recorded(_, recording) => {
+            recorded(&ctx, key, &recording).await?;
+            Webhook::Recording
+        }
         Told::Other(name) => {
             tracing::debug!(attempt.id = %key.1, event = name, "an event that changes nothing");
             Webhook::Status
@@ -82,7 +86,7 @@ async fn moved(
     match (event.state, &event.call_id) {
         (CallState::Answered, Some(call_id)) => {
             let _step = traces::step(key.1, "say");
-            answer::by_command(ctx, account, key, call_id).await?;
+            answer::by_command(ctx, account, key, Source::Webhook, call_id).await?;
             Ok(Webhook::Answer)
         }
         _ => {

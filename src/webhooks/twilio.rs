@@ -18,7 +18,7 @@ use crate::{
     carriers::{
         CallEvent,
         twilio::{
-            callback::call_event,
+            callback::{self, CallbackError},
             signature::{self, Body, Keys},
             twiml,
         },
@@ -33,7 +33,7 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{log_applied, refuse},
+    webhooks::{log_applied, recorded, refuse},
 };
 
 /// A callback is some 1 kB; nothing that Twilio sends comes near this.
@@ -43,6 +43,7 @@ pub(super) fn router() -> Router<Context> {
     Router::new()
         .route("/webhooks/twilio/status/{token}", post(status))
         .route("/webhooks/twilio/answer/{token}", post(what_to_say))
+        .route("/webhooks/twilio/recording/{token}", post(recording))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
 }
 
@@ -74,8 +75,7 @@ async fn what_to_say(
     let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let call_id = event.call_id.as_deref().unwrap_or_default();
-    let document = match answer::what_to_say(&ctx, key, call_id, event.answered_by).await? {
+    let document = match answer::what_to_say(&ctx, key, &event).await? {
         Some(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
         None => {
             step.failed("it hears nothing");
@@ -86,10 +86,24 @@ async fn what_to_say(
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
+async fn recording(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let begin = Instant::now();
+    let read = |body: &[u8]| Ok((callback::account(body)?, callback::recording(body)?));
+    let (key, recording) = authentic(&ctx, &token, (&uri, &headers, &body), read).await?;
+    if let Some(recording) = recording {
+        recorded(&ctx, key, &recording).await?;
+    }
+    metrics::webhook_applied(Webhook::Recording, begin.elapsed());
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The attempt and the event of an authentic request.
-///
-/// Our token says which business and attempt; the signature must be that business's account's, and the event must name
-/// that account. Which of the three failed is for the log alone.
 async fn verified(
     ctx: &Context,
     token: &str,
@@ -97,12 +111,29 @@ async fn verified(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
+    let read = |body: &[u8]| {
+        let event = callback::call_event(body)?;
+        Ok((event.account.clone().unwrap_or_default(), event))
+    };
+    authentic(ctx, token, (uri, headers, body), read).await
+}
+
+/// The attempt of an authentic request, and what `read` finds in its body besides the account that it says it is of.
+///
+/// Our token says which business and attempt; the signature must be that business's account's, and the event must name
+/// that account. Which of the three failed is for the log alone.
+async fn authentic<T>(
+    ctx: &Context,
+    token: &str,
+    (uri, headers, body): (&axum::http::Uri, &HeaderMap, &[u8]),
+    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+) -> Result<((BusinessId, AttemptId), T), ApiError> {
     let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
-    let event = call_event(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    let Some(account) = ctx.account(business, event.account.as_deref().unwrap_or_default()).await? else {
+    let (account, told) = read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let Some(account) = ctx.account(business, &account).await? else {
         return Err(refuse(Refused::Account, "account"));
     };
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
@@ -111,5 +142,5 @@ async fn verified(
     let keys = Keys { auth_tokens: &account.signers, shared_keys: &[] };
     signature::verify(keys, signed, settings, &url, Body::Form(body))
         .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
-    Ok(((business, attempt), event))
+    Ok(((business, attempt), told))
 }

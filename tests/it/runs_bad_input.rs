@@ -100,7 +100,6 @@ async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: Pg
         ("agent_id", json!("0198c9d2-7f58-7000-8000-000000000000"), "/agent_id"),
         ("max_concurrent_calls", json!(2), "/max_concurrent_calls"),
         ("weight", json!(2), "/weight"),
-        ("record", json!(true), "/record"),
         ("machine", json!({"detect": "sync"}), "/machine/detect"),
         ("machine", json!({"detect": "off", "then": "continue"}), "/machine/then"),
         ("window", json!({"hours": []}), "/window"),

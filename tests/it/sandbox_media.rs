@@ -210,7 +210,8 @@ async fn keys_arrive_and_a_call_that_the_server_leaves_goes_on_with_the_next_ver
     let mut script = lines(&["One."]);
     script[0].dtmf = "1#".to_owned();
     let (_, call) = called(&agent, Callee { lines: script, ..Callee::default() }).await;
-    assert_eq!(call.conversations[0].end, "closed by the server");
+    assert_eq!(call.conversations[0].end, "closed by the server with 1006");
+    assert!(call.notes[0].starts_with("31921: "), "{:?}", call.notes);
     assert_eq!(call.heard, ["Hello, who is there?", "after"]);
 
     let agent = Agent::start(Manner::Polite).await;

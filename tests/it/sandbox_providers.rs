@@ -102,8 +102,9 @@ impl Socket {
     }
 }
 
+/// A sentence as a person says it; a sentence of another length has another number.
 fn sound(text: &str) -> Vec<u8> {
-    Utterance::new(7, text, Speed::FASTEST).sound()
+    Utterance::new(u32::try_from(text.len()).unwrap(), text, Speed::FASTEST).sound()
 }
 
 fn transcript(result: &Value) -> &str {

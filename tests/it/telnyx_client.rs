@@ -285,6 +285,6 @@ async fn a_speech_is_named_so_that_it_is_said_once() {
     let (head, body) = parts(&requests[0]);
     assert!(head.starts_with(&format!("POST /v2/calls/{CALL}/actions/speak ")), "{head}");
     assert_eq!(body["payload"].as_str().unwrap().chars().count(), 3_000);
-    assert_eq!((&body["command_id"], &body["language"]), (&json!("k"), &json!("en-GB")));
+    assert_eq!((&body["command_id"], &body["language"]), (&json!("k"), &json!("en-GB")), "{body}");
     assert!(body["voice"].is_string(), "Telnyx wants one");
 }

@@ -99,7 +99,7 @@ impl Telnyx<'_> {
 }
 
 /// How Telnyx writes its refusals.
-const REFUSALS: Refusals =
+pub(super) const REFUSALS: Refusals =
     Refusals { body: |_, body| ErrorBody::parse(body).map(|error| (error.code, error.message)), wait: classify::wait };
 
 /// The body of a dial. Source: Telnyx, "Dial". Every event goes to one address of ours, whatever the application says.

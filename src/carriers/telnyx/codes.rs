@@ -22,6 +22,9 @@ pub(super) enum Meaning {
 /// The number to call is not one.
 pub(super) const NUMBER_FORMAT: i64 = 10016;
 
+/// A command on a call that nobody has answered yet.
+pub(super) const NOT_ANSWERED_YET: i64 = 90034;
+
 /// The meaning of `code`, where it is known.
 pub(super) fn meaning(code: i64) -> Option<Meaning> {
     CODES.binary_search_by_key(&code, |row| row.0).ok().and_then(|at| CODES.get(at)).map(|row| row.1)
@@ -56,7 +59,7 @@ const CODES: &[(i64, Meaning)] = &[
     (90018, AlreadyEnded),                   // call has already ended
     (90028, Refusal(RequestBug)),            // bad timeout_secs
     (90029, Refusal(RequestBug)),            // bad time_limit_secs
-    (90034, Elsewhere),                      // call not answered yet
+    (NOT_ANSWERED_YET, Elsewhere),           // call not answered yet
     (90041, Refusal(Requeue)),               // channel limit of the account
     (90042, Refusal(Requeue)),               // channel limit of the outbound voice profile
     (90043, Refusal(Requeue)),               // channel limit of the connection

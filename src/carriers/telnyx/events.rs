@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{answered_by, end_of, end_of_answered, is_call_id, mark};
+use crate::carriers::CarrierError;
 use crate::carriers::call::{AnsweredBy, CallState, CallView, Disposition};
 
 /// One page of call events.
@@ -51,20 +52,23 @@ impl Event {
 }
 
 /// The calls that these events are of, each once, newest first.
-pub(super) fn calls(events: &[Event]) -> Vec<CallView> {
+///
+/// # Errors
+/// Where an event does not name its call: what a list does not show might be there all the same.
+pub(super) fn calls(events: &[Event]) -> Result<Vec<CallView>, CarrierError> {
     let mut of: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in events {
-        if let Some(id) = event.text("call_control_id").filter(|id| is_call_id(id)) {
-            of.entry(id).or_default().push(event);
-        }
+        let id = event.text("call_control_id").filter(|id| is_call_id(id));
+        let id = id.ok_or_else(|| CarrierError::Unreadable { why: format!("a {} event names no call", event.name) })?;
+        of.entry(id).or_default().push(event);
     }
     let mut views: Vec<CallView> = of.into_iter().map(|(id, events)| view(id, &events)).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.created_at));
-    views
+    Ok(views)
 }
 
 /// One call from its events, in whatever order they come.
-fn view(call_id: &str, events: &[&Event]) -> CallView {
+pub(super) fn view(call_id: &str, events: &[&Event]) -> CallView {
     let named = |name: &str| events.iter().copied().find(|event| event.name == name);
     let text = |name: &str| events.iter().find_map(|event| event.text(name)).map(str::to_owned);
     let (initiated, answered, ended) = (named("call.initiated"), named("call.answered"), named("call.hangup"));
@@ -86,7 +90,8 @@ fn view(call_id: &str, events: &[&Event]) -> CallView {
         answered_by: by,
         price: None,
         currency: None,
-        marks: Some(mark(text("client_state").as_deref()).into_iter().collect()),
+        // An event that shows none leaves open whose call it is.
+        marks: text("client_state").map(|state| mark(Some(&state)).into_iter().collect()),
         speech_over: named("call.speak.ended").is_some(),
         raw_status: text("hangup_cause")
             .unwrap_or_else(|| if answered.is_some() { "answered" } else { "initiated" }.to_owned()),
@@ -128,7 +133,7 @@ mod tests {
 
     fn one(mut events: Vec<Event>) -> CallView {
         events.reverse();
-        let mut views = calls(&events);
+        let mut views = calls(&events).expect("calls");
         assert_eq!(views.len(), 1);
         views.remove(0)
     }
@@ -152,19 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_kept_apart_and_what_names_none_is_left_out() {
+    fn calls_are_kept_apart_and_an_event_that_names_none_spoils_the_list() {
         let busy = json!({ "hangup_cause": "user_busy", "sip_hangup_cause": "486" });
         let mut nameless = event("v3:a", "call.hangup", "30:00", busy.clone());
         nameless.metadata = json!({});
-        let events = [
-            event("v3:a", "call.initiated", "30:00", json!({})),
-            event("v3:b", "call.hangup", "31:00", busy),
-            nameless,
-        ];
-        let views = calls(&events);
+        let events = [event("v3:a", "call.initiated", "30:00", json!({})), event("v3:b", "call.hangup", "31:00", busy)];
+        let views = calls(&events).expect("calls");
         let states: Vec<_> = views.iter().map(|view| (view.call_id.as_str(), view.state)).collect();
         let busy = Some(CallState::Ended(Disposition::Busy));
         assert_eq!(states, [("v3:b", busy), ("v3:a", Some(CallState::Initiated))]);
-        assert_eq!(views[0].marks, Some(vec![]));
+        assert_eq!(views[0].marks, None, "it shows no mark, so that it may be anybody's");
+        assert!(calls(&[nameless]).is_err());
     }
 }

@@ -7,8 +7,8 @@
 use chrono::{DateTime, Utc};
 
 use super::form::{Form, FormError};
-use super::{answered_by, call_state, is_call_id};
-use crate::carriers::call::CallEvent;
+use super::{answered_by, call_state, is_call_id, is_sid};
+use crate::carriers::call::{CallEvent, Recording};
 
 /// Why a callback is no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,32 @@ pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
         carrier_code: number(&form, "ErrorCode"),
         carrier_status: status.to_owned(),
     })
+}
+
+/// Reads the body of a recording's callback: the call's id, and the recording where it is ready; `None` where it is not.
+///
+/// # Errors
+/// When it is not a form, or does not name its call and recording as Twilio does.
+pub fn recording(body: &[u8]) -> Result<Option<Recording>, CallbackError> {
+    let form = Form::parse(body)?;
+    let id = form.get("RecordingSid").ok_or(CallbackError::Missing("RecordingSid"))?;
+    if !is_sid("RE", id) {
+        return Err(CallbackError::Unknown("RecordingSid"));
+    }
+    let ready = form.get("RecordingStatus").is_none_or(|status| status == "completed");
+    Ok(ready.then(|| Recording {
+        id: id.to_owned(),
+        duration_secs: number(&form, "RecordingDuration"),
+        channels: number(&form, "RecordingChannels"),
+    }))
+}
+
+/// The account that a callback says it is of.
+///
+/// # Errors
+/// When it is not a form, or names none.
+pub fn account(body: &[u8]) -> Result<String, CallbackError> {
+    Form::parse(body)?.get("AccountSid").map(str::to_owned).ok_or(CallbackError::Missing("AccountSid"))
 }
 
 /// A date as Twilio writes it, e.g. `Fri, 20 Nov 2026 17:30:13 +0000`.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use reqwest::RequestBuilder;
+use reqwest::{RequestBuilder, Response};
 use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::classify::{self, ErrorBody};
 use super::codes;
+use super::is_sid;
 use crate::carriers::dial::{DialAnswer, DialRequest, StatusEvent};
 use crate::carriers::http::{CallbackTries, HttpLimits, Refusals, retry_after, send_dial};
 use crate::carriers::{Account, CarrierError, http};
@@ -64,6 +65,15 @@ impl Twilio<'_> {
     /// `POST url` with a form that may safely be repeated.
     pub(super) async fn post(&self, url: Url, fields: &[(&str, &str)]) -> Result<(), CarrierError> {
         self.exchange(self.http.post(url).form(fields), self.limits.answer_bytes).await.map(drop)
+    }
+
+    /// `{base}/…/Recordings/{RecordingSid}.mp3`.
+    pub(in crate::carriers) async fn recording(&self, id: &str) -> Result<Option<Response>, CarrierError> {
+        if !is_sid("RE", id) {
+            return Err(CarrierError::NotACallId);
+        }
+        let url = self.url(&["Recordings", &format!("{id}.mp3")])?;
+        http::download(self.authorized(self.http.get(url)), self.limits, REFUSALS).await
     }
 
     async fn exchange(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, CarrierError> {

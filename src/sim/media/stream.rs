@@ -96,8 +96,8 @@ impl Stream {
                     Some(Ok(Message::Binary(_))) => self.complain("31950: a binary frame", socket).await,
                     Some(Ok(Message::Close(frame))) => Err(End::Closed(frame.map(|frame| frame.code.into()))),
                     Some(Ok(_)) => Ok(()),
-                    Some(Err(error)) => Err(End::Broken(error.to_string())),
-                    None => Err(End::Closed(None)),
+                    // Gone without a word, as a server that has died.
+                    Some(Err(_)) | None => Err(End::Closed(Some(1006))),
                 },
             };
             if let Err(end) = ended {
@@ -300,7 +300,7 @@ impl Stream {
 async fn send(socket: &mut Socket, message: Message) -> Result<(), End> {
     match tokio::time::timeout(STUCK, socket.send(message)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(End::Broken(error.to_string())),
+        Ok(Err(_)) => Err(End::Closed(Some(1006))),
         Err(_) => Err(End::Broken("31930: the server did not read for 5 s".to_owned())),
     }
 }

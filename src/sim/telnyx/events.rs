@@ -36,7 +36,7 @@ pub(crate) fn forge(call: &mut Call, forged: Forged) -> Option<Announcement> {
 }
 
 /// Any event of a call; it is one of the call's from now on, and told where a URL was given.
-pub(super) fn event(
+pub(crate) fn event(
     call: &mut Call,
     status: Status,
     name: &'static str,

@@ -25,7 +25,7 @@ use axum::{
 
 pub(crate) use conversation::converse;
 pub use create::Double;
-pub(crate) use events::{Event, announcement, forge};
+pub(crate) use events::{Event, announcement, event, forge};
 pub(crate) use memory::Memory;
 pub(crate) use refusal::Refusal;
 pub(crate) use request::Order;
@@ -43,6 +43,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/calls/{id}/actions/{command}", post(commands::command))
         .route("/connections/{connection}/active_calls", get(reads::active_calls))
         .route("/call_events", get(reads::call_events))
+        .route("/recordings/{id}", get(reads::recording))
         .fallback(async || Refusal::not_found());
     Router::new().nest("/v2", api)
 }
@@ -52,7 +53,7 @@ fn key(headers: &HeaderMap) -> Result<&str, Refusal> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     match given.and_then(|value| value.strip_prefix("Bearer ")) {
         None => Err(Refusal::not_found()),
-        Some(key) if key.is_empty() => Err(Refusal::credentials()),
+        Some("") => Err(Refusal::credentials()),
         Some(key) => Ok(key),
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
-    http::HeaderMap,
+    http::{HeaderMap, header},
 };
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::sim::{
     Shared,
-    call::Status,
+    call::{Call, Status},
     faults::{ApiFault, Faults, Rule, Subject, draw},
     world::Live,
 };
@@ -58,17 +58,21 @@ pub(crate) async fn active_calls(
     authenticate(&shared, &connection, &headers)?;
     fault(&shared, |faults| &mut faults.list)?;
     let query = Query::read(query);
-    let size = query.size("page[limit]")?;
+    let size =
+        if query.get("page[limit]").is_some() { query.size("page[limit]")? } else { query.size("page[size]")? };
+    let skipped = (query.number("page[number]")? - 1) * size;
     let mut world = shared.world();
     let moment = shared.seen_at(&world.faults);
     let ids = world.candidates(&connection, None, Live::Only, moment);
     let below = query.get("page[after]").and_then(|after| world.find(after));
-    let mut fitting =
-        ids.into_iter().filter(|id| below.is_none_or(|below| *id < below)).map(|id| world.call(id)).filter(|call| {
-            call.dial.telnyx().is_some() && call.status_at(moment).is_some_and(|status| !status.is_final())
-        });
-    let shown: Vec<_> = fitting.by_ref().take(size).collect();
-    let after = fitting.next().and(shown.last()).map(|call| call.sid.clone());
+    let live =
+        |call: &Call| call.dial.telnyx().is_some() && call.status_at(moment).is_some_and(|status| !status.is_final());
+    let fitting = ids.into_iter().filter(|id| below.is_none_or(|below| *id < below)).map(|id| world.call(id));
+    let fitting: Vec<&Call> = fitting.filter(|call| live(call)).collect();
+    let total = fitting.len();
+    let shown: Vec<&Call> = fitting.into_iter().skip(skipped).take(size).collect();
+    let more = skipped + shown.len() < total;
+    let after = shown.last().filter(|_| more).map(|call| call.sid.clone());
     let rows: Vec<Value> = shown
         .iter()
         .filter_map(|call| {
@@ -80,7 +84,11 @@ pub(crate) async fn active_calls(
         })
         .collect();
     let next = after.as_ref().map(|after| format!("/v2/connections/{connection}/active_calls?page[after]={after}"));
-    let meta = json!({ "total_items": rows.len(), "cursors": { "after": after, "before": null }, "next": next, "previous": null });
+    // Telnyx's description shows cursors, its SDKs count pages.
+    let meta = json!({
+        "total_items": total, "cursors": { "after": after, "before": null }, "next": next, "previous": null,
+        "page_number": skipped / size + 1, "page_size": size, "total_pages": total.div_ceil(size).max(1), "total_results": total,
+    });
     Ok(Json(json!({ "data": rows, "meta": meta })))
 }
 
@@ -117,6 +125,24 @@ pub(crate) async fn call_events(State(shared): Here, RawQuery(query): RawQuery, 
     let page: Vec<Value> = rows.into_iter().skip((number - 1) * size).take(size).collect();
     let meta = json!({ "page_number": number, "page_size": size, "total_pages": pages, "total_results": total });
     Ok(Json(json!({ "data": page, "meta": meta })))
+}
+
+/// `GET /recordings/{id}`: where the sound is, at the address that the client asked at.
+pub(crate) async fn recording(State(shared): Here, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let key = key(&headers)?;
+    fault(&shared, |faults| &mut faults.fetch)?;
+    let kept = shared.kept(&id).ok_or_else(Refusal::not_found)?;
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).ok_or_else(Refusal::not_found)?;
+    let world = shared.world();
+    let call = world.call(kept.call);
+    if world.auth_token(&call.account) != key {
+        return Err(Refusal::not_found());
+    }
+    let data = json!({
+        "record_type": "recording", "id": kept.id, "call_control_id": call.sid, "connection_id": call.account,
+        "channels": "dual", "status": "completed", "download_urls": { "mp3": format!("http://{host}/_recordings/{id}") },
+    });
+    Ok(Json(json!({ "data": data })))
 }
 
 /// The fault of a kind of read.

@@ -72,7 +72,7 @@ impl Refusal {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        (refusal.code, refusal.into_response())
+        Self { code: refusal.code, response: Box::new(refusal.into_response()) }
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) struct Order {
     pub(super) detects: bool,
     /// The media stream that opens with the answer.
     pub(super) streaming: Option<Streaming>,
+    pub(crate) record: bool,
     pub(super) leg: Uuid,
     pub(super) session: Uuid,
 }
@@ -75,6 +76,7 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
         retries: retries(body)?,
         detects: detection.is_some_and(|detection| detection != "disabled"),
         streaming: Streaming::read(body)?,
+        record: text("record", "/record")? == Some("record-from-answer"),
         leg: Uuid::new_v4(),
         session: Uuid::new_v4(),
     };

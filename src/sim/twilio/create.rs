@@ -32,7 +32,7 @@ const MANNER: Manner = Manner {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        (refusal.code, refusal.into_response())
+        Self { code: refusal.code, response: Box::new(refusal.into_response()) }
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Order {
     pub(crate) report: Option<Hook>,
     pub(crate) events: Vec<Event>,
     pub(crate) detection: Detection,
+    pub(crate) record: bool,
+    pub(crate) recording: Option<Hook>,
     /// All parameters, as received.
     pub(crate) form: Vec<(String, String)>,
 }
@@ -162,6 +164,8 @@ pub(crate) fn read(form: Vec<(String, String)>) -> Result<Dial, Refusal> {
     let report = hook("StatusCallback", "StatusCallbackMethod", 21609)?;
     let ring = seconds("Timeout", given("Timeout"), 1..=600, 21208)?.unwrap_or(60);
     let talk = seconds("TimeLimit", given("TimeLimit"), 1..=86_400, 20001)?.unwrap_or(TIME_LIMIT_SECS);
+    let recording = hook("RecordingStatusCallback", "RecordingStatusCallbackMethod", 21205)?;
+    let record = given("Record") == Some("true");
     let beside = hook("AsyncAmdStatusCallback", "AsyncAmdStatusCallbackMethod", 21205)?;
     // An application overrides the callbacks of the request.
     let report = report.filter(|_| application.is_none());
@@ -173,6 +177,8 @@ pub(crate) fn read(form: Vec<(String, String)>) -> Result<Dial, Refusal> {
         report,
         events: events(&form)?,
         detection: detection(given("MachineDetection"), given("AsyncAmd"), given("SendDigits"), beside)?,
+        record,
+        recording,
         form,
     };
     Ok(Dial {

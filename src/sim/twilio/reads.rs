@@ -24,6 +24,7 @@ use crate::sim::{
     Shared,
     call::{Call, CallId, Status},
     faults::{ApiFault, Faults, Rule, Subject, draw},
+    recording::sound,
     world::Live,
 };
 
@@ -138,6 +139,18 @@ impl Shared {
         call.detour = orders;
         call.nudge.notify_one();
     }
+}
+
+/// `GET …/Recordings/{sid}.mp3`.
+pub(crate) async fn recording(
+    State(shared): Here,
+    Path((account, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    open(&shared, &account, &headers, |faults| &mut faults.fetch)?;
+    let kept = file.strip_suffix(".mp3").and_then(|id| shared.kept(id));
+    let kept = kept.filter(|kept| shared.world().call(kept.call).account == account);
+    kept.map(|kept| sound(&kept)).ok_or_else(|| Refusal::not_found(&file))
 }
 
 /// Which rules a request falls under.

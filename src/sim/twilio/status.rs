@@ -11,6 +11,7 @@ use crate::sim::{
     callbacks::{Announcement, Parcel as AnyParcel},
     clock::Stamp,
     outcome::Outcome,
+    world::World,
 };
 
 /// A callback that says what need not be true.
@@ -83,6 +84,22 @@ pub(crate) fn detection_result(call: &Call, auth_token: String) -> Option<Parcel
         ("MachineDetectionDuration", DETECTION_MS.to_owned()),
     ];
     Some(Parcel::new(hook.clone(), form, auth_token))
+}
+
+/// The callback that says that a recording is ready, where a URL was given.
+pub(crate) fn recording_callback(call: &Call, recording: &str, world: &World) -> Option<Parcel> {
+    let hook = call.dial.twilio()?.recording.clone()?;
+    let form = vec![
+        ("AccountSid", call.account.clone()),
+        ("CallSid", call.sid.clone()),
+        ("RecordingSid", recording.to_owned()),
+        ("RecordingUrl", format!("https://api.twilio.com/2010-04-01/Accounts/{}/Recordings/{recording}", call.account)),
+        ("RecordingStatus", "completed".to_owned()),
+        ("RecordingDuration", call.talked_ms(Instant::now()).div_ceil(1000).to_string()),
+        ("RecordingChannels", "2".to_owned()),
+        ("RecordingSource", "OutboundAPI".to_owned()),
+    ];
+    Some(Parcel::new(hook, form, world.auth_token(&call.account).to_owned()))
 }
 
 /// The sandbox recognises at once who answered; this is what it says that it took.

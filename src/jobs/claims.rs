@@ -1,0 +1,79 @@
+//! Claims of a process, written together: see `stores::together`.
+
+use sqlx::PgPool;
+
+use crate::{
+    config::Times,
+    ids::BusinessId,
+    jobs::claim::{self, Claimed, Got, Wanted, surely_not_committed},
+    stores::together::{Lane, Together},
+};
+
+struct One {
+    wanted: Wanted,
+    times: Times,
+}
+
+impl Together for One {
+    type Outcome = Got;
+    type Key = BusinessId;
+    const MOST: usize = 16;
+
+    fn key(&self) -> BusinessId {
+        self.wanted.business
+    }
+
+    async fn write(pg: &PgPool, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
+        let wanted: Vec<&Wanted> = all.iter().map(|one| &one.wanted).collect();
+        let (grace_ms, retry_ms) =
+            all.first().map_or((0, 0), |one| (one.times.intent_grace_ms, one.times.refused_retry_ms));
+        claim::claim_all(pg, &wanted, (grace_ms, retry_ms)).await
+    }
+
+    /// A claim that may have been committed is never made again: whoever asked looks for its intents.
+    fn repeatable(error: &sqlx::Error) -> bool {
+        surely_not_committed(error)
+    }
+}
+
+/// The claims of a process on their way into the ledger.
+#[derive(Clone)]
+pub struct Claims {
+    lane: Lane<One>,
+    pg: PgPool,
+}
+
+impl Claims {
+    /// Claims in this pool.
+    #[must_use]
+    pub fn new(pg: &PgPool) -> Self {
+        Self { lane: Lane::new(pg), pg: pg.clone() }
+    }
+
+    /// Makes the plans of the first claim.
+    pub async fn warm(&self) {
+        self.lane.warm().await;
+    }
+
+    /// The same as [`claim::claim`], together with other businesses' claims where there are any.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer: unless [`surely_not_committed`], the commit may have happened all the same.
+    pub async fn claim(&self, wanted: Wanted, times: &Times) -> sqlx::Result<Vec<Claimed>> {
+        let Got { mut claimed, again } = self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?;
+        if !again {
+            return Ok(claimed);
+        }
+        let Wanted { business, carrier, owner, mut held } = wanted;
+        held.retain(|held| !claimed.iter().any(|one| one.attempt == held.attempt));
+        match claim::claim(&self.pg, (business, carrier), &owner, &held, times).await {
+            Ok(more) => claimed.extend(more),
+            // What was claimed is sent; the sweep rings for the rest.
+            Err(error) if !claimed.is_empty() && surely_not_committed(&error) => {
+                tracing::warn!(business.id = %business, %error, "the rest of a claim failed");
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(claimed)
+    }
+}

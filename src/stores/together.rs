@@ -1,0 +1,168 @@
+//! What comes while others of its kind are being written is written together with them: one round trip and one commit for all.
+//!
+//! What comes alone is written at once. While a batch is under way, and for a moment after it began, the next one gathers: the
+//! wait is a few milliseconds at most, and the busier it is, the less each costs. Nobody is told before the batch has committed;
+//! a batch that surely was not written is repeated one by one, so that what cannot be written spoils no other.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::one_like;
+
+/// No batch begins sooner after the one before it. It costs a call that comes alone nothing, and a busy second few commits.
+const APART: Duration = Duration::from_millis(4);
+
+/// What can be written together with others of its kind.
+pub trait Together: Send + Sync + Sized + 'static {
+    /// What becomes of one.
+    type Outcome: Send + 'static;
+    /// What rows are locked by, in this order; only one of each key is in a batch.
+    type Key: Ord + Clone + Send;
+    /// Most in one batch: their rows are locked until it commits.
+    const MOST: usize;
+
+    /// Its key.
+    fn key(&self) -> Self::Key;
+
+    /// Writes them in one transaction; one outcome for each, in their order.
+    fn write(pg: &PgPool, all: &[Self]) -> impl Future<Output = sqlx::Result<Vec<Self::Outcome>>> + Send;
+
+    /// True where what failed so may be written once more.
+    fn repeatable(error: &sqlx::Error) -> bool;
+}
+
+type Waiting<E> = (E, oneshot::Sender<sqlx::Result<<E as Together>::Outcome>>);
+
+/// One batch at a time.
+pub struct Lane<E: Together> {
+    pg: PgPool,
+    queue: Arc<Mutex<Queue<E>>>,
+}
+
+struct Queue<E: Together> {
+    waiting: VecDeque<Waiting<E>>,
+    under_way: bool,
+    begun: Option<Instant>,
+}
+
+impl<E: Together> Clone for Lane<E> {
+    fn clone(&self) -> Self {
+        Self { pg: self.pg.clone(), queue: self.queue.clone() }
+    }
+}
+
+impl<E: Together> Lane<E> {
+    /// A lane into the database of this pool, over a connection of its own.
+    #[must_use]
+    pub fn new(pg: &PgPool) -> Self {
+        let queue = Queue { waiting: VecDeque::new(), under_way: false, begun: None };
+        Self { pg: one_like(pg), queue: Arc::new(Mutex::new(queue)) }
+    }
+
+    /// Writes nothing, so that Postgres has made its plans before there is anything to write: that takes a tenth of a second.
+    pub async fn warm(&self) {
+        if let Err(error) = E::write(&self.pg, &[]).await {
+            tracing::debug!(%error, "nothing could be written yet");
+        }
+    }
+
+    /// Writes one with whatever else there is; it is written even where the caller does not wait for the outcome.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer: nothing is known then.
+    pub async fn write(&self, one: E) -> sqlx::Result<E::Outcome> {
+        let (told, outcome) = oneshot::channel();
+        let first = {
+            let mut queue = self.lock();
+            queue.waiting.push_back((one, told));
+            !std::mem::replace(&mut queue.under_way, true)
+        };
+        if first {
+            // A task of its own: whoever asked may be gone before the batch is.
+            tokio::spawn(self.clone().write_all());
+        }
+        outcome.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    async fn write_all(self) {
+        // Also after a panic the next one must find somebody to write it.
+        let under_way = UnderWay(&self);
+        loop {
+            let begun = self.lock().begun;
+            if let Some(begun) = begun {
+                tokio::time::sleep_until(begun + APART).await;
+            }
+            let Some(batch) = self.next_batch() else { break };
+            self.write_batch(batch).await;
+        }
+        std::mem::forget(under_way);
+    }
+
+    /// The first of each key that waits, sorted; the others keep their place.
+    fn next_batch(&self) -> Option<Vec<Waiting<E>>> {
+        let mut queue = self.lock();
+        if queue.waiting.is_empty() {
+            queue.under_way = false;
+            return None;
+        }
+        let mut taken = std::collections::BTreeMap::new();
+        let mut later = VecDeque::new();
+        for one in queue.waiting.drain(..) {
+            let key = one.0.key();
+            if taken.len() == E::MOST || taken.contains_key(&key) {
+                later.push_back(one);
+            } else {
+                taken.insert(key, one);
+            }
+        }
+        queue.waiting = later;
+        queue.begun = Some(Instant::now());
+        Some(taken.into_values().collect())
+    }
+
+    async fn write_batch(&self, batch: Vec<Waiting<E>>) {
+        let (all, told): (Vec<E>, Vec<_>) = batch.into_iter().unzip();
+        let outcomes: Vec<sqlx::Result<E::Outcome>> = match E::write(&self.pg, &all).await {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            Err(error) if all.len() == 1 => vec![Err(error)],
+            Err(error) if E::repeatable(&error) => {
+                tracing::warn!(%error, batch = all.len(), "a batch was not written; each of it is tried alone");
+                let mut outcomes = Vec::with_capacity(all.len());
+                for one in &all {
+                    let alone = E::write(&self.pg, std::slice::from_ref(one)).await;
+                    outcomes.push(alone.and_then(|mut one| one.pop().ok_or(sqlx::Error::RowNotFound)));
+                }
+                outcomes
+            }
+            Err(error) => {
+                tracing::warn!(%error, batch = all.len(), "nobody knows whether a batch was written");
+                all.iter().map(|_| Err(sqlx::Error::WorkerCrashed)).collect()
+            }
+        };
+        for (told, outcome) in told.into_iter().zip(outcomes) {
+            // Whoever is gone does not hear it; it is written all the same.
+            drop(told.send(outcome));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<E>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the turn of a lane whose batch was dropped in the middle; whoever waited for it is told by the closed channel.
+struct UnderWay<'a, E: Together>(&'a Lane<E>);
+
+impl<E: Together> Drop for UnderWay<'_, E> {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        queue.under_way = false;
+        queue.waiting.clear();
+    }
+}
