@@ -43,7 +43,7 @@ pub(crate) struct Wire {
 /// nobody but itself.
 enum Line {
     Plain(TcpStream),
-    Shaking(Accept<TcpStream>),
+    Shaking(Box<Accept<TcpStream>>),
     Secure(Box<TlsStream<TcpStream>>),
 }
 
@@ -70,7 +70,7 @@ impl Listener for Doors {
                     // gone cannot be set and will show it at the first read.
                     stream.set_nodelay(true).ok();
                     let line = match &self.tls {
-                        Some(tls) => Line::Shaking(tls.accept(stream)),
+                        Some(tls) => Line::Shaking(Box::new(tls.accept(stream))),
                         None => Line::Plain(stream),
                     };
                     return (Wire { line, cut: Cut::default() }, from);
@@ -99,7 +99,7 @@ impl Wire {
     /// The stream, once it is there to be used.
     fn ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
         if let Line::Shaking(handshake) = &mut self.line {
-            self.line = Line::Secure(Box::new(ready!(Pin::new(handshake).poll(cx))?));
+            self.line = Line::Secure(Box::new(ready!(Pin::new(&mut **handshake).poll(cx))?));
         }
         Poll::Ready(Ok(match &mut self.line {
             Line::Plain(stream) => Ready::Plain(Pin::new(stream)),
