@@ -70,10 +70,9 @@ DECLARE
     v_run     record;
     v_asked   record;
 BEGIN
-    IF NOT v_ends THEN
-        -- Losing this in a crash of Postgres costs a look at the carrier, nothing else.
-        PERFORM set_config('synchronous_commit', 'off', true);
-    END IF;
+    -- Losing what moves no job costs a look at the carrier. An end is flushed by whoever must tell the carrier of it, or by the
+    -- first claim that sees it: a commit that waits for the disk takes every commit before it along.
+    PERFORM set_config('synchronous_commit', 'off', true);
     WITH said AS MATERIALIZED (
         SELECT e.*, attempt_rank(e.state) AS rank
         FROM unnest(p_businesses, p_attempts, p_sources, p_call_ids, p_states, p_dispositions, p_durations_secs, p_answered_by,

@@ -48,13 +48,15 @@ pub async fn callback(
         ..Said::default()
     };
     let moved = translate::state(event.state);
-    let change = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
+    let (change, flush) = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
     if let Some(change) = &change {
         if change.closed {
             reach(Point::K9).await;
         }
+        // The next number is dialed behind a claim that is on the disk only if this end is.
         after(ctx, attempt, change, Learned::Told).await;
     }
+    flush.done().await?;
     Ok(change)
 }
 

@@ -165,7 +165,8 @@ async fn store_answer(
                     ..Said::default()
                 };
                 let placed = (AttemptState::Placed, None);
-                ctx.batches.apply(Event::new((business, attempt), Source::Response, placed, &said)).await
+                let placed = Event::new((business, attempt), Source::Response, placed, &said);
+                Ok(ctx.batches.apply(placed).await?.0)
             })
             .await;
             placed(ctx, account, attempt, (&call_id, sent), change).await;

@@ -46,14 +46,14 @@ pub struct Blocker {
     pub detail: String,
 }
 
-/// Reads every reason in one snapshot, then asks Redis whether a worker is alive.
+/// Reads every reason in one snapshot, and asks Redis at the same time whether a worker is alive.
 ///
 /// # Errors
 /// 404; 503 while Postgres is away.
 pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
-    let facts = facts(&stores.pg, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    let worker = heartbeats::any_worker(stores).await.ok();
-    let blockers = blockers(&facts, worker);
+    let (facts, worker) = tokio::join!(facts(&stores.pg, business, run), heartbeats::any_worker(stores));
+    let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
+    let blockers = blockers(&facts, worker.ok());
     // What only slows the run down, or concerns single numbers, does not stop it.
     // So does an account that takes no calls where another does.
     let another = facts.accounts.iter().any(AccountFacts::takes_calls);
@@ -75,6 +75,10 @@ pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result
         blockers,
     })
 }
+
+/// Of how many numbers that were suppressed since the run was made, the newest, it is asked whether the run has them queued.
+/// Those before were never queued, and nearly all since then were ended in the transaction that suppressed them.
+const SUPPRESSED_LOOKED_AT: i64 = 1_000;
 
 struct Facts {
     at: Time,
@@ -109,16 +113,16 @@ impl AccountFacts {
 }
 
 async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Option<Facts>> {
-    let mut tx = pg.begin().await?;
-    // Counting suppressed jobs may look at the whole list.
-    sqlx::query!("SELECT set_config('statement_timeout', '10s', true)").fetch_one(&mut *tx).await?;
     sqlx::query_as!(
         Facts,
         r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState",
-                  (SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE run_id = r.run_id AND key = 'queued') AS "queued!",
-                  (SELECT count(*) FROM suppression s JOIN job j ON j.run_id = r.run_id AND j.to_number = s.number
-                   WHERE s.business_id = r.business_id AND j.state = 'queued'
-                       AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS "suppressed!",
+                  (SELECT coalesce(sum(queued), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "queued!",
+                  (SELECT count(*) FROM (
+                       SELECT number FROM suppression WHERE business_id = r.business_id AND created_at >= r.created_at
+                           AND (expires_at IS NULL OR expires_at > clock_timestamp())
+                       ORDER BY created_at DESC LIMIT $3) s
+                   CROSS JOIN LATERAL (SELECT state FROM job WHERE run_id = r.run_id AND to_number = s.number OFFSET 0) j
+                   WHERE j.state = 'queued') AS "suppressed!",
                   EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND objsubid = 1
                       AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
                   b.state = 'active' AS "business_active!",
@@ -138,9 +142,10 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                FROM attempt WHERE business_id = r.business_id AND open) own
            WHERE r.business_id = $1 AND r.run_id = $2"#,
         business as BusinessId,
-        run as RunId
+        run as RunId,
+        SUPPRESSED_LOOKED_AT
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(pg)
     .await
 }
 

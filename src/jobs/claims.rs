@@ -34,6 +34,10 @@ impl Together for One {
     fn repeatable(error: &sqlx::Error) -> bool {
         surely_not_committed(error)
     }
+
+    fn is_flushed_apart(&self) -> bool {
+        false
+    }
 }
 
 /// The claims of a process on their way into the ledger.
@@ -60,7 +64,8 @@ impl Claims {
     /// # Errors
     /// Where Postgres does not answer: unless [`surely_not_committed`], the commit may have happened all the same.
     pub async fn claim(&self, wanted: Wanted, times: &Times) -> sqlx::Result<Vec<Claimed>> {
-        let Got { mut claimed, again } = self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?;
+        let Got { mut claimed, again } =
+            self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?.outcome;
         if !again {
             return Ok(claimed);
         }

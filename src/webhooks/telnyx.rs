@@ -17,7 +17,7 @@ use crate::{
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
-            signature::{self, SIGNATURE_HEADER, TIMESTAMP_HEADER},
+            signature::{self, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER},
             webhook,
         },
     },
@@ -117,12 +117,18 @@ async fn verified(
     let (Some(signed), Some(timestamp)) = (header(SIGNATURE_HEADER), header(TIMESTAMP_HEADER)) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
-    let Some(account) = ctx.account_at(key.0, Carrier::Telnyx).await? else {
-        return Err(refuse(Refused::Account, "account"));
-    };
+    let no_account = || refuse(Refused::Account, "account");
+    let mut account = ctx.account_at(key.0, Carrier::Telnyx).await?.ok_or_else(no_account)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    signature::verify(&account.signers, signed, timestamp, body, now)
-        .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
+    let verify = |account: &Account| signature::verify(&account.signers, signed, timestamp, body, now);
+    let mut verdict = verify(&account);
+    if verdict == Err(SignatureError::Mismatch) {
+        // What is remembered of the account may be older than a key that was changed just now.
+        ctx.profiles.forget(key.0);
+        account = ctx.account_at(key.0, Carrier::Telnyx).await?.ok_or_else(no_account)?;
+        verdict = verify(&account);
+    }
+    verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
     let told = webhook::read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
     match &told {
         Told::Moved(event) | Told::Detected(event) | Told::SpeechOver(event) | Told::Recorded(event, _)

@@ -16,10 +16,10 @@ use axum::{
 
 use crate::{
     carriers::{
-        CallEvent,
+        Account, CallEvent,
         twilio::{
             callback::{self, CallbackError},
-            signature::{self, Body, Keys},
+            signature::{self, Body, Keys, SignatureError},
             twiml,
         },
     },
@@ -133,14 +133,21 @@ async fn authentic<T>(
         return Err(refuse(Refused::Signature, "no signature"));
     };
     let (account, told) = read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    let Some(account) = ctx.account(business, &account).await? else {
-        return Err(refuse(Refused::Account, "account"));
-    };
+    let no_account = || refuse(Refused::Account, "account");
+    let signer = ctx.account(business, &account).await?.ok_or_else(no_account)?;
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
     let path = uri.path_and_query().map_or(uri.path(), |raw| raw.as_str());
     let url = format!("{}{path}", without_slash(&ctx.settings.public_base_url));
-    let keys = Keys { auth_tokens: &account.signers, shared_keys: &[] };
-    signature::verify(keys, signed, settings, &url, Body::Form(body))
-        .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
+    let verify = |signer: &Account| {
+        let keys = Keys { auth_tokens: &signer.signers, shared_keys: &[] };
+        signature::verify(keys, signed, settings, &url, Body::Form(body))
+    };
+    let mut verdict = verify(&signer);
+    if verdict == Err(SignatureError::Mismatch) {
+        // What is remembered of the account may be older than a key that was changed just now.
+        ctx.profiles.forget(business);
+        verdict = verify(&ctx.account(business, &account).await?.ok_or_else(no_account)?);
+    }
+    verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
     Ok(((business, attempt), told))
 }
