@@ -103,6 +103,11 @@ impl Context {
         futures::future::join(self.batches.warm(), self.claims.warm()).await;
     }
 
+    /// Takes leave of Postgres: nothing can be read or written from now on.
+    pub async fn close(&self) {
+        futures::future::join3(self.batches.close(), self.claims.close(), self.stores.pg.close()).await;
+    }
+
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
     pub async fn ring(&self, business: BusinessId) {
         self.ring_why(business, Why::Work).await;

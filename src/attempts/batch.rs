@@ -53,6 +53,11 @@ impl Batches {
         self.0.warm().await;
     }
 
+    /// Ends their connection.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
     /// The same as [`events::apply`]. The change may be acted upon at once; a carrier may be told only after the flush.
     ///
     /// # Errors

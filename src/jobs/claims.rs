@@ -59,6 +59,11 @@ impl Claims {
         self.lane.warm().await;
     }
 
+    /// Ends their connection.
+    pub async fn close(&self) {
+        self.lane.close().await;
+    }
+
     /// The same as [`claim::claim`], together with other businesses' claims where there are any.
     ///
     /// # Errors

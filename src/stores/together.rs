@@ -100,6 +100,11 @@ impl<E: Together> Lane<E> {
         }
     }
 
+    /// Ends its connection: what is written from now on fails.
+    pub async fn close(&self) {
+        self.pg.close().await;
+    }
+
     /// Writes one with whatever else there is; it is written even where the caller does not wait for the outcome.
     ///
     /// # Errors

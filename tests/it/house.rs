@@ -340,7 +340,7 @@ impl House {
         assert_eq!(self.sim.figures().total.created_twice, 0, "calls created twice for one attempt");
         self.stop.cancel();
         self.server.await.unwrap();
-        self.ctx.stores.pg.close().await;
+        self.ctx.close().await;
         if let Some(database) = self.database {
             let mut admin = PgConnection::connect(&database_url("postgres")).await.unwrap();
             run(&mut admin, &format!("DROP DATABASE {database} WITH (FORCE)")).await;
