@@ -70,6 +70,8 @@ CREATE TABLE suppression (
     created_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (business_id, number)
 );
+-- Numbers that were suppressed since a run was made: those before were never queued.
+CREATE INDEX suppression_newest ON suppression (business_id, created_at);
 
 -- One row per POST that carried an Idempotency-Key; answered_at is null while the first request runs.
 CREATE TABLE idempotency (

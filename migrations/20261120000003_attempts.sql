@@ -75,13 +75,15 @@ COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it,
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
 
 -- A partial index of few rows looks so cheap to the planner that it reads all of it, for a row that has a key: the plan is kept,
--- the rows grow. So each predicate also names its first column as not null, which only a query that names that column implies.
+-- the rows grow. So each predicate also names its columns as not null, which only a query that names them implies.
 -- What reads every open attempt says "line IS NOT NULL".
 CREATE UNIQUE INDEX attempt_open_slot ON attempt (business_id, slot) WHERE open AND business_id IS NOT NULL;
 CREATE UNIQUE INDEX attempt_open_line ON attempt (line) WHERE open AND line IS NOT NULL;
 CREATE UNIQUE INDEX attempt_open_job ON attempt (job_id) WHERE open AND job_id IS NOT NULL;
-CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, to_number, from_number) WHERE open AND account IS NOT NULL;
-CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number) WHERE open AND to_number IS NOT NULL;
+CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, to_number, from_number)
+    WHERE open AND account IS NOT NULL AND to_number IS NOT NULL;
+CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number)
+    WHERE open AND business_id IS NOT NULL AND to_number IS NOT NULL;
 CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);

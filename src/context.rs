@@ -8,20 +8,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::{
     attempts::{batch::Batches, token::Tokens},
     businesses::{
         keys::KnownKeys,
-        profile::{Profile, Profiles},
+        profile::{Profile, Profiles, SealedAccount},
         vault::Vault,
     },
     calls::Calls,
     carriers::{Account, Client, HttpLimits},
-    config::{Settings, without_slash},
+    config::Settings,
     heartbeats::{Heartbeats, Replicas},
-    ids::BusinessId,
+    ids::{BusinessId, Carrier},
     jobs::{
         claims::Claims,
         queue::{Bells, Why},
@@ -115,6 +114,11 @@ impl Context {
         futures::future::join(self.batches.warm(), self.claims.warm()).await;
     }
 
+    /// Takes leave of Postgres: nothing can be read or written from now on.
+    pub async fn close(&self) {
+        futures::future::join3(self.batches.close(), self.claims.close(), self.stores.pg.close()).await;
+    }
+
     /// Rings for a business: there may be work for it now. A bell that is lost costs seconds (the sweep rings again).
     pub async fn ring(&self, business: BusinessId) {
         self.ring_why(business, Why::Work).await;
@@ -146,12 +150,7 @@ impl Context {
     pub async fn account(&self, business: BusinessId, reference: &str) -> anyhow::Result<Option<Account>> {
         let Some(profile) = self.profile(business).await? else { return Ok(None) };
         let Some(sealed) = profile.accounts.iter().find(|a| a.reference == reference) else { return Ok(None) };
-        let secret = self.vault.open(business, sealed.carrier, &sealed.secret, &sealed.sealing_key)?;
-        let base_url = match &sealed.api_base_url {
-            Some(url) => url.parse()?,
-            None => self.settings.twilio_api_base_url.clone(),
-        };
-        Ok(Some(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, base_url }))
+        self.opened(business, sealed).map(Some)
     }
 
     /// The account at a voice provider that a business's calls use: its own, or the installation's; `None` without either.
@@ -171,16 +170,42 @@ impl Context {
         Ok(Some(Login::new(provider, base_url, key, usize::try_from(sealed.most_at_once)?)))
     }
 
-    /// The URL of one of our webhook routes, as carriers call it.
+    /// The account of a business at a carrier, opened; `None` where it has none.
     ///
     /// # Errors
-    /// Where the public base URL cannot carry the path.
-    pub fn callback_url(&self, route: &str, token: &str) -> anyhow::Result<Url> {
-        Ok(format!("{}/webhooks/{route}/{token}", without_slash(&self.settings.public_base_url)).parse()?)
+    /// Where Postgres does not answer or the envelope cannot be opened.
+    pub async fn account_at(&self, business: BusinessId, carrier: Carrier) -> anyhow::Result<Option<Account>> {
+        let Some(profile) = self.profile(business).await? else { return Ok(None) };
+        let Some(sealed) = profile.accounts.iter().find(|a| a.carrier == carrier) else { return Ok(None) };
+        self.opened(business, sealed).map(Some)
+    }
+
+    fn opened(&self, business: BusinessId, sealed: &SealedAccount) -> anyhow::Result<Account> {
+        let open = |secret: &[u8], key: &str| self.vault.open(business, sealed.carrier, secret, key);
+        let secret = open(&sealed.secret, &sealed.sealing_key)?;
+        let former = sealed.former.as_ref();
+        let mut signers = Vec::with_capacity(2);
+        match &sealed.public_key {
+            Some(key) => {
+                signers.push(SecretString::from(key.as_str()));
+                signers.extend(former.and_then(|former| former.public_key.as_deref()).map(SecretString::from));
+            }
+            None => {
+                signers.push(secret.clone());
+                // One that cannot be opened any more signs nothing.
+                signers.extend(former.and_then(|former| open(&former.secret, &former.sealing_key).ok()));
+            }
+        }
+        let base_url = match (&sealed.api_base_url, sealed.carrier) {
+            (Some(url), _) => url.parse()?,
+            (None, Carrier::Twilio) => self.settings.twilio_api_base_url.clone(),
+            (None, Carrier::Telnyx) => self.settings.telnyx_api_base_url.clone(),
+        };
+        Ok(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, signers, base_url })
     }
 }
 
 fn vault(settings: &Settings) -> anyhow::Result<Arc<Vault>> {
     let key = settings.rollcall_sealing_key.as_ref().context("ROLLCALL_SEALING_KEY is missing")?;
-    Ok(Arc::new(Vault::from_setting(key)?))
+    Ok(Arc::new(Vault::from_settings(key, &settings.rollcall_sealing_keys_also)?))
 }

@@ -13,6 +13,8 @@ pub(crate) struct Bench {
     pub(crate) programs: PathBuf,
     /// Settings that differ from the defaults.
     pub(crate) set: Vec<(&'static str, String)>,
+    /// The large cases are that much smaller, to try them.
+    pub(crate) smaller: usize,
 }
 
 /// How long the parts of a call take, ms, as the sandbox carrier's flags say it. Every call is answered.
@@ -28,6 +30,11 @@ pub(crate) struct Tempo {
 impl Bench {
     /// An installation with one worker; `faults` are further flags of the carrier.
     pub(crate) async fn install(&self, tempo: &Tempo, faults: &[&'static str]) -> anyhow::Result<Installation> {
+        Installation::start(self.plan(tempo, faults)).await
+    }
+
+    /// What [`Bench::install`] starts.
+    pub(crate) fn plan(&self, tempo: &Tempo, faults: &[&'static str]) -> Plan {
         let mut carrier =
             vec!["--no-magic", "--cps", "0", "--answered", "1", "--busy", "0", "--no-answer", "0", "--failed", "0"];
         carrier.extend(["--dial-ms", tempo.dial, "--ring-ms", tempo.ring, "--talk-ms", tempo.talk]);
@@ -35,6 +42,6 @@ impl Bench {
         carrier.extend(faults);
         let lines = ("MAX_CONCURRENT_CALLS", MAX_CONCURRENT_CALLS.to_owned());
         let settings = std::iter::once(lines).chain(self.set.iter().cloned()).collect();
-        Installation::start(Plan { programs: self.programs.clone(), carrier, settings, workers: 1 }).await
+        Plan { programs: self.programs.clone(), carrier, settings, postgres: Vec::new(), workers: 1 }
     }
 }

@@ -16,12 +16,13 @@ const CALLS: Tempo = Tempo { dial: "5", ring: "5", talk: "40", accept: "0" };
 const SHORT: usize = 100;
 const LONG: usize = 1_000_000;
 /// Calls over which the cost of one is taken.
-const COUNTED: u64 = 5_000;
+const COUNTED: usize = 5_000;
 /// Readings of each kind while the long list is dialed.
 const READINGS: u32 = 200;
 
 /// `S`: start of a run to its first POST, for a short and for a long list; `I`: the import of the long one; `R`: reads.
 pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Result<()> {
+    let (long, some) = (LONG / bench.smaller, COUNTED / bench.smaller);
     let mut all = bench.install(&CALLS, &[]).await?;
     let client = Client::of(&all);
     let business = client.business(0, 200).await?;
@@ -42,23 +43,23 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
         firsts[firsts.len() / 2],
         range,
     );
-    let small = cost_per_call(&mut all, &client, client.draft(business, usize::try_from(COUNTED)?).await?).await?;
+    let small = cost_per_call(&mut all, &client, client.draft(business, some).await?, some).await?;
 
     let before = meter::pss_mib(&mut all)?;
     let begun = Instant::now();
-    let run = client.draft(business, LONG).await?;
+    let run = client.draft(business, long).await?;
     report.once(
         "I import, rows/s".to_owned(),
         Target::least(Some(50_000.0)),
-        LONG as f64 / begun.elapsed().as_secs_f64(),
+        long as f64 / begun.elapsed().as_secs_f64(),
     );
     report.once("I memory that stayed after it, MiB".to_owned(), Target::None, meter::pss_mib(&mut all)? - before);
     client.reset_figures().await?;
     let first = first_post(&client, run).await?;
-    report.once(format!("S start → first POST with {LONG} numbers, ms"), Target::most(Some(30.0)), first);
-    let large = counted(&mut all, &client).await?;
-    report.once(format!("R CPU per call at {LONG} jobs, of that at {COUNTED}"), Target::most(Some(1.1)), large / small);
-    read(&client, run, report).await?;
+    report.once(format!("S start → first POST with {long} numbers, ms"), Target::most(Some(30.0)), first);
+    let large = counted(&mut all, &client, some).await?;
+    report.once(format!("R CPU per call at {long} jobs, of that at {some}"), Target::most(Some(1.1)), large / small);
+    read(&client, run, long, report).await?;
     all.check()?;
     all.end().await
 }
@@ -73,24 +74,24 @@ async fn first_post(client: &Client, run: Run) -> anyhow::Result<f64> {
     Ok(begun.elapsed().as_secs_f64() * 1000.0)
 }
 
-async fn cost_per_call(all: &mut Installation, client: &Client, run: Run) -> anyhow::Result<f64> {
+async fn cost_per_call(all: &mut Installation, client: &Client, run: Run, calls: usize) -> anyhow::Result<f64> {
     client.reset_figures().await?;
     client.start(run).await?;
-    let cost = counted(all, client).await?;
+    let cost = counted(all, client, calls).await?;
     client.ended(run, Duration::from_secs(60)).await?;
     Ok(cost)
 }
 
 /// CPU per call, ms, from now until so many calls have ended.
-async fn counted(all: &mut Installation, client: &Client) -> anyhow::Result<f64> {
-    let (before, calls) = (meter::cpu(all)?, client.figures().await?.total.ended);
-    client.wait(&format!("ended={COUNTED}"), Duration::from_secs(300)).await?;
-    let ended = client.figures().await?.total.ended - calls;
+async fn counted(all: &mut Installation, client: &Client, calls: usize) -> anyhow::Result<f64> {
+    let (before, already) = (meter::cpu(all)?, client.figures().await?.total.ended);
+    client.wait(&format!("ended={calls}"), Duration::from_secs(300)).await?;
+    let ended = client.figures().await?.total.ended - already;
     Ok(meter::cpu(all)?.since(&before).total() / ended as f64)
 }
 
 /// What a person reads, while calls are placed.
-async fn read(client: &Client, run: Run, report: &mut Report) -> anyhow::Result<()> {
+async fn read(client: &Client, run: Run, jobs: usize, report: &mut Report) -> anyhow::Result<()> {
     let base = format!("/v1/runs/{}", run.id);
     for (what, path) in [
         ("progress", base.clone()),
@@ -98,6 +99,9 @@ async fn read(client: &Client, run: Run, report: &mut Report) -> anyhow::Result<
         ("jobs", format!("{base}/jobs?limit=50")),
         ("failed jobs", format!("{base}/jobs?state=failed&limit=50")),
         ("completed jobs", format!("{base}/jobs?state=completed&limit=50")),
+        ("queued jobs", format!("{base}/jobs?state=queued&limit=50")),
+        ("dialing jobs", format!("{base}/jobs?state=dialing&limit=50")),
+        ("jobs to a number", "/v1/jobs?to=%2B447400000007".to_owned()),
     ] {
         let mut took = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3)?;
         for _ in 0..READINGS {
@@ -110,7 +114,7 @@ async fn read(client: &Client, run: Run, report: &mut Report) -> anyhow::Result<
         let p99 = ms(took.value_at_quantile(0.99));
         report.row(
             0.0,
-            format!("R {what} at {LONG} jobs while dialing, p99 ms"),
+            format!("R {what} at {jobs} jobs while dialing, p99 ms"),
             Target::most(Some(20.0)),
             p99,
             (half, most),

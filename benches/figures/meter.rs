@@ -1,7 +1,44 @@
-//! What the processes of an installation use, from `/proc` (proc(5)): CPU time and memory of each with its children.
+//! What the processes of an installation use, from `/proc` (proc(5)): CPU time and memory of each with its children; and
+//! what a worker has measured itself, from its `/metrics`.
 
 use anyhow::Context as _;
 use rollcall::ops::installation::Installation;
+
+/// From the ring of a bell to the POST that it led to, as the first worker has counted since it started.
+const BELL_TO_POST: &str = "rollcall_bell_to_post_seconds_bucket{le=\"";
+
+/// Upper bounds in seconds and how many samples are not above each.
+pub(crate) struct Buckets(Vec<(f64, f64)>);
+
+impl Buckets {
+    /// ms below which this share of the samples lies, read off between the bounds of its bucket; none without a sample. A
+    /// sample above the last bound counts as that bound.
+    pub(crate) fn quantile_ms(&self, share: f64) -> Option<f64> {
+        let all = self.0.last().map(|(_, count)| *count).filter(|count| *count > 0.0)?;
+        let wanted = share * all;
+        let (mut from, mut below) = (0.0, 0.0);
+        for &(bound, count) in &self.0 {
+            if count >= wanted {
+                let within =
+                    if bound.is_finite() { (bound - from) * (wanted - below) / (count - below).max(1.0) } else { 0.0 };
+                return Some((from + within) * 1000.0);
+            }
+            (from, below) = (bound, count);
+        }
+        None
+    }
+}
+
+/// The bell-to-POST histogram of the first worker.
+pub(crate) async fn bell_to_post(all: &Installation) -> anyhow::Result<Buckets> {
+    let url = format!("{}/metrics", all.worker_admin_url(0).context("there is no worker")?);
+    let text = all.http().get(url).send().await?.error_for_status()?.text().await?;
+    let bucket = |line: &str| {
+        let (bound, count) = line.strip_prefix(BELL_TO_POST)?.split_once("\"} ")?;
+        Some((bound.parse().ok()?, count.parse().ok()?))
+    };
+    Ok(Buckets(text.lines().filter_map(bucket).collect()))
+}
 
 /// CPU time used so far, ms, by who used it.
 #[derive(Debug, Clone, Copy, Default)]

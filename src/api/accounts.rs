@@ -49,9 +49,9 @@ struct TwilioSecrets {
 
 /// That a secret is kept, and since when.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct SecretView {
-    set: bool,
-    updated_at: Time,
+pub(super) struct SecretView {
+    pub(super) set: bool,
+    pub(super) updated_at: Time,
 }
 
 impl From<Account> for TwilioAccount {
@@ -125,8 +125,7 @@ async fn put(
         calls_per_second: new.calls_per_second.map_or(Change::Keep, Change::To),
         api_base_url: Change::To(new.api_base_url),
     })?;
-    let mut terms =
-        Terms { reference: String::new(), caller_ids: Vec::new(), calls_per_second: 1.0, api_base_url: None };
+    let mut terms = blank();
     edit(&mut terms);
     let outcome = accounts::put(&ctx.stores.pg, business, Carrier::Twilio, &terms, &sealed).await?;
     ctx.ring(business).await;
@@ -141,12 +140,7 @@ async fn get(
     State(ctx): State<Context>,
     Ids(business): Ids<BusinessId>,
 ) -> Result<Json<TwilioAccount>, ApiError> {
-    let outcome = match accounts::get(&ctx.stores.pg, business, Carrier::Twilio).await? {
-        Some(account) => Outcome::Done(account),
-        None if store::exists(&ctx.stores.pg, business).await? => Outcome::NoAccount,
-        None => Outcome::NoBusiness,
-    };
-    done(outcome).map(Json)
+    done(found(&ctx, business, Carrier::Twilio).await?).map(Json)
 }
 
 /// Change the Twilio account
@@ -174,11 +168,12 @@ async fn delete(
     State(ctx): State<Context>,
     Ids(business): Ids<BusinessId>,
 ) -> Result<StatusCode, ApiError> {
-    done(accounts::delete(&ctx.stores.pg, business, Carrier::Twilio).await?)?;
+    done::<TwilioAccount>(accounts::delete(&ctx.stores.pg, business, Carrier::Twilio).await?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn done(outcome: Outcome) -> Result<TwilioAccount, ApiError> {
+/// The account after a change, as its carrier's shape.
+pub(super) fn done<A: From<Account>>(outcome: Outcome) -> Result<A, ApiError> {
     match outcome {
         Outcome::Done(account) => Ok(account.into()),
         Outcome::NoBusiness => Err(ApiError::not_found("business")),
@@ -191,6 +186,56 @@ fn done(outcome: Outcome) -> Result<TwilioAccount, ApiError> {
     }
 }
 
+/// The account at a carrier as it is.
+pub(super) async fn found(ctx: &Context, business: BusinessId, carrier: Carrier) -> Result<Outcome, ApiError> {
+    Ok(match accounts::get(&ctx.stores.pg, business, carrier).await? {
+        Some(account) => Outcome::Done(account),
+        None if store::exists(&ctx.stores.pg, business).await? => Outcome::NoAccount,
+        None => Outcome::NoBusiness,
+    })
+}
+
+/// What an account has at every carrier.
+pub(super) struct Shared {
+    pub(super) caller_ids: Change<Vec<String>>,
+    pub(super) calls_per_second: Change<f64>,
+    pub(super) api_base_url: Change<Option<String>>,
+}
+
+impl Shared {
+    /// Checks every value that is given; what comes back puts them in their places.
+    pub(super) fn checked(self, check: &mut Check) -> impl FnOnce(&mut Terms) + use<> {
+        if let Some(numbers) = self.caller_ids.given() {
+            check.list("/caller_ids", rules::caller_ids(numbers));
+        }
+        if let Some(rate) = self.calls_per_second.given() {
+            check.field("/calls_per_second", rules::calls_per_second(*rate));
+        }
+        let url = match self.api_base_url {
+            Change::To(Some(text)) => {
+                check.field("/api_base_url", rules::base_url(&text)).map_or(Change::Keep, |url| Change::To(Some(url)))
+            }
+            other => other,
+        };
+        move |terms: &mut Terms| {
+            self.caller_ids.apply(&mut terms.caller_ids);
+            self.calls_per_second.apply(&mut terms.calls_per_second);
+            url.apply(&mut terms.api_base_url);
+        }
+    }
+}
+
+/// An account of which nothing is set yet.
+pub(super) fn blank() -> Terms {
+    Terms {
+        reference: String::new(),
+        caller_ids: Vec::new(),
+        calls_per_second: 1.0,
+        api_base_url: None,
+        public_key: None,
+    }
+}
+
 /// Checks every value that is given; what comes back puts all but the secret in their places.
 fn checked(given: TwilioAccountChange) -> Result<impl FnOnce(&mut Terms), ApiError> {
     let mut check = Check::new();
@@ -200,23 +245,15 @@ fn checked(given: TwilioAccountChange) -> Result<impl FnOnce(&mut Terms), ApiErr
     if let Some(secret) = given.auth_token.given() {
         check.field("/auth_token", rules::secret(secret.expose_secret()));
     }
-    if let Some(numbers) = given.caller_ids.given() {
-        check.list("/caller_ids", rules::caller_ids(numbers));
-    }
-    if let Some(rate) = given.calls_per_second.given() {
-        check.field("/calls_per_second", rules::calls_per_second(*rate));
-    }
-    let url = match given.api_base_url {
-        Change::To(Some(text)) => {
-            check.field("/api_base_url", rules::base_url(&text)).map_or(Change::Keep, |url| Change::To(Some(url)))
-        }
-        other => other,
+    let shared = Shared {
+        caller_ids: given.caller_ids,
+        calls_per_second: given.calls_per_second,
+        api_base_url: given.api_base_url,
     };
+    let shared = shared.checked(&mut check);
     check.done()?;
     Ok(move |terms: &mut Terms| {
         given.account_sid.apply(&mut terms.reference);
-        given.caller_ids.apply(&mut terms.caller_ids);
-        given.calls_per_second.apply(&mut terms.calls_per_second);
-        url.apply(&mut terms.api_base_url);
+        shared(terms);
     })
 }

@@ -210,7 +210,9 @@ async fn named_business(parts: &Parts, ctx: &Context) -> Result<BusinessId, ApiE
     };
     let id = named.to_str().ok().and_then(|text| text.trim().parse::<BusinessId>().ok());
     let Some(id) = id else { return Err(ApiError::not_found("business")) };
-    if store::exists(&ctx.stores.pg, id).await? { Ok(id) } else { Err(ApiError::not_found("business")) }
+    // A business is never removed, so what was read of it a moment ago will do.
+    let found = ctx.profile(id).await?.is_some() || store::exists(&ctx.stores.pg, id).await?;
+    if found { Ok(id) } else { Err(ApiError::not_found("business")) }
 }
 
 /// Audits what the operator is about to do; done first, so that nothing is done unseen.

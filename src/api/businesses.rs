@@ -206,12 +206,7 @@ fn checked(given: BusinessChange) -> Result<impl FnOnce(&mut Terms), ApiError> {
         check.list("/allowed_countries", rules::countries(codes));
     }
     if let Some(carriers) = given.carriers.given() {
-        if let Some(at) = carriers.iter().position(|carrier| *carrier == Carrier::Telnyx) {
-            return Err(ApiError::not_available(&format!("/carriers/{at}"), "Telnyx"));
-        }
-        let fault =
-            if carriers.len() == 1 { Ok(()) } else { Err(("invalid_value", "must name each carrier once".into())) };
-        check.field("/carriers", fault);
+        check.field("/carriers", rules::carriers(carriers));
     }
     check.done()?;
     Ok(move |terms: &mut Terms| {

@@ -18,7 +18,7 @@ use crate::{
     ids::{BusinessId, JobId, RunId},
     jobs::{
         Job, JobState,
-        store::{self, Filter},
+        read::{self, Filter},
     },
     runs,
 };
@@ -69,10 +69,10 @@ async fn of_run(
     Query(which): Query<OfRun>,
 ) -> Result<Json<List<Job>>, ApiError> {
     let page = Page::read(which.limit, which.cursor.as_deref())?;
-    if !runs::store::exists(&ctx.stores.pg, viewer.business, run).await? {
+    let jobs = read::of_run(&ctx.stores.pg, viewer.business, run, which.state, page.after, page.fetch()).await?;
+    if jobs.is_empty() && !runs::store::exists(&ctx.stores.pg, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
-    let jobs = store::of_run(&ctx.stores.pg, run, which.state, page.after, page.fetch()).await?;
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
 }
 
@@ -109,7 +109,7 @@ async fn find(
     // A plus sign that was not escaped in a query arrives as a space.
     let to = which.to.map(|to| to.strip_prefix(' ').map_or(to.clone(), |digits| format!("+{digits}")));
     let filter = Filter { state: which.state, to, external_id: which.external_id };
-    let jobs = store::find(&ctx.stores.pg, viewer.business, &filter, page.after, page.fetch()).await?;
+    let jobs = read::find(&ctx.stores.pg, viewer.business, &filter, page.after, page.fetch()).await?;
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
 }
 
@@ -117,7 +117,7 @@ async fn find(
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)), operation_id = "one_job",
     responses((status = 200, body = JobDetail)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<JobId>) -> Result<Json<JobDetail>, ApiError> {
-    let job = store::one(&ctx.stores.pg, viewer.business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    let job = read::one(&ctx.stores.pg, viewer.business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
     JobDetail::of(&ctx, viewer.business, job).await
 }
 

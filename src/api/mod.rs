@@ -25,11 +25,13 @@ pub mod not_available;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
+pub mod recordings;
 pub mod results;
 pub mod runs;
 pub mod sessions;
 pub mod status;
 pub mod suppressions;
+pub mod telnyx_accounts;
 pub mod transcripts;
 pub mod voice_accounts;
 pub mod why;
@@ -47,7 +49,7 @@ pub fn router(ctx: Context) -> Router {
     openapi::complete(&mut document);
     routes
         .merge(not_available)
-        .merge(openapi::pages(document))
+        .merge(openapi::pages(&document))
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
         // The first is the innermost: a panic is an answer before the idempotency layer looks at it.
@@ -77,5 +79,7 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(businesses::routes())
         .merge(keys::routes())
         .merge(accounts::routes())
+        .merge(telnyx_accounts::routes())
+        .merge(recordings::routes())
         .merge(suppressions::routes())
 }

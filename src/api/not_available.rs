@@ -19,14 +19,12 @@ use crate::{
 
 /// Method and path of each, and what it is. A route that gets built leaves this list.
 const ROUTES: &[(&str, &str, &str)] = &[
-    ("PUT GET PATCH DELETE", "/v1/businesses/{id}/carriers/telnyx", "Telnyx"),
     ("PATCH", "/v1/runs/{id}", "Changing a run"),
     ("POST", "/v1/runs/{id}/clone", "Cloning a run"),
     ("POST", "/v1/runs/{id}/archive", "Archiving a run"),
     ("POST", "/v1/runs/{id}/preview", "Previewing a run"),
     ("POST", "/v1/runs/{id}/test", "A test call of a run"),
     ("GET", "/v1/runs/{id}/decisions.csv", "The list of decisions"),
-    ("GET", "/v1/calls/{id}/recording", "The recording of a call"),
     ("GET DELETE", "/v1/numbers/{number}", "Asking about and erasing one number"),
     ("GET PATCH", "/v1/caller-ids", "Managing caller ids"),
     ("POST GET", "/v1/hooks", "Customer webhooks"),

@@ -2,7 +2,7 @@
 //!
 //! Not here: what single routes say about themselves (beside each handler).
 
-use axum::{Json, Router, http::header, response::IntoResponse, routing::get};
+use axum::{Router, body::Bytes, http::header, routing::get};
 use utoipa::{
     OpenApi as _, ToSchema,
     openapi::{
@@ -68,6 +68,9 @@ pub fn base() -> OpenApi {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(what)).build();
         components.add_security_scheme(name, SecurityScheme::Http(bearer));
     }
+    for (status, what) in ALWAYS.iter().chain(&WITH_BODY) {
+        components.responses.insert(problem_name(status), RefOr::T(problem(what)));
+    }
     document
 }
 
@@ -103,9 +106,15 @@ fn complete_one(operation: &mut Operation, of_operator: bool) {
         );
     }
     let bodies: &[_] = if operation.request_body.is_some() { &WITH_BODY } else { &[] };
-    for (status, what) in ALWAYS.iter().chain(bodies) {
-        operation.responses.responses.entry((*status).to_owned()).or_insert_with(|| RefOr::T(problem(what)));
+    for (status, _) in ALWAYS.iter().chain(bodies) {
+        let shared = || RefOr::Ref(Ref::from_response_name(problem_name(status)));
+        operation.responses.responses.entry((*status).to_owned()).or_insert_with(shared);
     }
+}
+
+/// What a problem of this status is called where all operations share it.
+fn problem_name(status: &str) -> String {
+    format!("Problem{status}")
 }
 
 fn problem(what: &str) -> Response {
@@ -126,11 +135,13 @@ fn add_header(operation: &mut Operation, name: &str, what: &str) {
     operation.parameters.get_or_insert_default().push(header.into());
 }
 
-/// The document and the page that shows it.
-pub fn pages<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
-    let json = move || {
-        let document = document.clone();
-        async move { ([(header::CACHE_CONTROL, "no-cache")], Json(document)).into_response() }
-    };
+/// The document and the page that shows it. The document is written down once: as a tree it takes several MB.
+///
+/// # Panics
+/// Never: a document is always JSON.
+pub fn pages<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
+    let text = Bytes::from(document.to_json().expect("a document is JSON"));
+    let headers = [(header::CACHE_CONTROL, "no-cache"), (header::CONTENT_TYPE, "application/json")];
+    let json = move || std::future::ready((headers, text.clone()));
     Router::new().route("/openapi.json", get(json)).merge(SwaggerUi::new("/docs").config(Config::from("/openapi.json")))
 }

@@ -6,9 +6,10 @@ use crate::{
     attempts::{
         events::{self, Answer, Event, Outcome},
         ledger::Change,
+        state::AttemptState,
     },
     ids::AttemptId,
-    stores::together::{Lane, Together},
+    stores::together::{Flush, Lane, Together, Written},
 };
 
 impl Together for Event {
@@ -28,6 +29,12 @@ impl Together for Event {
     fn repeatable(_: &sqlx::Error) -> bool {
         true
     }
+
+    /// An end frees a slot, and the next claim, which is flushed, takes the end along. Only the carrier must wait for it. What
+    /// else is lost in a crash of Postgres costs a look at the carrier.
+    fn is_flushed_apart(&self) -> bool {
+        self.state == AttemptState::Ended
+    }
 }
 
 /// The events of a process on their way into the ledger.
@@ -46,12 +53,18 @@ impl Batches {
         self.0.warm().await;
     }
 
-    /// The same as [`events::apply`].
+    /// Ends their connection.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    /// The same as [`events::apply`]. The change may be acted upon at once; a carrier may be told only after the flush.
     ///
     /// # Errors
     /// Where Postgres does not answer: nothing is known then, and the same call may be made again.
-    pub async fn apply(&self, event: Event) -> sqlx::Result<Option<Change>> {
-        Ok(self.0.write(event).await?.change)
+    pub async fn apply(&self, event: Event) -> sqlx::Result<(Option<Change>, Flush)> {
+        let Written { outcome, flush } = self.0.write(event).await?;
+        Ok((outcome.change, flush))
     }
 
     /// Applies an answer that asks what its call may hear; `None` where it must hear nothing: its attempt is closed, cancelled,
@@ -60,6 +73,6 @@ impl Batches {
     /// # Errors
     /// Where Postgres does not answer.
     pub async fn answer(&self, question: Event) -> sqlx::Result<Option<Answer>> {
-        Ok(self.0.write(question).await?.answer)
+        Ok(self.0.write(question).await?.outcome.answer)
     }
 }

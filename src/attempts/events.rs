@@ -98,8 +98,8 @@ pub async fn apply(
     Ok(outcomes.pop().and_then(|outcome| outcome.change))
 }
 
-/// Applies events, sorted by their attempts and one for each, in one transaction; one outcome for each. It is flushed to the disk
-/// if one of them is an end.
+/// Applies events, sorted by their attempts and one for each, in one transaction; one outcome for each. Its commit does not wait
+/// for the disk: every later commit that does takes it along.
 ///
 /// # Errors
 /// Where Postgres does not answer: nothing is known then, and the same may be applied again.

@@ -51,8 +51,8 @@ pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
                   (extract(epoch FROM clock_timestamp() - min(intent_at) FILTER (WHERE rank < 2 AND owner IS NOT NULL)) * 1000)::bigint
                       AS oldest_unknown_ms,
                   (SELECT max_lines FROM installation) AS line_limit,
-                  (SELECT coalesce(sum(n), 0)::bigint FROM tally
-                   WHERE run_id = '00000000-0000-0000-0000-000000000000' AND key = 'calls_started') AS "started!"
+                  (SELECT coalesce(sum(calls_started), 0)::bigint FROM tally_shard
+                   WHERE run_id = '00000000-0000-0000-0000-000000000000') AS "started!"
            FROM attempt WHERE open AND line IS NOT NULL"#
     )
     .fetch_one(pg)

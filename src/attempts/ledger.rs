@@ -251,6 +251,8 @@ pub struct Admission {
     pub call_time_limit_secs: i32,
     /// Seconds within which a worker must take it.
     pub max_wait_secs: i32,
+    /// Record it.
+    pub record: bool,
 }
 
 /// Writes the intent of a single call, without an owner, if the ledger agrees that there is room. The answer is one of
@@ -260,7 +262,7 @@ pub struct Admission {
 /// Where Postgres does not answer.
 pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx::Result<String> {
     sqlx::query_scalar!(
-        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) AS "word!""#,
+        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS "word!""#,
         business.0,
         call.held.attempt.0,
         call.held.slot,
@@ -274,6 +276,7 @@ pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx:
         call.ring_timeout_secs,
         call.call_time_limit_secs,
         call.max_wait_secs,
+        call.record,
     )
     .fetch_one(pg)
     .await

@@ -10,6 +10,8 @@ pub mod figures;
 pub mod ledger;
 pub mod looks;
 pub mod open;
+pub mod recordings;
+pub mod speech;
 pub mod state;
 pub mod store;
 pub mod strays;

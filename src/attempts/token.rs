@@ -14,16 +14,16 @@ use crate::ids::{AttemptId, BusinessId};
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
 
-/// Makes and reads tokens under one key.
+/// Makes tokens under one key and reads them under several, while a key is being replaced.
 pub struct Tokens {
-    key: SecretBox<[u8; 32]>,
+    keys: Vec<SecretBox<[u8; 32]>>,
 }
 
 impl Tokens {
-    /// Tokens under this key (derived from the sealing key).
+    /// Tokens under these keys (derived from the sealing keys), the one in force first.
     #[must_use]
-    pub fn new(key: [u8; 32]) -> Self {
-        Self { key: SecretBox::new(Box::new(key)) }
+    pub fn new(keys: impl IntoIterator<Item = [u8; 32]>) -> Self {
+        Self { keys: keys.into_iter().map(|key| SecretBox::new(Box::new(key))).collect() }
     }
 
     /// The token of an attempt.
@@ -33,8 +33,9 @@ impl Tokens {
         token.push(VERSION);
         token.extend_from_slice(business.0.as_bytes());
         token.extend_from_slice(attempt.0.as_bytes());
-        let mac = self.mac(&token);
-        token.extend_from_slice(&mac[..MAC_BYTES]);
+        if let Some(key) = self.keys.first() {
+            token.extend_from_slice(&mac(key, &token)[..MAC_BYTES]);
+        }
         URL_SAFE_NO_PAD.encode(token)
     }
 
@@ -46,22 +47,23 @@ impl Tokens {
         if named[0] != VERSION || mac.len() != MAC_BYTES {
             return None;
         }
-        if !bool::from(subtle::ConstantTimeEq::ct_eq(&self.mac(named)[..MAC_BYTES], mac)) {
+        let fits = |key| bool::from(subtle::ConstantTimeEq::ct_eq(&self::mac(key, named)[..MAC_BYTES], mac));
+        if !self.keys.iter().any(fits) {
             return None;
         }
         let business = Uuid::from_slice(&named[1..17]).ok()?;
         let attempt = Uuid::from_slice(&named[17..33]).ok()?;
         Some((BusinessId(business), AttemptId(attempt)))
     }
+}
 
-    fn mac(&self, named: &[u8]) -> [u8; 32] {
-        let mut mac = match Hmac::<Sha256>::new_from_slice(self.key.expose_secret()) {
-            Ok(mac) => mac,
-            Err(_) => unreachable!("HMAC takes a key of any length"),
-        };
-        mac.update(named);
-        mac.finalize().into_bytes().into()
-    }
+fn mac(key: &SecretBox<[u8; 32]>, named: &[u8]) -> [u8; 32] {
+    let mut mac = match Hmac::<Sha256>::new_from_slice(key.expose_secret()) {
+        Ok(mac) => mac,
+        Err(_) => unreachable!("HMAC takes a key of any length"),
+    };
+    mac.update(named);
+    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]
@@ -71,12 +73,12 @@ mod tests {
 
     #[test]
     fn a_token_names_its_attempt_and_no_changed_token_names_any() {
-        let tokens = Tokens::new([7; 32]);
+        let tokens = Tokens::new([[7; 32]]);
         let (business, attempt) = (BusinessId::new(), AttemptId::new());
         let token = tokens.make(business, attempt);
         assert_eq!(token.len(), 66);
         assert_eq!(tokens.read(&token), Some((business, attempt)));
-        assert_eq!(Tokens::new([8; 32]).read(&token), None);
+        assert_eq!(Tokens::new([[8; 32]]).read(&token), None);
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -85,10 +87,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn while_a_key_is_replaced_tokens_of_both_are_read() {
+        let (business, attempt) = (BusinessId::new(), AttemptId::new());
+        let (old, new) = (Tokens::new([[7; 32]]), Tokens::new([[8; 32], [7; 32]]));
+        assert_eq!(new.read(&old.make(business, attempt)), Some((business, attempt)));
+        assert_eq!(new.read(&new.make(business, attempt)), Some((business, attempt)));
+        assert_eq!(old.read(&new.make(business, attempt)), None, "a new one is of the new key");
+        assert_eq!(Tokens::new([]).read(&old.make(business, attempt)), None);
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_reading_panic(text in ".{0,200}") {
-            prop_assert_eq!(Tokens::new([7; 32]).read(&text), None);
+            prop_assert_eq!(Tokens::new([[7; 32]]).read(&text), None);
         }
     }
 }

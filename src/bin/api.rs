@@ -56,6 +56,5 @@ async fn open(settings: Settings) -> anyhow::Result<Context> {
     Stores::migrate(&settings).await?;
     let ctx = Context::open(settings, "rollcall-api").await?;
     businesses::store::set_max_lines(&ctx.stores.pg, max_lines).await?;
-    ctx.batches.warm().await;
     Ok(ctx)
 }

@@ -42,7 +42,8 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
     let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
     let (served, worked) =
-        tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx, &name, stopping));
+        tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx.clone(), &name, stopping));
+    ctx.close().await;
     served?;
     worked
 }

@@ -19,6 +19,7 @@ pub struct Account {
     pub caller_ids: Vec<String>,
     pub calls_per_second: f64,
     pub api_base_url: Option<String>,
+    pub public_key: Option<String>,
     pub secret_updated_at: DateTime<Utc>,
     pub health: Health,
 }
@@ -33,7 +34,7 @@ pub type Sealed = (Vec<u8>, String);
 pub async fn get(db: impl PgExecutor<'_>, business: BusinessId, carrier: Carrier) -> sqlx::Result<Option<Account>> {
     sqlx::query_as!(
         Account,
-        r#"SELECT carrier AS "carrier: Carrier", reference, caller_ids, calls_per_second, api_base_url, secret_updated_at,
+        r#"SELECT carrier AS "carrier: Carrier", reference, caller_ids, calls_per_second, api_base_url, public_key, secret_updated_at,
                   health AS "health: Health"
            FROM carrier_account WHERE business_id = $1 AND carrier = $2"#,
         business.0,
@@ -54,6 +55,8 @@ pub struct Terms {
     pub calls_per_second: f64,
     /// Another base URL than the carrier's own.
     pub api_base_url: Option<String>,
+    /// The key that signs the carrier's webhooks, where the secret does not.
+    pub public_key: Option<String>,
 }
 
 /// What became of a change.
@@ -69,7 +72,8 @@ pub enum Outcome {
     CallsOpen(i64),
 }
 
-/// Sets the account at a carrier, new or not; what is known of its health starts anew.
+/// Sets the account at a carrier, new or not; what is known of its health starts anew. What signed until now counts for a day
+/// more: a carrier signs with the new key at a time of its own choice, and repeats webhooks.
 ///
 /// # Errors
 /// Where Postgres does.
@@ -118,6 +122,7 @@ pub async fn change(
         caller_ids: old.caller_ids,
         calls_per_second: old.calls_per_second,
         api_base_url: old.api_base_url,
+        public_key: old.public_key,
     };
     edit(&mut terms);
     if terms.reference != was {
@@ -168,9 +173,15 @@ async fn write(
     (secret, sealing_key): &Sealed,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "INSERT INTO carrier_account (business_id, carrier, reference, caller_ids, calls_per_second, api_base_url, secret, sealing_key)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-         ON CONFLICT (business_id, carrier) DO UPDATE SET reference = excluded.reference, caller_ids = excluded.caller_ids,
+        "INSERT INTO carrier_account (business_id, carrier, reference, caller_ids, calls_per_second, api_base_url, secret, sealing_key,
+             public_key)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (business_id, carrier) DO UPDATE SET
+             former_secret = CASE WHEN carrier_account.reference = excluded.reference THEN carrier_account.secret END,
+             former_sealing_key = CASE WHEN carrier_account.reference = excluded.reference THEN carrier_account.sealing_key END,
+             former_public_key = CASE WHEN carrier_account.reference = excluded.reference THEN carrier_account.public_key END,
+             former_until = CASE WHEN carrier_account.reference = excluded.reference THEN clock_timestamp() + interval '1 day' END,
+             public_key = excluded.public_key, reference = excluded.reference, caller_ids = excluded.caller_ids,
              calls_per_second = excluded.calls_per_second, api_base_url = excluded.api_base_url, secret = excluded.secret,
              sealing_key = excluded.sealing_key, secret_updated_at = clock_timestamp(), updated_at = clock_timestamp(),
              health = 'unchecked', health_detail = NULL, hold_until = NULL, live_look_at = clock_timestamp()",
@@ -181,7 +192,8 @@ async fn write(
         terms.calls_per_second,
         terms.api_base_url.as_deref(),
         secret,
-        sealing_key
+        sealing_key,
+        terms.public_key.as_deref()
     )
     .execute(db)
     .await?;
@@ -195,9 +207,15 @@ async fn write_without_secret(
     terms: &Terms,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "WITH old AS (SELECT (reference, api_base_url) IS DISTINCT FROM ($3::text, $6::text) AS other
+        "WITH old AS (SELECT (reference, api_base_url) IS DISTINCT FROM ($3::text, $6::text) AS other,
+                          reference = $3 AND public_key IS DISTINCT FROM $7 AS rekeyed
                       FROM carrier_account WHERE business_id = $1 AND carrier = $2)
-         UPDATE carrier_account SET reference = $3, caller_ids = $4, calls_per_second = $5, api_base_url = $6,
+         UPDATE carrier_account SET
+             former_secret = CASE WHEN rekeyed THEN secret ELSE former_secret END,
+             former_sealing_key = CASE WHEN rekeyed THEN sealing_key ELSE former_sealing_key END,
+             former_public_key = CASE WHEN rekeyed THEN public_key ELSE former_public_key END,
+             former_until = CASE WHEN rekeyed THEN clock_timestamp() + interval '1 day' ELSE former_until END,
+             public_key = $7, reference = $3, caller_ids = $4, calls_per_second = $5, api_base_url = $6,
              updated_at = clock_timestamp(),
              health = CASE WHEN other THEN 'unchecked' ELSE health END,
              health_detail = CASE WHEN other THEN NULL ELSE health_detail END,
@@ -208,7 +226,8 @@ async fn write_without_secret(
         terms.reference,
         &terms.caller_ids,
         terms.calls_per_second,
-        terms.api_base_url.as_deref()
+        terms.api_base_url.as_deref(),
+        terms.public_key.as_deref()
     )
     .execute(db)
     .await?;

@@ -154,7 +154,7 @@ pub async fn list(
         Key,
         r#"SELECT key_id AS "id: KeyId", business_id AS "business: BusinessId", prefix, role AS "role: Role", name,
                   created_at, revoked_at
-           FROM api_key WHERE business_id = $1 AND ($2::uuid IS NULL OR key_id > $2) ORDER BY key_id LIMIT $3"#,
+           FROM api_key WHERE business_id = $1 AND key_id > coalesce($2::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY key_id LIMIT $3"#,
         business.0,
         after.map(|id| id.0),
         limit

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod health;
 pub mod keys;
 pub mod profile;
+pub mod resealing;
 pub mod rules;
 pub mod standing;
 pub mod store;

@@ -26,8 +26,15 @@ pub struct Profile {
     pub lines: i32,
     /// True where it may dial.
     pub active: bool,
-    /// Its accounts, in the order in which it wants them tried.
+    /// Its accounts: first those that it dials with, in the order in which it wants them tried.
     pub accounts: Vec<SealedAccount>,
+}
+
+impl Profile {
+    /// The accounts to dial with now: those in use that are not left alone, in the business's order.
+    pub fn to_dial(&self) -> impl Iterator<Item = &SealedAccount> {
+        self.accounts.iter().filter(|account| account.dialed && !account.held)
+    }
 }
 
 /// A carrier account with its secret still sealed.
@@ -45,8 +52,27 @@ pub struct SealedAccount {
     pub secret: Vec<u8>,
     /// The id of the sealing key.
     pub sealing_key: String,
+    /// The key that signs the carrier's webhooks, where the secret does not.
+    pub public_key: Option<String>,
+    /// What was replaced a while ago: its signatures still count.
+    pub former: Option<Former>,
+    /// True where the business dials with it; of another one only calls that are open are asked about.
+    pub dialed: bool,
+    /// True while nothing is to be sent with it.
+    pub held: bool,
     /// False where the last that was heard of it was bad.
     pub healthy: bool,
+}
+
+/// Keys that were replaced.
+#[derive(Debug, Clone)]
+pub struct Former {
+    /// The envelope, and the id of the key that opens it.
+    pub secret: Vec<u8>,
+    /// The id of the sealing key.
+    pub sealing_key: String,
+    /// The key that signed the carrier's webhooks.
+    pub public_key: Option<String>,
 }
 
 /// Profiles read a moment ago.
@@ -94,9 +120,11 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
     let rows = sqlx::query!(
         r#"SELECT b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
                a.carrier AS "carrier?: Carrier", a.reference AS "reference?", a.calls_per_second AS "calls_per_second?",
-               a.api_base_url, a.secret AS "secret?", a.sealing_key AS "sealing_key?", a.health AS "health?"
+               a.api_base_url, a.secret AS "secret?", a.sealing_key AS "sealing_key?", a.health AS "health?", a.public_key,
+               CASE WHEN a.former_until > clock_timestamp() THEN a.former_secret END AS former_secret, a.former_sealing_key,
+               a.former_public_key, a.carrier = ANY (b.carriers) AS "dialed?", a.hold_until > clock_timestamp() AS "held?"
            FROM business b CROSS JOIN installation i
-           LEFT JOIN carrier_account a ON a.business_id = b.business_id AND a.carrier = ANY (b.carriers)
+           LEFT JOIN carrier_account a ON a.business_id = b.business_id
            WHERE b.business_id = $1 ORDER BY array_position(b.carriers, a.carrier)"#,
         business.0
     )
@@ -122,6 +150,14 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
             api_base_url: row.api_base_url,
             secret,
             sealing_key,
+            public_key: row.public_key,
+            former: row.former_secret.zip(row.former_sealing_key).map(|(secret, sealing_key)| Former {
+                secret,
+                sealing_key,
+                public_key: row.former_public_key,
+            }),
+            dialed: row.dialed == Some(true),
+            held: row.held == Some(true),
             healthy: row.health.as_deref() == Some("ok"),
         });
     }

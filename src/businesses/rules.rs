@@ -4,9 +4,10 @@
 
 use std::net::IpAddr;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use url::{Host, Url};
 
-use crate::country::Country;
+use crate::{country::Country, ids::Carrier};
 
 /// Most calls at once of one business, as the schema has it.
 pub const MAX_LIMIT: i64 = 10_000;
@@ -132,6 +133,15 @@ pub fn calls_per_second(rate: f64) -> Result<(), Fault> {
     }
 }
 
+/// The carriers of a business, in the order in which they are tried.
+///
+/// # Errors
+/// Where there is none, or one comes twice.
+pub fn carriers(list: &[Carrier]) -> Result<(), Fault> {
+    let each_once = list.iter().enumerate().all(|(at, carrier)| !list[..at].contains(carrier));
+    if !list.is_empty() && each_once { Ok(()) } else { Err(("invalid_value", "must name each carrier once".into())) }
+}
+
 /// Twilio's AccountSid: `AC` and 32 hex digits (Twilio, Account resource).
 ///
 /// # Errors
@@ -140,6 +150,24 @@ pub fn account_sid(text: &str) -> Result<(), Fault> {
     let hex = text.strip_prefix("AC").unwrap_or_default();
     let fits = hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit());
     if fits { Ok(()) } else { Err(("invalid_account_sid", "must be AC and 32 hex digits".into())) }
+}
+
+/// A Telnyx connection (Call Control application) id: digits.
+///
+/// # Errors
+/// Where it is something else.
+pub fn connection_id(text: &str) -> Result<(), Fault> {
+    let fits = (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if fits { Ok(()) } else { Err(("invalid_connection_id", "must be the digits of the application's id".into())) }
+}
+
+/// An Ed25519 public key: 32 bytes in base64.
+///
+/// # Errors
+/// Where it is something else.
+pub fn public_key(text: &str) -> Result<(), Fault> {
+    let fits = STANDARD.decode(text).is_ok_and(|bytes| bytes.len() == 32);
+    if fits { Ok(()) } else { Err(("invalid_public_key", "must be 32 bytes in base64, as the portal shows it".into())) }
 }
 
 /// A secret that travels in an HTTP header: 1 to 256 visible ASCII characters.

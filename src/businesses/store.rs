@@ -185,7 +185,7 @@ pub async fn list(db: impl PgExecutor<'_>, after: Option<BusinessId>, limit: i64
                   default_region, time_zone, allowed_countries, carriers AS "carriers: Vec<Carrier>",
                   (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open) AS "held!",
                   created_at, updated_at
-           FROM business b WHERE $1::uuid IS NULL OR business_id > $1 ORDER BY business_id LIMIT $2"#,
+           FROM business b WHERE business_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY business_id LIMIT $2"#,
         after.map(|id| id.0),
         limit
     )

@@ -133,7 +133,7 @@ pub async fn list(
     sqlx::query_as!(
         Suppression,
         "SELECT number, source, note, expires_at, created_at FROM suppression
-         WHERE business_id = $1 AND ($2::text IS NULL OR number > $2) ORDER BY number LIMIT $3",
+         WHERE business_id = $1 AND number > coalesce($2, '') ORDER BY number LIMIT $3",
         business.0,
         after,
         limit

@@ -37,16 +37,48 @@ pub enum OpenError {
     Damaged,
 }
 
-/// The sealing key, opened once per process.
+/// The sealing key in force, and those that still open, read once per process.
 pub struct Vault {
+    key: Key,
+    also: Vec<Key>,
+}
+
+/// One sealing key.
+struct Key {
     master: Zeroizing<[u8; 32]>,
     cipher: XChaCha20Poly1305,
-    key_id: String,
+    id: String,
 }
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vault").field("key_id", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("Vault").field("key_id", &self.key.id).finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    fn read(name: &str, setting: &SecretString) -> anyhow::Result<Self> {
+        let bytes = STANDARD.decode(setting.expose_secret().trim()).ok();
+        let bytes = Zeroizing::new(bytes.with_context(|| format!("{name} is not base64"))?);
+        let master =
+            Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok().with_context(|| {
+                format!("{name} has {} bytes; it needs 32: `openssl rand -base64 32`", bytes.len())
+            })?);
+        let id = hex::encode(&Sha256::digest(master.as_slice())[..4]);
+        // The cipher has a key of its own, so that no token can ever be computed from what seals.
+        let cipher = XChaCha20Poly1305::new((&*Zeroizing::new(derive_from(&master, "seal"))).into());
+        Ok(Self { master, cipher, id })
+    }
+
+    /// Associated data: the place, then the key's id of fixed length, so that no two places read the same.
+    fn bound(&self, place: &[u8]) -> Vec<u8> {
+        [place, self.id.as_bytes()].concat()
+    }
+
+    fn open(&self, place: &[u8], envelope: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let (nonce, sealed) = envelope.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
+        let bound = self.bound(place);
+        self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &bound }).map_err(|_| OpenError::Damaged)
     }
 }
 
@@ -56,22 +88,28 @@ impl Vault {
     /// # Errors
     /// Where the setting is not 32 bytes in base64. The text never shows the setting.
     pub fn from_setting(setting: &SecretString) -> anyhow::Result<Self> {
-        let bytes = Zeroizing::new(
-            STANDARD.decode(setting.expose_secret().trim()).ok().context("ROLLCALL_SEALING_KEY is not base64")?,
-        );
-        let master = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok().with_context(|| {
-            format!("ROLLCALL_SEALING_KEY has {} bytes; it needs 32: `openssl rand -base64 32`", bytes.len())
-        })?);
-        let key_id = hex::encode(&Sha256::digest(master.as_slice())[..4]);
-        // The cipher has a key of its own, so that no token can ever be computed from what seals.
-        let cipher = XChaCha20Poly1305::new((&*Zeroizing::new(derive_from(&master, "seal"))).into());
-        Ok(Self { master, cipher, key_id })
+        Self::from_settings(setting, &[])
+    }
+
+    /// The same with ROLLCALL_SEALING_KEYS_ALSO: keys that open and verify, and seal nothing. While a key is being replaced one of
+    /// the two is there.
+    ///
+    /// # Errors
+    /// Where a setting is not 32 bytes in base64. The text never shows it.
+    pub fn from_settings(setting: &SecretString, also: &[SecretString]) -> anyhow::Result<Self> {
+        let also: anyhow::Result<_> =
+            also.iter().map(|key| Key::read("a key of ROLLCALL_SEALING_KEYS_ALSO", key)).collect();
+        Ok(Self { key: Key::read("ROLLCALL_SEALING_KEY", setting)?, also: also? })
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.key).chain(&self.also)
     }
 
     /// The id of the key in force: the first 8 hex digits of its SHA-256.
     #[must_use]
     pub fn key_id(&self) -> &str {
-        &self.key_id
+        &self.key.id
     }
 
     /// Seals a business's secret at a carrier: the envelope and the id of the key that opens it.
@@ -85,7 +123,7 @@ impl Vault {
         secret: &SecretString,
     ) -> anyhow::Result<(Vec<u8>, String)> {
         let envelope = self.seal_bytes(&place(business, carrier), secret.expose_secret().as_bytes())?;
-        Ok((envelope, self.key_id.clone()))
+        Ok((envelope, self.key.id.clone()))
     }
 
     /// Opens what [`Vault::seal`] made for the same business and carrier.
@@ -99,10 +137,10 @@ impl Vault {
         envelope: &[u8],
         key_id: &str,
     ) -> Result<SecretString, OpenError> {
-        if key_id != self.key_id {
-            return Err(OpenError::OtherKey { sealed: key_id.to_owned(), ours: self.key_id.clone() });
-        }
-        let bytes = Zeroizing::new(self.open_bytes(&place(business, carrier), envelope)?);
+        let Some(key) = self.keys().find(|key| key.id == key_id) else {
+            return Err(OpenError::OtherKey { sealed: key_id.to_owned(), ours: self.key.id.clone() });
+        };
+        let bytes = Zeroizing::new(key.open(&place(business, carrier), envelope)?);
         let text = std::str::from_utf8(&bytes).map_err(|_| OpenError::Damaged)?;
         Ok(SecretString::from(text))
     }
@@ -114,8 +152,9 @@ impl Vault {
     pub fn seal_bytes(&self, place: &[u8], bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         SysRng.try_fill_bytes(&mut nonce).context("no random bytes")?;
-        let bound = self.bound(place);
+        let bound = self.key.bound(place);
         let sealed = self
+            .key
             .cipher
             .encrypt(&XNonce::from(nonce), Payload { msg: bytes, aad: &bound })
             .map_err(|_| anyhow::anyhow!("this is too large to seal"))?;
@@ -127,20 +166,14 @@ impl Vault {
     /// # Errors
     /// Where another key sealed it, or it belongs elsewhere, or was changed: not told apart.
     pub fn open_bytes(&self, place: &[u8], envelope: &[u8]) -> Result<Vec<u8>, OpenError> {
-        let (nonce, sealed) = envelope.split_first_chunk::<NONCE_LEN>().ok_or(OpenError::Damaged)?;
-        let bound = self.bound(place);
-        self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: &bound }).map_err(|_| OpenError::Damaged)
+        self.keys().find_map(|key| key.open(place, envelope).ok()).ok_or(OpenError::Damaged)
     }
 
-    /// A key for one use, named by `label`: HMAC-SHA256 of the label. The same label gives the same key in every process.
+    /// Keys for one use, named by `label`: HMAC-SHA256 of the label, under the key in force and then under each that still counts.
+    /// The same label gives the same keys in every process.
     #[must_use]
-    pub fn derive(&self, label: &str) -> [u8; 32] {
-        derive_from(&self.master, label)
-    }
-
-    /// Associated data: the place, then the key's id of fixed length, so that no two places read the same.
-    fn bound(&self, place: &[u8]) -> Vec<u8> {
-        [place, self.key_id.as_bytes()].concat()
+    pub fn derive(&self, label: &str) -> Vec<[u8; 32]> {
+        self.keys().map(|key| derive_from(&key.master, label)).collect()
     }
 }
 
@@ -199,6 +232,25 @@ mod tests {
             Err(OpenError::OtherKey { sealed, .. }) if sealed == key_id
         ));
         assert!(ours.open(business, Carrier::Twilio, &envelope, ours.key_id()).is_err());
+    }
+
+    #[test]
+    fn while_a_key_is_replaced_both_open_and_the_one_in_force_seals() {
+        let setting = |byte: u8| SecretString::from(STANDARD.encode([byte; 32]));
+        let (before, after) = (
+            Vault::from_settings(&setting(1), &[setting(2)]).unwrap(),
+            Vault::from_settings(&setting(2), &[setting(1)]).unwrap(),
+        );
+        let (business, secret) = (BusinessId::new(), SecretString::from("x"));
+        for (sealing, opening) in [(&before, &after), (&after, &before)] {
+            let (envelope, key_id) = sealing.seal(business, Carrier::Telnyx, &secret).unwrap();
+            assert_eq!(key_id, sealing.key_id());
+            assert_eq!(opening.open(business, Carrier::Telnyx, &envelope, &key_id).unwrap().expose_secret(), "x");
+            let envelope = sealing.seal_bytes(b"p", b"y").unwrap();
+            assert_eq!(opening.open_bytes(b"p", &envelope).unwrap(), b"y");
+            assert!(opening.open_bytes(b"q", &envelope).is_err());
+        }
+        assert_eq!(before.derive("a")[0], after.derive("a")[1]);
     }
 
     #[test]

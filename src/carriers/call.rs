@@ -50,6 +50,8 @@ pub enum Disposition {
     Failed,
     /// Ended by us before anybody picked up.
     Cancelled,
+    /// The carrier was full and called nobody.
+    TurnedAway,
 }
 
 impl Disposition {
@@ -64,6 +66,7 @@ impl Disposition {
             Self::NoAnswer => "no_answer",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::TurnedAway => "turned_away",
         }
     }
 }
@@ -121,6 +124,11 @@ pub struct CallView {
     pub price: Option<String>,
     /// Currency of `price`, ISO 4217.
     pub currency: Option<String>,
+    /// What its maker wrote on the call, where the carrier shows that beside it: our token stands there. `None` where it has to
+    /// be asked for; empty where the call surely carries nothing.
+    pub marks: Option<Vec<String>>,
+    /// True where everything that was to be said is said, and the call goes on.
+    pub speech_over: bool,
     /// The carrier's own word for the state, for people.
     pub raw_status: String,
 }
@@ -136,15 +144,17 @@ impl fmt::Debug for CallView {
     }
 }
 
-/// What a carrier tells us about a call by itself.
+/// How far a call has come, as a carrier tells us by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallEvent {
-    /// The carrier's name of the call.
-    pub call_id: String,
-    /// The carrier's name of the account: to be compared with the one whose key verified the event.
-    pub account: String,
+    /// The carrier's name of the call, where it is named.
+    pub call_id: Option<String>,
+    /// The carrier's name of the account, where it is named: to be compared with the one whose key verified the event.
+    pub account: Option<String>,
     /// How far the call is.
     pub state: CallState,
+    /// True where the carrier tells the end without saying whether anybody had picked up: then `state` holds if nobody had.
+    pub unclear: bool,
     /// Number of this event among those sent for the call, from 0. Events may arrive in any order.
     pub sequence: Option<u32>,
     /// When it happened, by the carrier's clock.
@@ -159,6 +169,34 @@ pub struct CallEvent {
     pub carrier_code: Option<i64>,
     /// The carrier's own word for the state, for people.
     pub carrier_status: String,
+}
+
+/// What a carrier tells us by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A call came this far.
+    Moved(CallEvent),
+    /// Who picked up, where that became known after the answer.
+    Detected(CallEvent),
+    /// What was to be said is said.
+    SpeechOver(CallEvent),
+    /// A media stream of the call is over, or was never connected. The call may go on.
+    StreamOver(CallEvent),
+    /// A recording is ready.
+    Recorded(CallEvent, Recording),
+    /// Something that changes nothing here; its name.
+    Other(String),
+}
+
+/// A recording as its carrier names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The carrier's name of it.
+    pub id: String,
+    /// How long it is, seconds.
+    pub duration_secs: Option<u32>,
+    /// One channel for both sides, or one for each.
+    pub channels: Option<u8>,
 }
 
 /// Which calls to list. Empty fields do not filter.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use url::Url;
+use uuid::Uuid;
 
 /// One call to ask for. Not `Debug`: it holds a whole number and URLs with a token.
 #[derive(Clone)]
@@ -11,16 +12,40 @@ pub struct DialRequest {
     pub from: String,
     /// The number to call, E.164.
     pub to: String,
-    /// Asked by the carrier what to say when somebody picks up.
-    pub answer_url: Url,
-    /// Told by the carrier what happens to the call.
-    pub status_url: Url,
+    /// Names this dial for ever. A carrier that takes such a name ignores a second request with it.
+    pub key: Uuid,
+    /// What names this dial in everything that the carrier tells of it; it can stand in a URL.
+    pub token: String,
+    /// Our address as the carrier sees it: what it asks and tells is sent to routes of its own below it.
+    pub callback_base: Url,
     /// Which events to be told; the end is always among them.
     pub events: Vec<StatusEvent>,
     /// How long to let it ring, seconds.
     pub ring_timeout_secs: u32,
     /// Longest call, seconds.
     pub call_time_limit_secs: u32,
+    /// Listen for who picks up, a person or a machine.
+    pub detect_machine: bool,
+    /// Record the call from the answer on.
+    pub record: bool,
+}
+
+impl DialRequest {
+    /// The address that the carrier is to send something to: `{callback_base}/webhooks/{route}/{token}`.
+    pub(super) fn callback(&self, route: &str) -> String {
+        format!("{}/webhooks/{route}/{}", self.callback_base.as_str().trim_end_matches('/'), self.token)
+    }
+}
+
+/// What is said to somebody who picked up.
+#[derive(Clone)]
+pub struct Speech {
+    /// The words.
+    pub text: String,
+    /// Their language, BCP 47.
+    pub language: String,
+    /// A voice by the carrier's own name of it, or its default.
+    pub voice: Option<String>,
 }
 
 /// A step of a call that the carrier can report.

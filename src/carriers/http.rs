@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use reqwest::{Response, header};
+use reqwest::{RequestBuilder, Response, header};
+use serde::de::DeserializeOwned;
+
+use crate::carriers::{CarrierError, dial::DialAnswer};
 
 /// Limits of the conversation with carriers. `Default` holds the values of production.
 #[derive(Debug, Clone)]
@@ -13,6 +16,8 @@ pub struct HttpLimits {
     pub connect: Duration,
     /// Time for one whole exchange that is not a dial.
     pub exchange: Duration,
+    /// Time for a whole recording.
+    pub download: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
     /// Unused connections kept per host.
@@ -25,6 +30,8 @@ pub struct HttpLimits {
     pub page_size: u16,
     /// Pages read of one list before it counts as incomplete.
     pub max_pages: usize,
+    /// Longest that a dial may be asked for again with the same name (Telnyx ignores doubles for 60 s).
+    pub repeat_within: Duration,
     /// How the carrier is to repeat a status callback that we did not take.
     pub callback_tries: CallbackTries,
 }
@@ -45,6 +52,7 @@ impl Default for HttpLimits {
         Self {
             connect: Duration::from_secs(3),
             exchange: Duration::from_secs(10),
+            download: Duration::from_secs(300),
             // Below the minute after which load balancers commonly drop a silent connection.
             idle: Duration::from_secs(30),
             idle_per_host: 64,
@@ -52,6 +60,7 @@ impl Default for HttpLimits {
             page_bytes: 2 * 1024 * 1024,
             page_size: 250,
             max_pages: 100,
+            repeat_within: Duration::from_secs(30),
             callback_tries: CallbackTries {
                 repeats: 5,
                 connect: Duration::from_millis(1000),
@@ -87,6 +96,98 @@ pub fn http_client(limits: &HttpLimits) -> anyhow::Result<reqwest::Client> {
         .context("the HTTP client for carriers cannot be built")
 }
 
+/// An answer to a dial: status, headers, and the body or why it could not be read whole.
+pub(crate) type Answered = (u16, header::HeaderMap, Result<Vec<u8>, String>);
+
+/// Sends a dial once. Without an answer, what is known then: not sent, or nobody knows.
+pub(crate) async fn send_dial(
+    request: RequestBuilder,
+    time: Duration,
+    limits: &HttpLimits,
+) -> Result<Answered, DialAnswer> {
+    match request.timeout(time).send().await {
+        Ok(response) => {
+            let (http, headers) = (response.status().as_u16(), response.headers().clone());
+            Ok((http, headers, read_body(response, limits.answer_bytes).await))
+        }
+        // hyper calls an error one of connecting only while it has no connection to write on. A time-out
+        // of the whole exchange is never one, even if it strikes while connecting.
+        Err(error) if error.is_builder() || error.is_connect() => Err(DialAnswer::NotSent { why: describe(error) }),
+        Err(error) => Err(DialAnswer::Unknown { why: describe(error) }),
+    }
+}
+
+/// The carrier's code, and its words with numbers masked.
+pub(crate) type CodeAndWords = (i64, String);
+
+/// How a carrier writes its refusals.
+#[derive(Clone, Copy)]
+pub(crate) struct Refusals {
+    /// Code and words of an error body with this HTTP status, if it is one of the carrier's.
+    pub(crate) body: fn(u16, &[u8]) -> Option<CodeAndWords>,
+    /// How long the carrier asks to wait.
+    pub(crate) wait: fn(&header::HeaderMap) -> Option<Duration>,
+}
+
+/// One exchange that may be repeated: the body of a 2xx of at most `limit` bytes.
+pub(crate) async fn exchange(
+    request: RequestBuilder,
+    limits: &HttpLimits,
+    limit: usize,
+    refusals: Refusals,
+) -> Result<Vec<u8>, CarrierError> {
+    let response = request
+        .timeout(limits.exchange)
+        .send()
+        .await
+        .map_err(|error| CarrierError::Unavailable { why: describe(error) })?;
+    if !response.status().is_success() {
+        return Err(refusal(response, limit, refusals).await);
+    }
+    read_body(response, limit).await.map_err(|why| CarrierError::Unreadable { why })
+}
+
+/// A body to be read as it comes; `None` where there is none. The time is for all of it.
+pub(crate) async fn download(
+    request: RequestBuilder,
+    limits: &HttpLimits,
+    refusals: Refusals,
+) -> Result<Option<Response>, CarrierError> {
+    let response = request
+        .timeout(limits.download)
+        .send()
+        .await
+        .map_err(|error| CarrierError::Unavailable { why: describe(error) })?;
+    match response.status().as_u16() {
+        200..=299 => Ok(Some(response)),
+        404 | 410 => Ok(None),
+        _ => Err(refusal(response, limits.answer_bytes, refusals).await),
+    }
+}
+
+/// Why an answer that is not 2xx does not help.
+async fn refusal(response: Response, limit: usize, refusals: Refusals) -> CarrierError {
+    let http = response.status().as_u16();
+    let wait = (refusals.wait)(response.headers());
+    match http {
+        401 | 403 => CarrierError::Unauthorized { http },
+        429 => CarrierError::Busy { retry_after: wait },
+        400..=499 => match read_body(response, limit).await.ok().and_then(|body| (refusals.body)(http, &body)) {
+            Some((code, message)) => CarrierError::Refused { http, code, message },
+            None => CarrierError::Unreadable { why: format!("HTTP {http} without the carrier's error body") },
+        },
+        _ => CarrierError::Unavailable { why: format!("HTTP {http}") },
+    }
+}
+
+/// Reads a body as JSON of the carrier's documented shape.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, CarrierError> {
+    let json = &mut serde_json::Deserializer::from_slice(body);
+    // The path of the field, never its value: it may be a number to call.
+    serde_path_to_error::deserialize(json)
+        .map_err(|error| CarrierError::Unreadable { why: format!("at `{}`", error.path()) })
+}
+
 /// The body of an answer, read in pieces and given up beyond `limit` bytes.
 pub(crate) async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
@@ -116,6 +217,27 @@ pub(crate) fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     let until = httpdate::parse_http_date(asked).ok()?;
     let now = httpdate::parse_http_date(text(header::DATE)?).ok()?;
     Some(until.duration_since(now).unwrap_or_default())
+}
+
+/// `text` without whole phone numbers (of seven digits or more only the last four stay), cut to 300 characters.
+pub(crate) fn masked(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, digits) = rest.split_at(start);
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        let (run, after) = digits.split_at(end);
+        out.push_str(before);
+        if run.len() >= 7 {
+            out.push('…');
+            out.push_str(&run[run.len() - 4..]);
+        } else {
+            out.push_str(run);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out.chars().take(300).collect()
 }
 
 #[cfg(test)]

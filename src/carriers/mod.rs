@@ -3,15 +3,18 @@
 //! Invariant: one `dial` sends at most one POST, and what is not surely refused or unsent is `Unknown`.
 //! Not here: when to dial and what an answer does to a job (`dialing`), and which business owns an account.
 //!
-//! One module per carrier; `Client` chooses by the account. Only Twilio is built; Telnyx fits beside it.
+//! One module per carrier; `Client` chooses by the account.
 
 pub mod call;
 pub mod dial;
 pub mod http;
+pub mod telnyx;
 pub mod twilio;
 
-pub use call::{AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState};
-pub use dial::{DialAnswer, DialRequest, RefusalClass, StatusEvent};
+pub use call::{
+    AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, Recording, Told,
+};
+pub use dial::{DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
 pub use http::{HttpLimits, http_client};
 
 use std::time::{Duration, Instant};
@@ -20,6 +23,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::{ids::Carrier, telemetry::metrics};
+use telnyx::Telnyx;
 use twilio::Twilio;
 
 /// One account of a business at a carrier. `Debug` hides the secret.
@@ -27,10 +31,12 @@ use twilio::Twilio;
 pub struct Account {
     /// Whose account it is.
     pub carrier: Carrier,
-    /// The carrier's name of the account (Twilio: Account SID).
+    /// The carrier's name of the account (Twilio: Account SID; Telnyx: connection id).
     pub reference: String,
-    /// The secret that requests are sent with (Twilio: Auth Token).
+    /// The secret that requests are sent with (Twilio: Auth Token; Telnyx: API key).
     pub secret: SecretString,
+    /// What the carrier may sign with (Twilio: Auth Tokens; Telnyx: public keys), several while one is being replaced.
+    pub signers: Vec<SecretString>,
     /// Where the carrier's API is; the sandbox or a test may stand there.
     pub base_url: Url,
 }
@@ -81,9 +87,6 @@ pub enum CarrierError {
     /// What was to be asked about is no call id of this carrier.
     #[error("this is not a call id of the carrier")]
     NotACallId,
-    /// This carrier is not built yet.
-    #[error("{0} is not available yet")]
-    NotAvailable(Carrier),
 }
 
 impl CarrierError {
@@ -93,7 +96,7 @@ impl CarrierError {
         match self {
             Self::Unauthorized { .. } => "unauthorized",
             Self::Busy { .. } => "busy",
-            Self::Refused { .. } | Self::NotACallId | Self::NotAvailable(_) => "refused",
+            Self::Refused { .. } | Self::NotACallId => "refused",
             Self::Unavailable { .. } => "unavailable",
             Self::Unreadable { .. } | Self::Incomplete { .. } => "unreadable",
         }
@@ -116,33 +119,54 @@ impl Client {
         Ok(Self { http: http_client(&limits)?, limits })
     }
 
-    fn twilio<'a>(&'a self, account: &'a Account) -> Result<Twilio<'a>, CarrierError> {
+    fn at<'a>(&'a self, account: &'a Account) -> At<'a> {
         match account.carrier {
-            Carrier::Twilio => Ok(Twilio { http: &self.http, limits: &self.limits, account }),
-            Carrier::Telnyx => Err(CarrierError::NotAvailable(account.carrier)),
+            Carrier::Twilio => At::Twilio(Twilio { http: &self.http, limits: &self.limits, account }),
+            Carrier::Telnyx => At::Telnyx(Telnyx { http: &self.http, limits: &self.limits, account }),
         }
     }
 
-    /// Sends one create request and says what is known afterwards. Never repeats it.
-    /// `limit` is the time for the whole exchange, connecting included. Whoever drops the future knows no
-    /// more than after `Unknown`.
+    /// True where this carrier is told what to say by [`Client::say`]; false where it asks for it when somebody picks up.
+    #[must_use]
+    pub fn is_told_what_to_say(carrier: Carrier) -> bool {
+        match carrier {
+            Carrier::Twilio => false,
+            Carrier::Telnyx => true,
+        }
+    }
+
+    /// Asks for one call and says what is known afterwards. A carrier that does not recognise doubles is asked once; one that
+    /// does may be asked again with the same bytes, within the time in which it surely ignores the double.
+    /// `limit` is the time for all of it, connecting included. Whoever drops the future knows no more than after `Unknown`.
     pub async fn dial(&self, account: &Account, request: &DialRequest, limit: Duration) -> DialAnswer {
         let begin = Instant::now();
-        let answer = match self.twilio(account) {
-            Ok(twilio) => twilio.dial(request, limit).await,
-            Err(error) => DialAnswer::NotSent { why: error.to_string() },
+        let answer = match self.at(account) {
+            At::Twilio(twilio) => twilio.dial(request, limit).await,
+            At::Telnyx(telnyx) => telnyx.dial(request, limit).await,
         };
         metrics::carrier_asked(account.carrier.as_str(), "dial", answer.word(), begin.elapsed());
         answer
     }
 
-    /// One call as the carrier shows it now, or `None` where it says that there is none.
-    /// Carriers are eventually consistent: neither an older state nor `None` undoes what is known.
+    /// One call as the carrier shows it now, or `None` where it says that there is none. `to`, the number called, helps a carrier
+    /// that forgets a call soon after its end. Carriers are eventually consistent: neither an older state nor `None` undoes what
+    /// is known.
     ///
     /// # Errors
     /// When the carrier could not be asked or its answer not be read.
-    pub async fn fetch(&self, account: &Account, call_id: &str) -> Result<Option<CallView>, CarrierError> {
-        timed(account, "fetch", self.twilio(account)?.fetch(call_id)).await
+    pub async fn fetch(
+        &self,
+        account: &Account,
+        call_id: &str,
+        to: Option<&str>,
+    ) -> Result<Option<CallView>, CarrierError> {
+        timed(account, "fetch", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.fetch(call_id).await,
+                At::Telnyx(telnyx) => telnyx.fetch(call_id, to).await,
+            }
+        })
+        .await
     }
 
     /// Every call that fits `filter`, all pages, each call once.
@@ -150,7 +174,27 @@ impl Client {
     /// # Errors
     /// When any page could not be had: there is no partial list.
     pub async fn list(&self, account: &Account, filter: &ListFilter) -> Result<Vec<CallView>, CarrierError> {
-        timed(account, "list", self.twilio(account)?.list(filter)).await
+        timed(account, "list", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.list(filter).await,
+                At::Telnyx(telnyx) => telnyx.list(filter).await,
+            }
+        })
+        .await
+    }
+
+    /// Every call that is not over, each once; only those to the number `to` where the carrier can tell them apart.
+    ///
+    /// # Errors
+    /// When any page could not be had: there is no partial list.
+    pub async fn live(&self, account: &Account, to: Option<&str>) -> Result<Vec<CallView>, CarrierError> {
+        timed(account, "list", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.live(to).await,
+                At::Telnyx(telnyx) => telnyx.live().await,
+            }
+        })
+        .await
     }
 
     /// Asks the carrier to end a call. Safe to repeat. No answer proves an end: only a final status does.
@@ -158,7 +202,61 @@ impl Client {
     /// # Errors
     /// When the carrier could not be asked or refused.
     pub async fn hang_up(&self, account: &Account, call_id: &str, how: How) -> Result<HangUp, CarrierError> {
-        timed(account, "hang_up", self.twilio(account)?.hang_up(call_id, how)).await
+        timed(account, "hang_up", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.hang_up(call_id, how).await,
+                At::Telnyx(telnyx) => telnyx.hang_up(call_id, how).await,
+            }
+        })
+        .await
+    }
+
+    /// Tells the carrier what to say to whoever picked up; it tells us when all is said. `key` names this speech: a second
+    /// request with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn say(
+        &self,
+        account: &Account,
+        call_id: &str,
+        speech: &Speech,
+        key: &str,
+    ) -> Result<HangUp, CarrierError> {
+        match self.at(account) {
+            At::Twilio(_) => Ok(HangUp::Done),
+            At::Telnyx(telnyx) => timed(account, "say", telnyx.say(call_id, speech, key)).await,
+        }
+    }
+
+    /// The sound of a recording (MP3), to be read as it comes; `None` where the carrier has it no longer.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn recording(
+        &self,
+        account: &Account,
+        recording_id: &str,
+    ) -> Result<Option<reqwest::Response>, CarrierError> {
+        timed(account, "recording", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.recording(recording_id).await,
+                At::Telnyx(telnyx) => telnyx.recording(recording_id).await,
+            }
+        })
+        .await
+    }
+
+    /// Tells the carrier to stream the sound of a call that was answered to `url`, both ways. `key` names this command: a second
+    /// one with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn stream(&self, account: &Account, call_id: &str, url: &Url, key: &str) -> Result<HangUp, CarrierError> {
+        match self.at(account) {
+            At::Twilio(_) => Ok(HangUp::Done),
+            At::Telnyx(telnyx) => timed(account, "stream", telnyx.stream(call_id, url, key)).await,
+        }
     }
 
     /// Puts a live call through to another number. Not repeated here: a second one would begin the transfer anew.
@@ -172,7 +270,13 @@ impl Client {
         number: &str,
         caller_id: &str,
     ) -> Result<(), CarrierError> {
-        timed(account, "transfer", self.twilio(account)?.transfer(call_id, number, caller_id)).await
+        timed(account, "transfer", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.transfer(call_id, number, caller_id).await,
+                At::Telnyx(telnyx) => telnyx.transfer(call_id, number, caller_id).await,
+            }
+        })
+        .await
     }
 
     /// The callback URLs that a call was created with, to find our token in them; `None` where the carrier
@@ -185,8 +289,18 @@ impl Client {
         account: &Account,
         call_id: &str,
     ) -> Result<Option<Vec<String>>, CarrierError> {
-        timed(account, "events", self.twilio(account)?.request_parameters(call_id)).await
+        match self.at(account) {
+            At::Twilio(twilio) => timed(account, "events", twilio.request_parameters(call_id)).await,
+            // What its maker wrote on a call stands beside it in every list.
+            At::Telnyx(_) => Ok(Some(Vec::new())),
+        }
     }
+}
+
+/// An account at its carrier.
+enum At<'a> {
+    Twilio(Twilio<'a>),
+    Telnyx(Telnyx<'a>),
 }
 
 /// Measures an exchange other than a dial.

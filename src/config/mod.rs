@@ -116,9 +116,15 @@ pub struct Settings {
     /// Seals carrier credentials and callback tokens: 32 bytes in base64.
     #[arg(long, env = "ROLLCALL_SEALING_KEY", hide_env_values = true)]
     pub rollcall_sealing_key: Option<SecretString>,
+    /// Sealing keys that open and verify besides, while one is being replaced (`rollcall-ops secrets rotate`).
+    #[arg(long, env = "ROLLCALL_SEALING_KEYS_ALSO", value_delimiter = ',', hide_env_values = true)]
+    pub rollcall_sealing_keys_also: Vec<SecretString>,
     /// Twilio's REST API, for accounts that name no other.
     #[arg(long, env = "TWILIO_API_BASE_URL", default_value = "https://api.twilio.com", value_parser = base_url)]
     pub twilio_api_base_url: Url,
+    /// Telnyx's REST API, for accounts that name no other.
+    #[arg(long, env = "TELNYX_API_BASE_URL", default_value = "https://api.telnyx.com", value_parser = base_url)]
+    pub telnyx_api_base_url: Url,
     /// Calls at once over all businesses. Zero or less falls back to 50.
     #[arg(long, env = "MAX_CONCURRENT_CALLS", default_value = "50", allow_hyphen_values = true)]
     pub max_concurrent_calls: i64,

@@ -119,9 +119,9 @@ async fn ask_about_call(ctx: &Context, call: &LiveCall, apply: bool) -> anyhow::
     let Some(account) = ctx.account(call.business, &call.account).await? else {
         anyhow::bail!("the business has this account no longer");
     };
-    let Some(view) = ctx.carriers.fetch(&account, &call.call_id).await? else { return Ok(Heard::NotShown) };
+    let Some(view) = hang_up::fetched(ctx, &account, call).await? else { return Ok(Heard::NotShown) };
     if apply {
-        hang_up::applied(ctx, call, &view).await;
+        hang_up::applied(ctx, &account, call, &view).await;
     }
     Ok(Heard::from(&view))
 }

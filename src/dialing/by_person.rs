@@ -52,9 +52,17 @@ pub async fn settle(ctx: &Context, attempt: AttemptId, word: &Word) -> anyhow::R
                 .account(doubt.business, &doubt.account)
                 .await?
                 .context("the business has this account no longer")?;
-            let view = ctx.carriers.fetch(&account, call_id).await?.context("the carrier has no such call")?;
-            if view.to.as_ref() != Some(&doubt.to) || view.from.as_ref() != Some(&doubt.from) {
-                bail!("that call is to or from another number than the attempt");
+            let view = ctx
+                .carriers
+                .fetch(&account, call_id, Some(&doubt.to))
+                .await?
+                .context("the carrier has no such call")?;
+            let ours = match &view.marks {
+                Some(marks) => marks.contains(&ctx.tokens.make(doubt.business, doubt.attempt)),
+                None => view.to.as_ref() == Some(&doubt.to) && view.from.as_ref() == Some(&doubt.from),
+            };
+            if !ours {
+                bail!("that call is another one than the attempt: it has other numbers, or another mark of ours");
             }
             let moved = view.state.map_or((AttemptState::Placed, None), translate::state);
             events::apply(pg, (doubt.business, attempt), Source::Ops, moved, &translate::said(&view)).await?

@@ -3,12 +3,15 @@
 //! The api holds the slot and writes the intent without an owner; a worker takes it over and sends it. Nobody within
 //! `max_wait_secs`: it is closed as expired and never rings late.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
     agents::{Agent, store},
     attempts::{self, Call, ledger},
+    businesses::profile::{Profile, SealedAccount},
     context::Context,
     dialing::{agents, create, import, overview::count_rejected},
     error::{ApiError, FieldError, Slug},
@@ -31,7 +34,7 @@ pub struct NewCall {
     pub to: String,
     /// Number to call from; the account's first by default.
     pub from: Option<String>,
-    /// Only `twilio` yet.
+    /// Through which of the business's carriers; the first that takes calls now by default.
     pub carrier: Option<Carrier>,
     /// Who talks to whoever answers, in place of a message.
     pub agent_id: Option<AgentId>,
@@ -45,7 +48,7 @@ pub struct NewCall {
     pub external_id: Option<String>,
     /// Not available yet.
     pub machine: Option<Value>,
-    /// Only false yet.
+    /// Record the call from the answer on (false).
     pub record: Option<bool>,
     /// 1 to 300 (30): not dialed within it, it is over and never rings.
     pub max_wait_secs: Option<i64>,
@@ -64,13 +67,15 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         Some(id) => Some(agents::named(ctx, business, id).await?),
         None => None,
     };
-    let (to, message) = checked(&home, &new, agent.as_ref())?;
-    let held = take(ctx, business, id).await?;
+    let (profile, account) = account(ctx, business, new.carrier).await?;
+    let (to, message) = checked(&home, &new, account.carrier, agent.as_ref())?;
+    let held = take(ctx, business, &profile, &account, id).await?;
     if let Some(agent) = &agent {
         // Before the attempt: a worker may have it answered before this line was reached.
         store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
     }
-    let outcome = ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, held.0)).await;
+    let outcome =
+        ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, (account.carrier, held))).await;
     match outcome.as_deref() {
         Ok("admitted") => {
             ctx.ring(business).await;
@@ -78,7 +83,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         }
         refused => {
             let refused = refused.unwrap_or_default().to_owned();
-            if let Err(error) = ctx.gate.give_back(business, &held.1, &[id]).await {
+            if let Err(error) = ctx.gate.give_back(business, &account.reference, &[id]).await {
                 tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder");
             }
             if agent.is_some() {
@@ -95,12 +100,13 @@ async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Resu
 }
 
 /// The number and the message of a call that fits.
-fn checked(home: &create::Home, new: &NewCall, agent: Option<&Agent>) -> Result<(String, Option<Value>), ApiError> {
-    for (pointer, what, asked) in [
-        ("/carrier", "Calling through Telnyx", new.carrier == Some(Carrier::Telnyx)),
-        ("/machine", "Machine detection", new.machine.is_some()),
-        ("/record", "Recording", new.record == Some(true)),
-    ] {
+fn checked(
+    home: &create::Home,
+    new: &NewCall,
+    carrier: Carrier,
+    agent: Option<&Agent>,
+) -> Result<(String, Option<Value>), ApiError> {
+    for (pointer, what, asked) in [("/machine", "Machine detection", new.machine.is_some())] {
         if asked {
             return Err(ApiError::not_available(pointer, what));
         }
@@ -108,7 +114,7 @@ fn checked(home: &create::Home, new: &NewCall, agent: Option<&Agent>) -> Result<
     let mut wrong = Vec::new();
     let numbers = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
     let to = numbers.read(&new.to).map_err(|error| wrong.push(FieldError::new("/to", error.code(), error.to_string())));
-    if new.from.as_ref().is_some_and(|from| !home.caller_ids.contains(from)) {
+    if new.from.as_ref().is_some_and(|from| !home.callers(&[carrier]).contains(from)) {
         wrong.push(FieldError::new("/from", "unknown_caller_id", "Use one of the caller_ids of the carrier account."));
     }
     if let Some(external_id) = &new.external_id {
@@ -169,10 +175,16 @@ fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
     Some(json!(message))
 }
 
-fn admission(ctx: &Context, new: &NewCall, to: String, message: Option<Value>, held: Held) -> ledger::Admission {
+fn admission(
+    ctx: &Context,
+    new: &NewCall,
+    to: String,
+    message: Option<Value>,
+    (carrier, held): (Carrier, Held),
+) -> ledger::Admission {
     ledger::Admission {
         held,
-        carrier: Carrier::Twilio,
+        carrier,
         from: new.from.clone(),
         to,
         external_id: new.external_id.clone(),
@@ -180,14 +192,37 @@ fn admission(ctx: &Context, new: &NewCall, to: String, message: Option<Value>, h
         message,
         ring_timeout_secs: ctx.settings.ring_timeout_secs,
         call_time_limit_secs: ctx.settings.call_time_limit_secs,
+        record: new.record == Some(true),
         max_wait_secs: new.max_wait_secs.and_then(|secs| i32::try_from(secs).ok()).unwrap_or(30),
     }
 }
 
-/// A slot and a line for the call, and its account's name.
-async fn take(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<(Held, String), ApiError> {
+/// The business, and its account at this carrier, or the first that takes calls now.
+async fn account(
+    ctx: &Context,
+    business: BusinessId,
+    carrier: Option<Carrier>,
+) -> Result<(Arc<Profile>, SealedAccount), ApiError> {
     let profile = ctx.profile(business).await?.ok_or_else(|| ApiError::not_found("business"))?;
-    let Some(account) = profile.accounts.first() else { return Err(refusal(ctx, "account").await) };
+    let account = match carrier {
+        // Where all are left alone, the ledger says so.
+        None => profile.to_dial().next().or_else(|| profile.accounts.iter().find(|a| a.dialed)).cloned(),
+        Some(carrier) => profile.accounts.iter().find(|a| a.dialed && a.carrier == carrier).cloned(),
+    };
+    match account {
+        Some(account) => Ok((profile, account)),
+        None => Err(refusal(ctx, "account").await),
+    }
+}
+
+/// A slot and a line for the call.
+async fn take(
+    ctx: &Context,
+    business: BusinessId,
+    profile: &Profile,
+    account: &SealedAccount,
+    id: AttemptId,
+) -> Result<Held, ApiError> {
     let ask = Ask {
         business,
         slot_limit: profile.slots,
@@ -201,7 +236,7 @@ async fn take(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<(Hel
             Err(ApiError::new(Slug::Unavailable, "The gate is being rebuilt. Try again.").retry_after(1))
         }
         Taken::Some { held, .. } => match held.first() {
-            Some(held) => Ok((*held, account.reference.clone())),
+            Some(held) => Ok(*held),
             None => Err(refusal(ctx, "full").await),
         },
     }
@@ -214,7 +249,7 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
     };
     match why {
         "business" => ApiError::new(Slug::Conflict, "The business is suspended; nothing is dialed for it."),
-        "account" => field("/carrier", "no_account", "PUT the business's carrier account first."),
+        "account" => field("/carrier", "no_account", "The business has no account to call with there. PUT it first."),
         "suppressed" => field("/to", "suppressed", "This number is on the business's suppression list."),
         "in_call" => {
             ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls.")

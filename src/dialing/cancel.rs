@@ -61,16 +61,16 @@ pub async fn finish(pg: &PgPool) -> sqlx::Result<u64> {
 /// 404; 409 `conflict` where the job has its outcome.
 pub async fn job(pg: &PgPool, business: BusinessId, id: JobId) -> Result<Job, ApiError> {
     let mut tx = pg.begin().await?;
-    let found = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    let found = jobs::read::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
     lock(&mut tx, business, found.run_id).await?;
     let open = attempts::store::want_hangup(&mut tx, business, HangUp::Job(id)).await?;
     if open == 0 && jobs::store::cancel_queued(&mut *tx, Cancelled::Job(id)).await? == 0 {
-        let job = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+        let job = jobs::read::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
         return Err(has_outcome(job.state));
     }
     // It may have been the last one of its run.
     runs::store::end_if_done(&mut *tx, found.run_id).await?;
-    let job = jobs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    let job = jobs::read::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
     tx.commit().await?;
     Ok(job)
 }

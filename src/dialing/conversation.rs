@@ -26,6 +26,8 @@ pub enum Stream {
     To(Url),
     /// The call may not be talked in, or talks to no agent.
     Nothing,
+    /// Its conversation is over: it is hung up, or a worker has it to do.
+    Over,
     /// It would be talked in, but no calls program has room; this is what to say.
     NoRoom(Option<String>, String),
 }
@@ -87,7 +89,7 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId) -> 
     let (held, text) = ctx.calls.open(&state, &ticket).await?;
     if held.phase == Phase::Ended || held.memory.sessions >= MOST_STREAMS {
         ctx.calls.forget(&state.call_id).await?;
-        return Ok(Stream::Nothing);
+        return Ok(if held.phase == Phase::Ended { Stream::Over } else { Stream::Nothing });
     }
     Ok(Stream::To(format!("{media_url}/{text}").parse()?))
 }

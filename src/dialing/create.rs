@@ -45,11 +45,13 @@ pub async fn run(
         further.extend(unknown_agent());
     }
     let defaults = Defaults {
-        default_region: home.default_region,
+        default_region: home.default_region.clone(),
         ring_timeout_secs: settings.ring_timeout_secs,
         call_time_limit_secs: settings.call_time_limit_secs,
+        carriers: home.carriers.clone(),
     };
-    let rules = new.rules(&defaults, &home.caller_ids, further)?;
+    let callers = home.callers(new.carriers.as_deref().unwrap_or(&home.carriers));
+    let rules = new.rules(&defaults, &callers, further)?;
     let numbers = import::number_rules(&rules.default_region, home.allowed_countries.as_deref())?;
     let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(import::refused_fields)?;
 
@@ -80,19 +82,34 @@ fn further_faults(new: &NewRun) -> Vec<FieldError> {
 pub(super) struct Home {
     pub(super) default_region: String,
     pub(super) allowed_countries: Option<Vec<String>>,
-    pub(super) caller_ids: Vec<String>,
+    /// In the order in which they are tried.
+    pub(super) carriers: Vec<Carrier>,
+    /// The numbers to call from at each carrier that it has an account at.
+    caller_ids: Vec<(Carrier, Vec<String>)>,
+}
+
+impl Home {
+    /// The numbers to call from at any of these carriers.
+    pub(super) fn callers(&self, carriers: &[Carrier]) -> Vec<String> {
+        let of = self.caller_ids.iter().filter(|(carrier, _)| carriers.contains(carrier));
+        of.flat_map(|(_, numbers)| numbers.clone()).collect()
+    }
 }
 
 pub(super) async fn home(pg: &PgPool, business: BusinessId) -> Result<Home, ApiError> {
-    let row = sqlx::query_as!(
-        Home,
-        r#"SELECT default_region, allowed_countries, coalesce(a.caller_ids, '{}') AS "caller_ids!"
-           FROM business b LEFT JOIN carrier_account a ON a.business_id = b.business_id AND a.carrier = $2
-           WHERE b.business_id = $1"#,
+    let rows = sqlx::query!(
+        r#"SELECT default_region, allowed_countries, carriers AS "carriers: Vec<Carrier>", a.carrier AS "carrier?: Carrier",
+                  a.caller_ids AS "caller_ids?"
+           FROM business b LEFT JOIN carrier_account a USING (business_id) WHERE b.business_id = $1"#,
         business as BusinessId,
-        Carrier::Twilio.as_str(),
     )
-    .fetch_optional(pg)
+    .fetch_all(pg)
     .await?;
-    row.ok_or_else(|| ApiError::not_found("business"))
+    let mut home: Option<Home> = None;
+    for row in rows {
+        let (default_region, allowed_countries, carriers) = (row.default_region, row.allowed_countries, row.carriers);
+        let new = || Home { default_region, allowed_countries, carriers, caller_ids: Vec::new() };
+        home.get_or_insert_with(new).caller_ids.extend(row.carrier.zip(row.caller_ids));
+    }
+    home.ok_or_else(|| ApiError::not_found("business"))
 }

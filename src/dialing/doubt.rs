@@ -4,6 +4,8 @@
 //! apart that find nothing, while the list shows newer calls, prove that there is none. Until then the slot stays held and
 //! nothing is dialed again.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Duration as Days, NaiveDate, Utc};
 use futures::{StreamExt, stream};
 
@@ -14,9 +16,9 @@ use crate::{
         looks::{self, InDoubt},
         state::{AttemptState, Source},
     },
-    carriers::{Account, CallView, CarrierError, ListFilter, LiveState},
+    carriers::{Account, CallView, CarrierError, ListFilter},
     context::Context,
-    dialing::{finish, translate},
+    dialing::{answer, finish, translate},
     killpoints::{Point, reach},
     slots::Learned,
     telemetry::{metrics, traces},
@@ -138,13 +140,20 @@ pub async fn look(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<Found> {
 
 async fn adopt(ctx: &Context, doubt: &InDoubt, view: &CallView) -> anyhow::Result<()> {
     // A status word that we do not know still proves that the carrier has the call.
-    let moved = view.state.map_or((AttemptState::Placed, None), translate::state);
-    let said = translate::said(view);
     let key = (doubt.business, doubt.attempt);
+    let state = match view.state {
+        Some(state) => Some(finish::turned_away(ctx, key, state).await?),
+        None => None,
+    };
+    let moved = state.map_or((AttemptState::Placed, None), translate::state);
+    let said = translate::said(view);
     let change = events::apply(&ctx.stores.pg, key, Source::Reconcile, moved, &said).await?;
     tracing::info!(attempt.id = %doubt.attempt, call.id = view.call_id, state = view.raw_status, "found at the carrier");
     if let Some(change) = change {
         finish::after(ctx, doubt.attempt, &change, Learned::Asked).await;
+    }
+    if let Some(account) = ctx.account(doubt.business, &doubt.account).await? {
+        answer::catch_up(ctx, &account, key, view).await;
     }
     Ok(())
 }
@@ -206,6 +215,8 @@ async fn candidates_of_nobody(ctx: &Context, account: &Account, doubt: &InDoubt)
         match whose(ctx, account, &view).await? {
             Some(attempt) if attempt == doubt.attempt => return Ok(vec![view]),
             Some(_) => {}
+            // Where a call's mark is shown and is not ours, somebody else made it.
+            None if view.marks.is_some() => {}
             None => plain.push(view),
         }
     }
@@ -218,7 +229,11 @@ async fn whose(
     account: &Account,
     view: &CallView,
 ) -> Result<Option<crate::ids::AttemptId>, CarrierError> {
-    let shown = match ctx.carriers.request_parameters(account, &view.call_id).await {
+    let shown = match &view.marks {
+        Some(marks) => Ok(Some(marks.clone())),
+        None => ctx.carriers.request_parameters(account, &view.call_id).await,
+    };
+    let shown = match shown {
         Ok(shown) => shown.unwrap_or_default(),
         // The events are second evidence: where there are none, the list alone decides.
         Err(CarrierError::Refused { .. } | CarrierError::Unreadable { .. }) => Vec::new(),
@@ -231,23 +246,19 @@ async fn whose(
 async fn candidates(ctx: &Context, account: &Account, doubt: &InDoubt) -> Result<Vec<CallView>, CarrierError> {
     let mut views: Vec<CallView> = Vec::new();
     let to = Some(doubt.to.clone());
-    let mut filters: Vec<ListFilter> = days(doubt)
-        .map(|day| ListFilter { to: to.clone(), from: Some(doubt.from.clone()), day: Some(day), status: None })
-        .collect();
-    // A call that waits at the carrier has no start yet and matches no day.
-    filters.extend([LiveState::Queued, LiveState::Ringing, LiveState::Answered].map(|status| ListFilter {
+    let filters = days(doubt).map(|day| ListFilter {
         to: to.clone(),
-        from: None,
-        day: None,
-        status: Some(status),
-    }));
-    for filter in &filters {
-        for view in ctx.carriers.list(account, filter).await? {
-            if could_be(&view, doubt) && !views.iter().any(|known| known.call_id == view.call_id) {
-                views.push(view);
-            }
-        }
+        from: Some(doubt.from.clone()),
+        day: Some(day),
+        status: None,
+    });
+    for filter in filters {
+        views.extend(ctx.carriers.list(account, &filter).await?);
     }
+    // A call that waits at the carrier has no start yet and matches no day.
+    views.extend(ctx.carriers.live(account, to.as_deref()).await?);
+    let mut seen = HashSet::new();
+    views.retain(|view| could_be(view, doubt) && seen.insert(view.call_id.clone()));
     Ok(views)
 }
 

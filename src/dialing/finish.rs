@@ -4,13 +4,17 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+
 use crate::{
     attempts::{
         events::Event,
         ledger::{Change, Said, Verdict},
+        speech,
         state::Source,
     },
-    carriers::{AnsweredBy, CallEvent},
+    businesses::health::{self, Hold},
+    carriers::{AnsweredBy, CallEvent, CallState, CallView, Disposition},
     context::Context,
     dialing::translate,
     ids::{AttemptId, BusinessId},
@@ -21,6 +25,8 @@ use crate::{
 
 /// A Redis that hangs must not keep a carrier waiting for its 2xx: what is left undone here, the sweep does.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
+/// A job that was dialed so often is not sent back any more by a carrier that is full.
+const MOST_TURNED_AWAY: i32 = 5;
 
 /// Applies a verified callback. `None` where its attempt does not exist.
 ///
@@ -31,8 +37,9 @@ pub async fn callback(
     (business, attempt): (BusinessId, AttemptId),
     event: &CallEvent,
 ) -> sqlx::Result<Option<Change>> {
+    let event = &completed(ctx, (business, attempt), event).await?;
     let said = Said {
-        call_id: Some(&event.call_id),
+        call_id: event.call_id.as_deref(),
         duration_secs: event.duration_secs.and_then(|secs| i32::try_from(secs).ok()),
         answered_by: event.answered_by.map(AnsweredBy::as_str),
         carrier_status: Some(&event.carrier_status),
@@ -41,14 +48,76 @@ pub async fn callback(
         ..Said::default()
     };
     let moved = translate::state(event.state);
-    let change = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
+    let (change, flush) = ctx.batches.apply(Event::new((business, attempt), Source::Webhook, moved, &said)).await?;
     if let Some(change) = &change {
         if change.closed {
             reach(Point::K9).await;
         }
+        // The next number is dialed behind a claim that is on the disk only if this end is.
         after(ctx, attempt, change, Learned::Told).await;
     }
+    flush.done().await?;
     Ok(change)
+}
+
+/// The event with what the carrier leaves out of it: whether anybody had picked up, for how long, and that nobody was called.
+async fn completed(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> sqlx::Result<CallEvent> {
+    let mut event = event.clone();
+    let CallState::Ended(disposition) = event.state else { return Ok(event) };
+    let picked_up = matches!(disposition, Disposition::Answered | Disposition::Machine | Disposition::Fax);
+    if (picked_up || event.unclear) && event.duration_secs.is_none() {
+        match speech::answered(&ctx.stores.pg, key).await? {
+            Some(answered) => {
+                event.state = CallState::Ended(of_whoever(answered.by.as_deref()));
+                event.duration_secs = u32::try_from(answered.secs).ok();
+            }
+            None if event.unclear => event.state = looked_up(ctx, key.0, &event).await,
+            None => {}
+        }
+    }
+    event.state = turned_away(ctx, key, event.state).await?;
+    Ok(event)
+}
+
+/// How a call ended that somebody or something had picked up.
+fn of_whoever(by: Option<&str>) -> Disposition {
+    match by {
+        Some(word) if word == AnsweredBy::Machine.as_str() => Disposition::Machine,
+        Some(word) if word == AnsweredBy::Fax.as_str() => Disposition::Fax,
+        _ => Disposition::Answered,
+    }
+}
+
+/// The end as the carrier tells it when asked: the word that somebody picked up may still be on its way.
+async fn looked_up(ctx: &Context, business: BusinessId, event: &CallEvent) -> CallState {
+    let (Some(account), Some(call_id)) = (&event.account, &event.call_id) else { return event.state };
+    let account = match ctx.account(business, account).await {
+        Ok(Some(account)) => account,
+        _ => return event.state,
+    };
+    match ctx.carriers.fetch(&account, call_id, None).await {
+        Ok(Some(CallView { state: Some(state @ CallState::Ended(_)), .. })) => state,
+        _ => event.state,
+    }
+}
+
+/// The state to apply where the carrier ended a call because it was full: the job goes back, and the account waits. A number
+/// that is turned away again and again has failed.
+pub(crate) async fn turned_away(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    state: CallState,
+) -> sqlx::Result<CallState> {
+    if state != CallState::Ended(Disposition::TurnedAway) {
+        return Ok(state);
+    }
+    let Some(account) = speech::turned_away(&ctx.stores.pg, key, MOST_TURNED_AWAY).await? else {
+        return Ok(CallState::Ended(Disposition::Failed));
+    };
+    let time = Duration::from_millis(rand::rng().random_range(1_000..2_000));
+    health::hold(&ctx.stores.pg, key.0, &account, Hold::BackOff, time, "the carrier is full").await?;
+    ctx.profiles.forget(key.0);
+    Ok(CallState::Ended(Disposition::Cancelled))
 }
 
 /// Does what follows from a change: release and ring where it closed its attempt, an alarm where a call is one too many.

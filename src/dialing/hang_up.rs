@@ -1,4 +1,5 @@
-//! Ends calls that nobody wants: cancelled ones, those that no open attempt answers for, those stuck in a carrier's queue.
+//! Ends calls that nobody wants: cancelled ones, those that no open attempt answers for, those stuck in a carrier's queue, those
+//! that have heard all.
 //!
 //! No answer to a hang-up frees a slot; only a final status does. So a hang-up may be asked for again and again.
 
@@ -8,12 +9,13 @@ use crate::{
     attempts::{
         events,
         looks::{self, LiveCall},
+        speech,
         state::Source,
         strays::{self, Stray},
     },
-    carriers::{Account, CallState, CarrierError, HangUp, How},
+    carriers::{Account, CallState, CallView, CarrierError, HangUp, How},
     context::Context,
-    dialing::{finish, translate},
+    dialing::{answer, finish, translate},
     ids::BusinessId,
     slots::Learned,
     telemetry::traces,
@@ -22,13 +24,13 @@ use crate::{
 /// Calls handled per round; the rest waits for the next.
 const MOST: i64 = 50;
 /// Calls handled at once, that is all of a round: a carrier that hangs must not keep the others waiting.
-const AT_ONCE: usize = 150;
+const AT_ONCE: usize = 200;
 /// After so long a carrier shows every call that it has.
 const SHOWN_BY_SECS: i64 = 60;
 /// After so long a hang-up is asked for again, ms.
 const AGAIN_MS: i64 = 3_000;
 
-/// One round over all three kinds; returns how many calls were asked to end.
+/// One round over all kinds; returns how many calls were asked to end.
 ///
 /// # Errors
 /// Where Postgres does not answer; a carrier that does not answer is asked again in a later round.
@@ -38,8 +40,9 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
     let strays = strays::pick(pg, MOST, AGAIN_MS).await?;
     let limit = i64::try_from(ctx.settings.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX);
     let stuck = looks::stuck_in_carriers_queue(pg, MOST, limit, AGAIN_MS).await?;
-    let count = wanted.len() + strays.len() + stuck.len();
-    let wanted = wanted.into_iter().map(|call| cancel(ctx, call).boxed());
+    let said = speech::pick_over(pg, MOST, AGAIN_MS).await?;
+    let count = wanted.len() + strays.len() + stuck.len() + said.len();
+    let wanted = wanted.into_iter().chain(said).map(|call| cancel(ctx, call).boxed());
     let strays = strays.into_iter().map(|stray| end_stray(ctx, stray).boxed());
     let stuck = stuck.into_iter().map(|call| leave_queue(ctx, call).boxed());
     let all: Vec<_> = wanted.chain(strays).chain(stuck).collect();
@@ -75,7 +78,7 @@ async fn end_stray(ctx: &Context, stray: Stray) {
     let ended = match ctx.carriers.hang_up(&account, &stray.call_id, How::Complete).await {
         Ok(HangUp::Done) => ctx
             .carriers
-            .fetch(&account, &stray.call_id)
+            .fetch(&account, &stray.call_id, None)
             .await
             .is_ok_and(|view| view.is_some_and(|v| matches!(v.state, Some(CallState::Ended(_))))),
         Ok(HangUp::AlreadyEnded) => true,
@@ -95,14 +98,14 @@ async fn end_stray(ctx: &Context, stray: Stray) {
 /// carrier says `canceled`, queued again here.
 async fn leave_queue(ctx: &Context, call: LiveCall) {
     let Some(account) = account(ctx, call.business, &call.account).await else { return };
-    match ctx.carriers.fetch(&account, &call.call_id).await {
+    match ctx.carriers.fetch(&account, &call.call_id, None).await {
         Ok(Some(view)) if view.state == Some(CallState::Queued) => {
             if let Ok(true) = looks::cancelling_in_queue(&ctx.stores.pg, call.attempt, AGAIN_MS).await {
                 let asked = ctx.carriers.hang_up(&account, &call.call_id, How::CancelQueued).await;
                 tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, ?asked, "asked the carrier to cancel it in its queue");
             }
         }
-        Ok(Some(view)) => applied(ctx, &call, &view).await,
+        Ok(Some(view)) => applied(ctx, &account, &call, &view).await,
         Ok(None) => {}
         Err(error) => report(&call, &error),
     }
@@ -111,8 +114,8 @@ async fn leave_queue(ctx: &Context, call: LiveCall) {
 /// Asks the carrier about one live call and applies what it says.
 pub(crate) async fn look(ctx: &Context, account: &Account, call: &LiveCall) {
     let _step = traces::step(call.attempt, "look for it");
-    match ctx.carriers.fetch(account, &call.call_id).await {
-        Ok(Some(view)) => applied(ctx, call, &view).await,
+    match fetched(ctx, account, call).await {
+        Ok(Some(view)) => applied(ctx, account, call, &view).await,
         Ok(None) => {
             tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, "the carrier does not show this call now")
         }
@@ -120,18 +123,38 @@ pub(crate) async fn look(ctx: &Context, account: &Account, call: &LiveCall) {
     }
 }
 
+/// The call as the carrier shows it; by the number called where the carrier has forgotten its id.
+pub(crate) async fn fetched(
+    ctx: &Context,
+    account: &Account,
+    call: &LiveCall,
+) -> Result<Option<CallView>, CarrierError> {
+    let seen = ctx.carriers.fetch(account, &call.call_id, None).await?;
+    if seen.is_some() {
+        return Ok(seen);
+    }
+    match speech::whom(&ctx.stores.pg, call.attempt).await {
+        Ok(Some((to, _))) => ctx.carriers.fetch(account, &call.call_id, Some(&to)).await,
+        _ => Ok(None),
+    }
+}
+
 /// Applies what a look showed, as if it were a callback.
-pub(crate) async fn applied(ctx: &Context, call: &LiveCall, view: &crate::carriers::CallView) {
+pub(crate) async fn applied(ctx: &Context, account: &Account, call: &LiveCall, view: &CallView) {
     let Some(state) = view.state else { return };
-    let moved = translate::state(state);
-    let said = translate::said(view);
-    match events::apply(&ctx.stores.pg, (call.business, call.attempt), Source::Reconcile, moved, &said).await {
+    let key = (call.business, call.attempt);
+    let applied = async {
+        let moved = translate::state(finish::turned_away(ctx, key, state).await?);
+        events::apply(&ctx.stores.pg, key, Source::Reconcile, moved, &translate::said(view)).await
+    };
+    match applied.await {
         Ok(Some(change)) => finish::after(ctx, call.attempt, &change, Learned::Asked).await,
         Ok(None) => {}
         Err(error) => {
             tracing::warn!(attempt.id = %call.attempt, %error, "what the carrier said was not stored; it is asked again")
         }
     }
+    answer::catch_up(ctx, account, key, view).await;
 }
 
 fn report(call: &LiveCall, error: &CarrierError) {

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use crate::{
     attempts::looks::{self, DueAccount},
     businesses::health,
-    carriers::{CallView, CarrierError, ListFilter, LiveState},
+    carriers::{CallView, CarrierError},
     context::Context,
     dialing::{hang_up, translate},
     telemetry::metrics,
@@ -19,6 +19,8 @@ use crate::{
 const MOST: i64 = 16;
 /// A carrier that cannot be asked for so long is an alarm.
 const ALARM_SECS: i64 = 300;
+/// A call that a list without states shows is asked about after so many times the silence of one that is not shown.
+const LISTED_SILENCE: i64 = 6;
 /// Requests to carriers at once.
 const AT_ONCE: usize = 8;
 
@@ -71,12 +73,12 @@ async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<usize> {
     let mut silent = Vec::new();
     for call in calls {
         match listed.get(&call.call_id) {
-            Some(view) => {
-                let further = view.state.is_some_and(|state| translate::state(state).0.rank() > call.state.rank());
-                if further {
-                    hang_up::applied(ctx, &call, view).await;
-                }
+            Some(CallView { state: Some(state), .. }) if translate::state(*state).0.rank() > call.state.rank() => {
+                hang_up::applied(ctx, &account, &call, &listed[&call.call_id]).await;
             }
+            // It lives, and that is all this list says.
+            Some(CallView { state: None, .. }) if call.silent_ms >= silent_after * LISTED_SILENCE => silent.push(call),
+            Some(_) => {}
             None if call.silent_ms >= silent_after => silent.push(call),
             None => {}
         }
@@ -97,12 +99,6 @@ pub(crate) async fn live_list(
     ctx: &Context,
     account: &crate::carriers::Account,
 ) -> Result<HashMap<String, CallView>, CarrierError> {
-    let mut listed = HashMap::new();
-    for status in [LiveState::Queued, LiveState::Ringing, LiveState::Answered] {
-        let filter = ListFilter { status: Some(status), ..ListFilter::default() };
-        for view in ctx.carriers.list(account, &filter).await? {
-            listed.insert(view.call_id.clone(), view);
-        }
-    }
-    Ok(listed)
+    let listed = ctx.carriers.live(account, None).await?;
+    Ok(listed.into_iter().map(|view| (view.call_id.clone(), view)).collect())
 }

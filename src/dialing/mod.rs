@@ -6,6 +6,7 @@
 //! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
 
 pub mod agents;
+pub mod answer;
 pub mod ask;
 pub mod by_person;
 pub mod call;

@@ -11,7 +11,7 @@ use crate::{
     agents,
     attempts::{self, InFlight},
     error::{ApiError, FieldError, Slug},
-    ids::{BusinessId, Carrier, RunId},
+    ids::{BusinessId, RunId},
     jobs,
     leads::Template,
     runs::{
@@ -111,13 +111,13 @@ async fn shown(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Run, ApiEr
     run.ok_or_else(|| ApiError::not_found("run"))
 }
 
-/// The carrier account must be there and own the numbers that the run calls from.
+/// At least one carrier account must be there, and together they must own the numbers that the run calls from.
 async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
     let strangers = sqlx::query_scalar!(
-        r#"SELECT ARRAY (SELECT unnest(r.caller_ids) EXCEPT SELECT unnest(a.caller_ids)) AS "strangers!"
-           FROM carrier_account a, run r WHERE a.business_id = $1 AND a.carrier = $2 AND r.run_id = $3"#,
-        locked.business as BusinessId,
-        Carrier::Twilio.as_str(),
+        r#"SELECT ARRAY (SELECT unnest(r.caller_ids) EXCEPT SELECT unnest(a.caller_ids) FROM carrier_account a
+               WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers)) AS "strangers!"
+           FROM run r WHERE r.run_id = $1 AND EXISTS (SELECT 1 FROM carrier_account a JOIN business b USING (business_id)
+               WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))"#,
         locked.run as RunId
     )
     .fetch_optional(&mut **tx)
@@ -125,15 +125,15 @@ async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<()
     let Some(strangers) = strangers else {
         let business = locked.business;
         let detail = format!(
-            "The business has no carrier account to call with. PUT /v1/businesses/{business}/carriers/twilio with account_sid, \
-             auth_token and caller_ids first."
+            "The business has no account at any carrier of the run. PUT /v1/businesses/{business}/carriers/twilio or …/telnyx \
+             with its credentials and caller_ids first."
         );
         return Err(ApiError::validation(vec![FieldError::new("/carriers", "no_carrier_account", detail)]));
     };
     if strangers.is_empty() {
         return Ok(());
     }
-    let detail = format!("The carrier account has these caller_ids no more: {}.", strangers.join(", "));
+    let detail = format!("The carrier accounts have these caller_ids no more: {}.", strangers.join(", "));
     Err(ApiError::validation(vec![FieldError::new("/caller_ids", "unknown_caller_id", detail)]))
 }
 

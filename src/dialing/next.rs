@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     attempts::ledger,
-    businesses::profile::Profile,
+    businesses::profile::{Profile, SealedAccount},
     context::Context,
     dialing::send::{self, ClaimedAt},
     ids::{AttemptId, BusinessId, Held},
@@ -115,39 +115,71 @@ pub async fn heard(ctx: &Context, owner: &Owner, bell: Bell) -> anyhow::Result<(
 
 async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<Rang>) -> anyhow::Result<()> {
     let Some(profile) = ctx.profile(business).await? else { return Ok(()) };
-    let Some(account) = profile.accounts.first().filter(|_| profile.active) else { return Ok(()) };
-    if account.calls_per_second < SLOW_PACE && !claim::has_due(&ctx.stores.pg, business).await? {
+    if !profile.active {
         return Ok(());
     }
-    for _ in 0..MOST_CLAIMS {
-        if owner.draining.is_cancelled() {
+    let several = profile.to_dial().nth(1).is_some();
+    for account in profile.to_dial() {
+        // Below some pace a token is worth looking first; and of several carriers most have nothing to do.
+        let look_first = several || account.calls_per_second < SLOW_PACE;
+        if look_first && !claim::has_due(&ctx.stores.pg, business, account.carrier).await? {
+            continue;
+        }
+        let at = Through { business, profile: &profile, account };
+        if let Dialed::AllThatMayBe = dial(ctx, owner, at, rang).await? {
             return Ok(());
         }
-        let ask = ask(&profile, business);
+    }
+    Ok(())
+}
+
+/// One business at one carrier.
+#[derive(Clone, Copy)]
+struct Through<'a> {
+    business: BusinessId,
+    profile: &'a Profile,
+    account: &'a SealedAccount,
+}
+
+/// What came of a look at one carrier.
+enum Dialed {
+    /// Everything that is due there, as far as its pace goes.
+    AllThatIsDue,
+    /// Everything that slots and lines have room for.
+    AllThatMayBe,
+}
+
+/// Dials what is due through one carrier.
+async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>) -> anyhow::Result<Dialed> {
+    let business = at.business;
+    for _ in 0..MOST_CLAIMS {
+        if owner.draining.is_cancelled() {
+            return Ok(Dialed::AllThatMayBe);
+        }
+        let ask = ask(at);
         let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
             tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
-            return Ok(());
+            return Ok(Dialed::AllThatMayBe);
         };
         let wanted = held.len();
-        let from_lists = claim_and_send(ctx, owner, business, ask.account, (held, rang)).await?;
+        let from_lists = claim_and_send(ctx, owner, at, (held, rang)).await?;
         if from_lists < wanted {
-            return Ok(());
+            return Ok(Dialed::AllThatIsDue);
         }
         match short {
             None => {}
-            Some(Short::Slots | Short::Lines) => return Ok(()),
+            Some(Short::Slots | Short::Lines) => return Ok(Dialed::AllThatMayBe),
             Some(Short::Pace(wait)) => {
                 ring_after(ctx, owner, business, wait);
-                return Ok(());
+                return Ok(Dialed::AllThatIsDue);
             }
         }
     }
     ctx.ring(business).await;
-    Ok(())
+    Ok(Dialed::AllThatMayBe)
 }
 
-fn ask<'a>(profile: &'a Profile, business: BusinessId) -> Ask<'a> {
-    let account = &profile.accounts[0];
+fn ask(Through { business, profile, account }: Through<'_>) -> Ask<'_> {
     Ask {
         business,
         slot_limit: profile.slots,
@@ -163,14 +195,14 @@ fn ask<'a>(profile: &'a Profile, business: BusinessId) -> Ask<'a> {
 async fn claim_and_send(
     ctx: &Context,
     owner: &Owner,
-    business: BusinessId,
-    account: &str,
+    Through { business, account, .. }: Through<'_>,
     (held, rang): (Vec<Held>, Option<Rang>),
 ) -> anyhow::Result<usize> {
+    let (carrier, account) = (account.carrier, account.reference.as_str());
     reach(Point::K1).await;
     let at = ClaimedAt::after(rang);
     let claim = format!("{}/{}", owner.name, uuid::Uuid::now_v7());
-    let wanted = Wanted { business, owner: claim.clone(), held: held.clone() };
+    let wanted = Wanted { business, carrier, owner: claim.clone(), held: held.clone() };
     let claimed = match ctx.claims.claim(wanted, &ctx.settings.times).await {
         Ok(claimed) => claimed,
         Err(error) => {

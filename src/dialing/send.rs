@@ -86,10 +86,7 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
             return unsendable(&ctx, business, &claimed, &format!("the account cannot be opened: {error:#}")).await;
         }
     };
-    let request = match request(&ctx, business, &claimed) {
-        Ok(request) => request,
-        Err(error) => return unsendable(&ctx, business, &claimed, &format!("no request can be made: {error:#}")).await,
-    };
+    let request = request(&ctx, business, &claimed);
     if at.age() > SURELY_WANTED && !ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false) {
         return not_sent(&ctx, attempt, "it is no longer wanted").await;
     }
@@ -128,23 +125,25 @@ async fn watched(dial: impl Future<Output = DialAnswer>) -> DialAnswer {
     dial.await
 }
 
-fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> anyhow::Result<DialRequest> {
-    let token = ctx.tokens.make(business, claimed.attempt);
+fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> DialRequest {
     let events = ctx.settings.status_events.iter().map(|event| match event {
         config::StatusEvent::Initiated => StatusEvent::Initiated,
         config::StatusEvent::Ringing => StatusEvent::Ringing,
         config::StatusEvent::Answered => StatusEvent::Answered,
         config::StatusEvent::Completed => StatusEvent::Ended,
     });
-    Ok(DialRequest {
+    DialRequest {
         from: claimed.from.clone(),
         to: claimed.to.clone(),
-        answer_url: ctx.callback_url("twilio/answer", &token)?,
-        status_url: ctx.callback_url("twilio/status", &token)?,
+        key: claimed.attempt.0,
+        token: ctx.tokens.make(business, claimed.attempt),
+        callback_base: ctx.settings.public_base_url.clone(),
         events: events.collect(),
         ring_timeout_secs: claimed.ring_timeout_secs.unsigned_abs(),
         call_time_limit_secs: claimed.call_time_limit_secs.unsigned_abs(),
-    })
+        detect_machine: false,
+        record: claimed.record,
+    }
 }
 
 async fn store_answer(
@@ -166,7 +165,8 @@ async fn store_answer(
                     ..Said::default()
                 };
                 let placed = (AttemptState::Placed, None);
-                ctx.batches.apply(Event::new((business, attempt), Source::Response, placed, &said)).await
+                let placed = Event::new((business, attempt), Source::Response, placed, &said);
+                Ok(ctx.batches.apply(placed).await?.0)
             })
             .await;
             placed(ctx, account, attempt, (&call_id, sent), change).await;

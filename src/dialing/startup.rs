@@ -7,13 +7,14 @@
 use crate::{attempts::looks, businesses::answers, context::Context, dialing::cancel, dialing::gate, runs::ending};
 
 /// One pass over gate, cancelled runs, finished runs and old answers. A store that does not answer is logged; the start goes
-/// on, and the workers' sweep does the rest.
+/// on, and the workers' sweep does the rest. Postgres makes the plans of events meanwhile.
 pub async fn clean_up(ctx: &Context) {
     let pg = &ctx.stores.pg;
     let gate = done("the gate", gate::correct(ctx).await);
     let cancelled = done("cancelled runs", cancel::finish(pg).await);
     let ended = done("finished runs", ending::end_finished(pg).await);
     let forgotten = done("old answers", answers::prune(pg).await);
+    ctx.batches.warm().await;
     let open = done("open attempts", looks::on_the_line(pg, &[]).await).len();
     tracing::info!(
         jobs.cancelled = cancelled,

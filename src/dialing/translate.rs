@@ -29,7 +29,8 @@ pub fn disposition(disposition: carriers::Disposition) -> Disposition {
         carriers::Disposition::Fax => Disposition::Fax,
         carriers::Disposition::Busy => Disposition::Busy,
         carriers::Disposition::NoAnswer => Disposition::NoAnswer,
-        carriers::Disposition::Failed => Disposition::Failed,
+        // Told apart before, by `finish::turned_away`.
+        carriers::Disposition::Failed | carriers::Disposition::TurnedAway => Disposition::Failed,
         carriers::Disposition::Cancelled => Disposition::Cancelled,
     }
 }

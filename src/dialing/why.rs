@@ -1,9 +1,11 @@
 //! Why a run is not dialing, or not faster: each reason with how many jobs it holds back, and until when.
 
-use serde::Serialize;
-use sqlx::PgPool;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, types::Json};
 
 use crate::{
+    businesses::store::Health,
     clock::Time,
     error::ApiError,
     heartbeats,
@@ -44,17 +46,22 @@ pub struct Blocker {
     pub detail: String,
 }
 
-/// Reads every reason in one snapshot, then asks Redis whether a worker is alive.
+/// Reads every reason in one snapshot, and asks Redis at the same time whether a worker is alive.
 ///
 /// # Errors
 /// 404; 503 while Postgres is away.
 pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
-    let facts = facts(&stores.pg, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    let worker = heartbeats::any_worker(stores).await.ok();
-    let blockers = blockers(&facts, worker);
+    let (facts, worker) = tokio::join!(facts(&stores.pg, business, run), heartbeats::any_worker(stores));
+    let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
+    let blockers = blockers(&facts, worker.ok());
     // What only slows the run down, or concerns single numbers, does not stop it.
-    let stopped =
-        blockers.iter().any(|blocker| !matches!(blocker.code, "unknown_attempts" | "suppressed" | "importing"));
+    // So does an account that takes no calls where another does.
+    let another = facts.accounts.iter().any(AccountFacts::takes_calls);
+    let stopped = blockers.iter().any(|blocker| match blocker.code {
+        "unknown_attempts" | "suppressed" | "importing" => false,
+        "account_refused" | "carrier_backoff" | "carrier_down" => !another,
+        _ => true,
+    });
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
     let until = blockers.iter().filter_map(|blocker| blocker.next_at).max();
     let next_possible_at = if dialing { Some(facts.at) } else { until };
@@ -69,6 +76,10 @@ pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result
     })
 }
 
+/// Of how many numbers that were suppressed since the run was made, the newest, it is asked whether the run has them queued.
+/// Those before were never queued, and nearly all since then were ended in the transaction that suppressed them.
+const SUPPRESSED_LOOKED_AT: i64 = 1_000;
+
 struct Facts {
     at: Time,
     state: RunState,
@@ -82,22 +93,36 @@ struct Facts {
     line_limit: i32,
     in_doubt: i64,
     needs_person: i64,
-    health: Option<String>,
-    health_detail: Option<String>,
-    held_until: Option<Time>,
+    accounts: Json<Vec<AccountFacts>>,
+}
+
+/// An account that the run may dial through.
+#[derive(Deserialize)]
+struct AccountFacts {
+    carrier: Carrier,
+    health: Health,
+    detail: Option<String>,
+    held_until: Option<DateTime<Utc>>,
+}
+
+impl AccountFacts {
+    /// True where nothing keeps the next call from going through it.
+    fn takes_calls(&self) -> bool {
+        self.held_until.is_none() && self.health != Health::Refused
+    }
 }
 
 async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Option<Facts>> {
-    let mut tx = pg.begin().await?;
-    // Counting suppressed jobs may look at the whole list.
-    sqlx::query!("SELECT set_config('statement_timeout', '10s', true)").fetch_one(&mut *tx).await?;
     sqlx::query_as!(
         Facts,
         r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState",
-                  (SELECT coalesce(sum(n), 0)::bigint FROM tally WHERE run_id = r.run_id AND key = 'queued') AS "queued!",
-                  (SELECT count(*) FROM suppression s JOIN job j ON j.run_id = r.run_id AND j.to_number = s.number
-                   WHERE s.business_id = r.business_id AND j.state = 'queued'
-                       AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS "suppressed!",
+                  (SELECT coalesce(sum(queued), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "queued!",
+                  (SELECT count(*) FROM (
+                       SELECT number FROM suppression WHERE business_id = r.business_id AND created_at >= r.created_at
+                           AND (expires_at IS NULL OR expires_at > clock_timestamp())
+                       ORDER BY created_at DESC LIMIT $3) s
+                   CROSS JOIN LATERAL (SELECT state FROM job WHERE run_id = r.run_id AND to_number = s.number OFFSET 0) j
+                   WHERE j.state = 'queued') AS "suppressed!",
                   EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND objsubid = 1
                       AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
                   b.state = 'active' AS "business_active!",
@@ -105,10 +130,12 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                   (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
-                  a.health AS "health?", a.health_detail,
-                  CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END AS "held_until: Time"
+                  (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
+                          'held_until', CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END)
+                          ORDER BY array_position(r.carriers, a.carrier)), '[]') FROM carrier_account a
+                   WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))
+                      AS "accounts!: Json<Vec<AccountFacts>>"
            FROM run r JOIN business b USING (business_id)
-           LEFT JOIN carrier_account a ON a.business_id = r.business_id AND a.carrier = $3
            CROSS JOIN LATERAL (SELECT count(*) AS held,
                    count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person)) AS in_doubt,
                    count(*) FILTER (WHERE run_id = r.run_id AND needs_person) AS needs_person
@@ -116,17 +143,15 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
            WHERE r.business_id = $1 AND r.run_id = $2"#,
         business as BusinessId,
         run as RunId,
-        Carrier::Twilio.as_str()
+        SUPPRESSED_LOOKED_AT
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(pg)
     .await
 }
 
 /// `worker` says whether one is alive; none where Redis cannot be asked.
 fn blockers(facts: &Facts, worker: Option<bool>) -> Vec<Blocker> {
     let queued = facts.queued;
-    let refused = facts.health.as_deref() == Some("refused");
-    let down = facts.health.as_deref() == Some("down");
     let mut found = Vec::new();
     let mut add = |applies: bool, code, count, next_at, detail: String| {
         if applies {
@@ -147,16 +172,30 @@ fn blockers(facts: &Facts, worker: Option<bool>) -> Vec<Blocker> {
     add(facts.slots_held >= i64::from(facts.slot_limit), "no_slot", queued, None, detail);
     let detail = format!("All {} calls that the installation may have at once are taken.", facts.line_limit);
     add(facts.lines_held >= i64::from(facts.line_limit), "no_line", queued, None, detail);
-    let detail = "The business has no carrier account: PUT /v1/businesses/{id}/carriers/twilio.";
-    add(facts.health.is_none(), "no_caller_id", queued, None, detail.into());
-    let why = facts.health_detail.as_deref().unwrap_or("it does not say why");
-    let detail =
-        format!("The carrier refuses the account ({why}). Correct its credentials; one call a minute tries again.");
-    add(refused, "account_refused", queued, facts.held_until, detail);
-    let detail = "The carrier asked for fewer calls; dialing goes on by itself.";
-    add(!refused && !down && facts.held_until.is_some(), "carrier_backoff", queued, facts.held_until, detail.into());
-    let detail = format!("The carrier cannot be reached ({why}). It is tried again by itself.");
-    add(down && facts.held_until.is_some(), "carrier_down", queued, facts.held_until, detail);
+    let detail = "The business has no account at any carrier of the run: PUT /v1/businesses/{id}/carriers/….";
+    add(facts.accounts.is_empty(), "no_caller_id", queued, None, detail.into());
+    for account in facts.accounts.iter() {
+        let (carrier, held_until) = (account.carrier, account.held_until.map(Time));
+        let why = account.detail.as_deref().unwrap_or("it does not say why");
+        let (code, applies, detail) = match account.health {
+            Health::Refused => (
+                "account_refused",
+                true,
+                format!(
+                    "{carrier} refuses the account ({why}). Correct its credentials; one call a minute tries again."
+                ),
+            ),
+            Health::Down => {
+                let detail = format!("{carrier} cannot be reached ({why}). It is tried again by itself.");
+                ("carrier_down", held_until.is_some(), detail)
+            }
+            Health::Ok | Health::Unchecked => {
+                let detail = format!("{carrier} asked for fewer calls; dialing goes on by itself.");
+                ("carrier_backoff", held_until.is_some(), detail)
+            }
+        };
+        add(applies, code, queued, held_until, detail);
+    }
     let detail = format!(
         "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
          (rollcall-ops reconcile).",

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use crate::{
     config::Times,
-    ids::{AttemptId, BusinessId, Held, JobId, RunId},
+    ids::{AttemptId, BusinessId, Carrier, Held, JobId, RunId},
 };
 
 /// An attempt that this process may send, and nobody else.
@@ -28,6 +28,8 @@ pub struct Claimed {
     pub ring_timeout_secs: i32,
     /// Seconds that it may last.
     pub call_time_limit_secs: i32,
+    /// Record it.
+    pub record: bool,
 }
 
 /// What a business may claim with.
@@ -35,6 +37,8 @@ pub struct Claimed {
 pub struct Wanted {
     /// Whose jobs.
     pub business: BusinessId,
+    /// Through whom: the runs whose first carrier that takes calls now it is.
+    pub carrier: Carrier,
     /// The claim's name in the ledger, by which its intents are found where its answer is lost.
     pub owner: String,
     /// Its holders at the gate.
@@ -57,12 +61,12 @@ pub struct Got {
 /// says so.
 pub async fn claim(
     pg: &PgPool,
-    business: BusinessId,
+    (business, carrier): (BusinessId, Carrier),
     owner: &str,
     held: &[Held],
     times: &Times,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let wanted = Wanted { business, owner: owner.to_owned(), held: held.to_vec() };
+    let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec() };
     let mut got = claim_all(pg, &[&wanted], (times.intent_grace_ms, times.refused_retry_ms)).await?;
     Ok(got.pop().unwrap_or_default().claimed)
 }
@@ -76,9 +80,10 @@ pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], (grace_ms, retry_ms): (u
     let held = || wanted.iter().flat_map(|one| one.held.iter().map(|held| (one.business, held)));
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,
-                  from_number, to_number, ring_timeout_secs, call_time_limit_secs
-           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8)"#,
+                  from_number, to_number, ring_timeout_secs, call_time_limit_secs, record
+           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
         &wanted.iter().map(|one| one.business.0).collect::<Vec<_>>(),
+        &wanted.iter().map(|one| one.carrier.to_string()).collect::<Vec<_>>(),
         &wanted.iter().map(|one| one.owner.clone()).collect::<Vec<_>>(),
         &held().map(|(business, _)| business.0).collect::<Vec<_>>(),
         &held().map(|(_, held)| held.attempt.0).collect::<Vec<_>>(),
@@ -101,8 +106,9 @@ pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], (grace_ms, retry_ms): (u
             got.again = true;
             continue;
         };
-        let (job, run) = (row.job, row.run);
-        got.claimed.push(Claimed { attempt, job, run, account, from, to, ring_timeout_secs, call_time_limit_secs });
+        let (job, run, record) = (row.job, row.run, row.record.unwrap_or(false));
+        let claimed = Claimed { attempt, job, run, account, from, to, ring_timeout_secs, call_time_limit_secs, record };
+        got.claimed.push(claimed);
     }
     Ok(got)
 }
@@ -118,16 +124,18 @@ pub fn surely_not_committed(error: &sqlx::Error) -> bool {
     }
 }
 
-/// True where the business has a single call to dial or a queued job in a running run.
+/// True where the business has a single call to dial, or a queued job in a running run that dials through this carrier now.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn has_due(pg: &PgPool, business: BusinessId) -> sqlx::Result<bool> {
+pub async fn has_due(pg: &PgPool, business: BusinessId, carrier: Carrier) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"SELECT (EXISTS (SELECT 1 FROM attempt WHERE business_id = $1 AND open AND owner IS NULL)
                OR EXISTS (SELECT 1 FROM run r WHERE r.business_id = $1 AND r.state = 'running'
+                          AND (r.carriers = ARRAY[$2] OR carrier_of_run(r.business_id, r.carriers) = $2)
                           AND has_queued(r.run_id))) AS "due!""#,
         business.0,
+        carrier.as_str(),
     )
     .fetch_one(pg)
     .await

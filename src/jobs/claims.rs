@@ -34,6 +34,10 @@ impl Together for One {
     fn repeatable(error: &sqlx::Error) -> bool {
         surely_not_committed(error)
     }
+
+    fn is_flushed_apart(&self) -> bool {
+        false
+    }
 }
 
 /// The claims of a process on their way into the ledger.
@@ -55,18 +59,24 @@ impl Claims {
         self.lane.warm().await;
     }
 
+    /// Ends their connection.
+    pub async fn close(&self) {
+        self.lane.close().await;
+    }
+
     /// The same as [`claim::claim`], together with other businesses' claims where there are any.
     ///
     /// # Errors
     /// Where Postgres does not answer: unless [`surely_not_committed`], the commit may have happened all the same.
     pub async fn claim(&self, wanted: Wanted, times: &Times) -> sqlx::Result<Vec<Claimed>> {
-        let Got { mut claimed, again } = self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?;
+        let Got { mut claimed, again } =
+            self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?.outcome;
         if !again {
             return Ok(claimed);
         }
-        let Wanted { business, owner, mut held } = wanted;
+        let Wanted { business, carrier, owner, mut held } = wanted;
         held.retain(|held| !claimed.iter().any(|one| one.attempt == held.attempt));
-        match claim::claim(&self.pg, business, &owner, &held, times).await {
+        match claim::claim(&self.pg, (business, carrier), &owner, &held, times).await {
             Ok(more) => claimed.extend(more),
             // What was claimed is sent; the sweep rings for the rest.
             Err(error) if !claimed.is_empty() && surely_not_committed(&error) => {

@@ -6,6 +6,7 @@
 pub mod claim;
 pub mod claims;
 pub mod queue;
+pub mod read;
 pub mod results;
 pub mod rung;
 pub mod state;

@@ -1,144 +1,8 @@
-//! Reads jobs for people, and cancels those that are not being dialed.
+//! Cancels jobs that are not being dialed, removes those of drafts, and answers what a move of a run has to know.
 
-use sqlx::{PgExecutor, PgTransaction, types::Json};
-use uuid::Uuid;
+use sqlx::{PgExecutor, PgTransaction};
 
-use super::{Job, JobState};
-use crate::{
-    clock::Time,
-    ids::{BusinessId, JobId, RunId},
-};
-
-struct Row {
-    job_id: JobId,
-    run_id: RunId,
-    business_id: BusinessId,
-    to_number: String,
-    external_id: Option<String>,
-    variables: Json<serde_json::Value>,
-    time_zones: Vec<String>,
-    state: JobState,
-    disposition: Option<String>,
-    reason: Option<String>,
-    attempt_count: i32,
-    next_at: Option<Time>,
-    priority: i16,
-    created_at: Time,
-    finished_at: Option<Time>,
-}
-
-impl From<Row> for Job {
-    fn from(row: Row) -> Self {
-        Self {
-            id: row.job_id,
-            run_id: row.run_id,
-            business_id: row.business_id,
-            to: row.to_number,
-            external_id: row.external_id,
-            variables: row.variables.0,
-            time_zones: row.time_zones,
-            state: row.state,
-            disposition: row.disposition,
-            reason: row.reason,
-            attempt_count: row.attempt_count,
-            next_at: row.next_at,
-            priority: row.priority,
-            created_at: row.created_at,
-            finished_at: row.finished_at,
-        }
-    }
-}
-
-/// Which jobs of a business are listed; what is `None` does not matter.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// In this state.
-    pub state: Option<JobState>,
-    /// To this number (E.164).
-    pub to: Option<String>,
-    /// With this name of the caller's own.
-    pub external_id: Option<String>,
-}
-
-/// Jobs of one run in the order of its list, after `after`, at most `limit`.
-///
-/// # Errors
-/// Where Postgres cannot answer.
-pub async fn of_run(
-    pg: impl PgExecutor<'_>,
-    run: RunId,
-    state: Option<JobState>,
-    after: Option<Uuid>,
-    limit: i64,
-) -> sqlx::Result<Vec<Job>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT job_id AS "job_id: JobId", run_id AS "run_id: RunId", business_id AS "business_id: BusinessId", to_number,
-                  external_id, variables AS "variables: Json<serde_json::Value>", time_zones, state AS "state: JobState",
-                  disposition, reason, attempt_count, next_at AS "next_at: Time", priority,
-                  created_at AS "created_at: Time", finished_at AS "finished_at: Time"
-           FROM job WHERE run_id = $1 AND job_id > $2 AND ($3::text IS NULL OR state = $3) ORDER BY job_id LIMIT $4"#,
-        run as RunId,
-        after.unwrap_or_default(),
-        state.map(JobState::as_str),
-        limit
-    )
-    .fetch_all(pg)
-    .await?;
-    Ok(rows.into_iter().map(Job::from).collect())
-}
-
-/// Jobs of a business by number or own name, newest first, made before `before`, at most `limit`.
-///
-/// # Errors
-/// Where Postgres cannot answer.
-pub async fn find(
-    pg: impl PgExecutor<'_>,
-    business: BusinessId,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> sqlx::Result<Vec<Job>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT job_id AS "job_id: JobId", run_id AS "run_id: RunId", business_id AS "business_id: BusinessId", to_number,
-                  external_id, variables AS "variables: Json<serde_json::Value>", time_zones, state AS "state: JobState",
-                  disposition, reason, attempt_count, next_at AS "next_at: Time", priority,
-                  created_at AS "created_at: Time", finished_at AS "finished_at: Time"
-           FROM job WHERE business_id = $1 AND job_id < $2 AND ($3::text IS NULL OR to_number = $3)
-               AND ($4::text IS NULL OR external_id = $4) AND ($5::text IS NULL OR state = $5)
-           ORDER BY job_id DESC LIMIT $6"#,
-        business as BusinessId,
-        before.unwrap_or(Uuid::max()),
-        filter.to.as_deref(),
-        filter.external_id.as_deref(),
-        filter.state.map(JobState::as_str),
-        limit
-    )
-    .fetch_all(pg)
-    .await?;
-    Ok(rows.into_iter().map(Job::from).collect())
-}
-
-/// One job of a business.
-///
-/// # Errors
-/// Where Postgres cannot answer.
-pub async fn one(pg: impl PgExecutor<'_>, business: BusinessId, job: JobId) -> sqlx::Result<Option<Job>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"SELECT job_id AS "job_id: JobId", run_id AS "run_id: RunId", business_id AS "business_id: BusinessId", to_number,
-                  external_id, variables AS "variables: Json<serde_json::Value>", time_zones, state AS "state: JobState",
-                  disposition, reason, attempt_count, next_at AS "next_at: Time", priority,
-                  created_at AS "created_at: Time", finished_at AS "finished_at: Time"
-           FROM job WHERE business_id = $1 AND job_id = $2"#,
-        business as BusinessId,
-        job as JobId
-    )
-    .fetch_optional(pg)
-    .await?;
-    Ok(row.map(Job::from))
-}
+use crate::ids::{BusinessId, JobId, RunId};
 
 /// Whose job this is.
 ///
@@ -155,18 +19,13 @@ pub async fn business_of(pg: impl PgExecutor<'_>, job: JobId) -> sqlx::Result<Op
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn any_queued(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM job WHERE run_id = $1 AND state = 'queued') AS "any!""#,
-        run as RunId
-    )
-    .fetch_one(pg)
-    .await
+    sqlx::query_scalar!(r#"SELECT has_queued($1) AS "any!""#, run as RunId).fetch_one(pg).await
 }
 
 /// What is to be cancelled.
 #[derive(Debug, Clone, Copy)]
 pub enum Cancelled {
-    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`].
+    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`] of each state.
     Run(RunId),
     /// One job, unless it is being dialed.
     Job(JobId),
@@ -185,10 +44,19 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
         Cancelled::Run(run) => (Some(run), None),
         Cancelled::Job(job) => (None, Some(job)),
     };
+    // Each kind by the index that holds nothing else: what finds all jobs of a run would look at those that are over too, and
+    // what finds those that are not over holds a dead entry of each that was dialed.
     let done = sqlx::query!(
-        r#"WITH picked AS (
-               SELECT job_id, run_id, state AS was FROM job
-               WHERE (run_id = $1 OR job_id = $2) AND state IN ('queued', 'waiting') LIMIT $3 FOR NO KEY UPDATE
+        r#"WITH queued AS (
+               SELECT job_id, run_id, state AS was FROM job WHERE run_id = $1 AND state = 'queued'
+               ORDER BY (- priority), job_id LIMIT $3 FOR NO KEY UPDATE
+           ), waiting AS (
+               SELECT job_id, run_id, state AS was FROM job WHERE run_id IS NOT DISTINCT FROM $1 AND state = 'waiting'
+                   AND next_at BETWEEN '-infinity' AND 'infinity' LIMIT $3 FOR NO KEY UPDATE
+           ), single AS (
+               SELECT job_id, run_id, state AS was FROM job WHERE job_id = $2 AND state IN ('queued', 'waiting') FOR NO KEY UPDATE
+           ), picked AS (
+               SELECT * FROM queued UNION ALL SELECT * FROM waiting UNION ALL SELECT * FROM single
            ), cancelled AS (
                UPDATE job SET state = 'cancelled', disposition = 'cancelled', reason = 'cancelled', next_at = NULL,
                               finished_at = clock_timestamp()

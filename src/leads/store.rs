@@ -223,7 +223,9 @@ pub async fn rejected(
 ) -> sqlx::Result<Vec<Kept>> {
     let rows = sqlx::query!(
         r#"SELECT import_id AS "import: ImportId", line, field, code, detail, value FROM rejected_lead
-           WHERE run_id = $1 AND (import_id, line) > ($2, $3) AND ($4::uuid IS NULL OR import_id = $4)
+           WHERE run_id = $1 AND (import_id, line) > ($2, $3)
+               AND import_id BETWEEN coalesce($4::uuid, '00000000-0000-0000-0000-000000000000')
+                   AND coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
            ORDER BY import_id, line LIMIT $5"#,
         run as RunId,
         after.import,

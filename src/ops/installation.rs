@@ -43,6 +43,8 @@ pub struct Plan {
     pub carrier: Vec<&'static str>,
     /// Settings of api and worker besides those that say who is where.
     pub settings: Vec<(&'static str, String)>,
+    /// Settings of Postgres besides its defaults, each as `name=value`.
+    pub postgres: Vec<&'static str>,
     /// How many workers, at most four.
     pub workers: usize,
 }
@@ -73,7 +75,7 @@ impl Installation {
     /// # Errors
     /// Where a program is missing or does not start; with the end of its log.
     pub async fn start(plan: Plan) -> anyhow::Result<Self> {
-        let stores = PrivateStores::start(Durability::Flushed).await?;
+        let stores = PrivateStores::start_with(Durability::Flushed, plan.postgres.clone()).await?;
         stores.migrate(&MIGRATOR).await?;
         let [api, api_admin, carrier, a, b, c, d] = free_addresses()?;
         let addresses = Addresses { api, api_admin, worker_admins: [a, b, c, d], carrier };
@@ -153,6 +155,16 @@ impl Installation {
                 bail!("the {name} ended.\n{}", children.log_end(name));
             }
         }
+        Ok(())
+    }
+
+    /// Starts one worker more and waits until it takes work.
+    ///
+    /// # Errors
+    /// Where there are four already, or it does not start; with the end of its log.
+    pub async fn add_worker(&mut self) -> anyhow::Result<()> {
+        self.start_worker(self.plan.workers).await?;
+        self.plan.workers += 1;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use crate::{
     attempts::{self, Attempt},
     config::Settings,
     ids::{JobId, RunId},
-    jobs::{Job, JobState, store},
+    jobs::{Job, JobState, read, store},
     ops::{
         exit, open,
         print::{Form, List, cell, masked, moment, table},
@@ -62,7 +62,7 @@ pub(super) async fn jobs(order: Jobs) -> anyhow::Result<u8> {
     let pg = &stores.pg;
     if let Some(id) = order.job {
         let detail = match store::business_of(pg, id).await? {
-            Some(business) => store::one(pg, business, id).await?.map(|job| (business, job)),
+            Some(business) => read::one(pg, business, id).await?.map(|job| (business, job)),
             None => None,
         };
         let Some((business, job)) = detail else { anyhow::bail!("there is no job {id}") };
@@ -71,11 +71,9 @@ pub(super) async fn jobs(order: Jobs) -> anyhow::Result<u8> {
         return Ok(exit::OK);
     }
     let Some(run) = order.run else { anyhow::bail!("say --run or --job") };
-    if find::business_of(pg, run).await?.is_none() {
-        anyhow::bail!("there is no run {run}");
-    }
+    let Some(business) = find::business_of(pg, run).await? else { anyhow::bail!("there is no run {run}") };
     let after = order.after.map(|job| job.0);
-    let mut jobs = store::of_run(pg, run, order.state, after, i64::from(order.limit) + 1).await?;
+    let mut jobs = read::of_run(pg, business, run, order.state, after, i64::from(order.limit) + 1).await?;
     for job in &mut jobs {
         job.to = masked(&job.to);
     }

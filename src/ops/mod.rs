@@ -32,6 +32,7 @@ mod print;
 pub mod private;
 mod reconcile;
 mod runs;
+mod secrets;
 mod slots;
 mod with_stores;
 mod workers;
@@ -80,6 +81,9 @@ enum Command {
     /// API keys of a business.
     #[command(subcommand, after_help = exit::PLAIN)]
     Keys(keys::Keys),
+    /// Replace the key that seals credentials, while calls run.
+    #[command(subcommand, after_help = secrets::AFTER_HELP)]
+    Secrets(secrets::Secrets),
     /// Put a CSV file into a run.
     #[command(after_help = import::AFTER_HELP)]
     Import(Box<import::Import>),
@@ -129,6 +133,7 @@ async fn done(command: Command) -> anyhow::Result<u8> {
         Command::Why(order) => runs::why(*order).await,
         Command::Workers(order) => workers::workers(*order).await,
         Command::Keys(order) => keys::keys(order).await,
+        Command::Secrets(order) => secrets::secrets(order).await,
         Command::Import(order) => import::import(*order).await,
         Command::Health(order) => health::health(&order).await.map(|()| exit::OK),
         Command::Migrate(order) => migrate(*order).await.map(|()| exit::OK),

@@ -50,6 +50,7 @@ pub struct PrivateStores {
     user: Option<User>,
     postgres: SocketAddr,
     redis: SocketAddr,
+    set: Vec<&'static str>,
 }
 
 impl PrivateStores {
@@ -58,10 +59,18 @@ impl PrivateStores {
     /// # Errors
     /// Where a program is missing, or does not start; with what it printed.
     pub async fn start(durability: Durability) -> anyhow::Result<Self> {
+        Self::start_with(durability, Vec::new()).await
+    }
+
+    /// The same with settings of Postgres besides, each as `name=value`.
+    ///
+    /// # Errors
+    /// Where a program is missing, or does not start; with what it printed.
+    pub async fn start_with(durability: Durability, set: Vec<&'static str>) -> anyhow::Result<Self> {
         let binaries = Binaries::find()?;
         let children = Children::new()?;
         let [postgres, redis] = free_addresses()?;
-        let mut stores = Self { children, binaries, durability, user: other_user()?, postgres, redis };
+        let mut stores = Self { children, binaries, durability, user: other_user()?, postgres, redis, set };
         stores.make_cluster().await?;
         let mut tries = 1;
         while let Err(error) = stores.start_servers().await {
@@ -176,6 +185,7 @@ impl PrivateStores {
         if self.durability == Durability::Scratch {
             settings.extend(["fsync=off".to_owned(), "full_page_writes=off".to_owned()]);
         }
+        settings.extend(self.set.iter().map(|setting| (*setting).to_owned()));
         for setting in settings {
             command.args(["-c", &setting]);
         }

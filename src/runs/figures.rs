@@ -27,10 +27,11 @@ pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
     let states = sqlx::query!(r#"SELECT state, count(*) AS "n!" FROM run GROUP BY state"#).fetch_all(pg).await?;
     let work = sqlx::query!(
         r#"SELECT (SELECT count(DISTINCT business_id) FROM run WHERE state IN ('running', 'cancelling') AND business_id IS NOT NULL) AS "with_work!",
-                  coalesce(sum(t.n) FILTER (WHERE t.key = 'queued'), 0)::bigint AS "queued!",
-                  coalesce(sum(t.n) FILTER (WHERE t.key LIKE 'd:%'), 0)::bigint AS "dialed!",
-                  coalesce(sum(t.n) FILTER (WHERE t.key IN ('d:failed', 'd:refused', 'd:not_placed')), 0)::bigint AS "failed!"
-           FROM run r JOIN tally t USING (run_id) WHERE r.state = 'running' AND r.business_id IS NOT NULL"#
+                  coalesce(sum(queued), 0)::bigint AS "queued!",
+                  coalesce(sum(d_answered + d_machine + d_voicemail_left + d_fax + d_busy + d_no_answer + d_failed + d_cancelled
+                               + d_abandoned + d_refused + d_not_placed), 0)::bigint AS "dialed!",
+                  coalesce(sum(d_failed + d_refused + d_not_placed), 0)::bigint AS "failed!"
+           FROM run r JOIN tally_shard t USING (run_id) WHERE r.state = 'running' AND r.business_id IS NOT NULL"#
     )
     .fetch_one(pg)
     .await?;

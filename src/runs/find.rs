@@ -18,9 +18,13 @@ pub async fn list(
     limit: i64,
 ) -> sqlx::Result<Vec<(BusinessId, RunId)>> {
     let rows = sqlx::query!(
-        r#"SELECT business_id AS "business: BusinessId", run_id AS "run: RunId" FROM run
-           WHERE run_id < $3 AND ($1::uuid IS NULL OR business_id = $1) AND ($2::text IS NULL OR state = $2)
-           ORDER BY run_id DESC LIMIT $4"#,
+        r#"SELECT business_id AS "business!: BusinessId", run_id AS "run!: RunId" FROM (
+               (SELECT business_id, run_id FROM run WHERE $1::uuid IS NULL AND run_id < $3 AND ($2::text IS NULL OR state = $2)
+                ORDER BY run_id DESC LIMIT $4)
+               UNION ALL
+               (SELECT business_id, run_id FROM run WHERE business_id = $1 AND run_id < $3 AND ($2::text IS NULL OR state = $2)
+                ORDER BY run_id DESC LIMIT $4)
+           ) r ORDER BY run_id DESC LIMIT $4"#,
         business.map(|business| business.0),
         state.map(RunState::as_str),
         before.unwrap_or(Uuid::max()),

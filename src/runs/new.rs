@@ -181,6 +181,8 @@ pub struct Defaults {
     pub ring_timeout_secs: i32,
     /// Of the installation, in seconds.
     pub call_time_limit_secs: i32,
+    /// Of the business, in the order in which they are tried.
+    pub carriers: Vec<Carrier>,
 }
 
 impl NewRun {
@@ -202,9 +204,7 @@ impl NewRun {
         let limit = in_range(self.call_time_limit_secs, CALL_TIME_LIMIT_SECS, "/call_time_limit_secs", &mut wrong);
         in_range(self.weight, (1, 1000), "/weight", &mut wrong);
         in_range(self.retry.as_ref().and_then(|r| r.max_attempts), (1, 100), "/retry/max_attempts", &mut wrong);
-        if self.carriers.as_ref().is_some_and(Vec::is_empty) {
-            wrong.push(FieldError::new("/carriers", "empty", "Name at least one carrier, or leave it out."));
-        }
+        self.check_carriers(&defaults.carriers, &mut wrong);
         if !wrong.is_empty() {
             return Err(ApiError::validation(wrong));
         }
@@ -212,7 +212,7 @@ impl NewRun {
         Ok(RunRules {
             name: self.name,
             external_id: self.external_id,
-            carriers: vec![Carrier::Twilio],
+            carriers: self.carriers.unwrap_or_else(|| defaults.carriers.clone()),
             caller_ids: self.caller_ids.unwrap_or_default(),
             agent_id: self.agent_id,
             message: self.message,
@@ -221,7 +221,7 @@ impl NewRun {
             weight: 1,
             ring_timeout_secs: ring.unwrap_or(defaults.ring_timeout_secs),
             call_time_limit_secs: limit.unwrap_or(defaults.call_time_limit_secs),
-            record: false,
+            record: self.record.unwrap_or(false),
             machine: RunRules::machine_off(),
             window: None,
             retry: RunRules::one_attempt(),
@@ -248,6 +248,22 @@ impl NewRun {
         }
     }
 
+    fn check_carriers(&self, ours: &[Carrier], wrong: &mut Vec<FieldError>) {
+        let Some(carriers) = &self.carriers else { return };
+        if carriers.is_empty() {
+            wrong.push(FieldError::new("/carriers", "empty", "Name at least one carrier, or leave it out."));
+        }
+        for (at, carrier) in carriers.iter().enumerate() {
+            let pointer = format!("/carriers/{at}");
+            if carriers[..at].contains(carrier) {
+                wrong.push(FieldError::new(pointer, "duplicate", "Name each carrier once."));
+            } else if !ours.contains(carrier) {
+                let detail = format!("{carrier} is not among the business's carriers.");
+                wrong.push(FieldError::new(pointer, "unknown_carrier", detail));
+            }
+        }
+    }
+
     fn check_callers(&self, callers: &[String], wrong: &mut Vec<FieldError>) {
         let asked = self.caller_ids.iter().flatten().enumerate();
         for (i, number) in asked.filter(|(_, number)| !callers.contains(number)).take(100) {
@@ -260,12 +276,9 @@ impl NewRun {
     fn refuse_unbuilt(&self) -> Result<(), ApiError> {
         let retry = self.retry.as_ref();
         let machine = self.machine.as_ref();
-        let carriers = self.carriers.as_ref();
         let unbuilt = [
-            ("/carriers", "Calling through Telnyx", carriers.is_some_and(|list| list.contains(&Carrier::Telnyx))),
             ("/max_concurrent_calls", "A limit for one run", self.max_concurrent_calls.is_some()),
             ("/weight", "A weight other than 1", self.weight.is_some_and(|weight| weight != 1)),
-            ("/record", "Recording", self.record == Some(true)),
             ("/machine/detect", "Machine detection", machine.is_some_and(|m| m.detect != Detect::Off)),
             ("/machine/then", "Acting on machines", machine.and_then(|m| m.then).is_some_and(|t| t != Then::HangUp)),
             ("/machine/message", "A message for machines", machine.is_some_and(|m| m.message.is_some())),

@@ -110,11 +110,17 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
                   r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
                   r.archived_at AS "archived_at: Time", statement_timestamp() AS "at!: Time",
-                  coalesce(t.sums, '{}') AS "tally!: Json<HashMap<String, i64>>",
+                  t.sums AS "tally!: Json<HashMap<String, i64>>",
                   o.open AS "attempts_open!", o.live AS "calls_live!", o.held AS "held!", b.max_concurrent_calls AS slot_limit
            FROM run r JOIN business b USING (business_id)
-           CROSS JOIN LATERAL (SELECT jsonb_object_agg(key, n) AS sums FROM (
-               SELECT key, sum(n)::bigint AS n FROM tally WHERE run_id = r.run_id GROUP BY key) per_key) t
+           CROSS JOIN LATERAL (SELECT jsonb_strip_nulls(jsonb_build_object(
+                   'changes', sum(changes), 'attempts', sum(attempts), 'queued', sum(queued), 'waiting', sum(waiting),
+                   'dialing', sum(dialing), 'completed', sum(completed), 'unreached', sum(unreached), 'failed', sum(failed),
+                   'skipped', sum(skipped), 'cancelled', sum(cancelled), 'd:answered', sum(d_answered), 'd:machine', sum(d_machine),
+                   'd:voicemail_left', sum(d_voicemail_left), 'd:fax', sum(d_fax), 'd:busy', sum(d_busy),
+                   'd:no_answer', sum(d_no_answer), 'd:failed', sum(d_failed), 'd:cancelled', sum(d_cancelled),
+                   'd:abandoned', sum(d_abandoned), 'd:refused', sum(d_refused), 'd:not_placed', sum(d_not_placed))) AS sums
+               FROM tally_shard WHERE run_id = r.run_id) t
            CROSS JOIN LATERAL (SELECT count(*) AS held, count(*) FILTER (WHERE a.run_id = r.run_id) AS open,
                    count(*) FILTER (WHERE a.run_id = r.run_id AND rank >= 2) AS live
                FROM attempt a WHERE a.business_id = r.business_id AND open) o
@@ -163,8 +169,8 @@ pub async fn insert(
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
-                          ring_timeout_secs, call_time_limit_secs, agent_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (run_id) DO NOTHING",
+                          ring_timeout_secs, call_time_limit_secs, record, agent_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -176,6 +182,7 @@ pub async fn insert(
         rules.weight,
         rules.ring_timeout_secs,
         rules.call_time_limit_secs,
+        rules.record,
         rules.agent_id as Option<AgentId>,
     )
     .execute(&mut **tx)

@@ -62,7 +62,7 @@ pub async fn half_cancelled(pg: &PgPool) -> sqlx::Result<Vec<HalfCancelled>> {
     sqlx::query_as!(
         HalfCancelled,
         r#"SELECT run_id AS "run: RunId", business_id AS "business: BusinessId",
-                  (SELECT coalesce(sum(n), 0)::bigint FROM tally t WHERE t.run_id = r.run_id AND key IN ('queued', 'waiting')) AS "left!"
+                  (SELECT coalesce(sum(queued + waiting), 0)::bigint FROM tally_shard t WHERE t.run_id = r.run_id) AS "left!"
            FROM run r WHERE state = 'cancelling'
                AND EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state IN ('queued', 'waiting'))
            ORDER BY run_id"#
@@ -95,7 +95,7 @@ pub async fn due(pg: &PgPool) -> sqlx::Result<Vec<Due>> {
     sqlx::query_as!(
         Due,
         r#"SELECT r.run_id AS "run: RunId", r.business_id AS "business: BusinessId", r.started_at AS "started_at: Time",
-                  (SELECT coalesce(sum(n), 0)::bigint FROM tally t WHERE t.run_id = r.run_id AND key = 'queued') AS "queued!",
+                  (SELECT coalesce(sum(queued), 0)::bigint FROM tally_shard t WHERE t.run_id = r.run_id) AS "queued!",
                   b.max_concurrent_calls - own.held AS "free_slots!"
            FROM run r JOIN business b USING (business_id)
            CROSS JOIN LATERAL (SELECT count(*) AS held FROM attempt a WHERE a.business_id = r.business_id AND a.open) own

@@ -6,12 +6,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    callbacks::Announcement,
     clock::Stamp,
+    dial::{Dial, Order},
     media::Conversation,
     outcome::Outcome,
-    twilio::{Announcement, Dial, Script},
+    telnyx,
+    twilio::{Event, Script},
 };
 
 /// The states of a call, in the carrier's words.
@@ -126,8 +130,12 @@ pub(crate) struct Call {
     pub(crate) detour: Option<Script>,
     /// Requests to end it or to send it on.
     pub(crate) updates: u32,
+    /// Ends the media stream that was started by a command, while there is one.
+    pub(crate) streaming: Option<CancellationToken>,
     pub(crate) notes: Vec<String>,
     pub(crate) callbacks: Vec<CallbackReport>,
+    /// Everything that Telnyx would list as an event of the call, told or not.
+    pub(crate) events: Vec<telnyx::Event>,
     /// Number of the next status callback, from 0.
     pub(crate) sequence: u32,
     /// A callback that waits for the next one, so that they arrive in the wrong order.
@@ -159,7 +167,7 @@ pub struct CallbackReport {
 /// A call as `GET /_calls` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallReport {
-    /// `CA` and 32 hex digits.
+    /// `CA` and 32 hex digits; Telnyx: `v3:` and more.
     pub sid: String,
     /// The account that made it.
     pub account: String,
@@ -175,7 +183,7 @@ pub struct CallReport {
     pub status: Status,
     /// SIP answer, once ended.
     pub sip: Option<u16>,
-    /// What the far end heard, in order: texts of `<Say>`, `[play URL]`.
+    /// What the far end heard, in order: spoken texts, `[play URL]`.
     pub heard: Vec<String>,
     /// What was said and heard on each of its media streams, once it is closed.
     #[serde(default)]
@@ -220,6 +228,14 @@ impl Call {
                 u64::try_from(ended.at.duration_since(answered.at).as_millis()).unwrap_or(u64::MAX)
             }
             _ => 0,
+        }
+    }
+
+    /// Whether anybody is to be told of the end.
+    pub(crate) fn reports_its_end(&self) -> bool {
+        match &self.dial.order {
+            Order::Twilio(order) => order.report.is_some() && order.events.contains(&Event::Completed),
+            Order::Telnyx(_) => true,
         }
     }
 

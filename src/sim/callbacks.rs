@@ -3,13 +3,43 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Shared,
-    call::{CallId, CallReport, CallbackReport, Status},
+    call::{Call, CallId, CallReport, CallbackReport, Status},
     clock::Stamp,
     config::Millis,
+    dial::Order,
     faults::{CallbackFault, Rule, Subject, draw},
     figures::{Delivery, Whose},
-    twilio::{self, Announcement},
+    telnyx, twilio,
 };
+
+/// A callback ready to be sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Announcement {
+    pub(crate) parcel: Parcel,
+    pub(crate) status: Status,
+    pub(crate) sequence: u32,
+}
+
+/// What is sent, in a carrier's words.
+#[derive(Debug, Clone)]
+pub(crate) enum Parcel {
+    Twilio(twilio::Parcel),
+    Telnyx(telnyx::Parcel),
+}
+
+impl Announcement {
+    /// The entry for a callback that a fault swallowed.
+    fn lost(&self) -> CallbackReport {
+        CallbackReport {
+            status: self.status.word().to_owned(),
+            sequence: self.sequence,
+            at_ms: Stamp::now().unix_ms(),
+            tries: 0,
+            answer: None,
+            error: Some("lost".to_owned()),
+        }
+    }
+}
 
 /// How a callback is to go out.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +54,9 @@ impl Shared {
         let moved = self.world().advance(id, status, sip);
         if moved {
             self.announce(id, status);
+            if status == Status::Completed {
+                self.keep_recording(id);
+            }
             self.touch();
         }
         moved
@@ -31,13 +64,26 @@ impl Shared {
 
     /// Sends the callback of a state just entered, if its caller asked for it.
     fn announce(self: &Arc<Self>, id: CallId, status: Status) {
+        self.tell(id, status, |call, auth_token| match call.dial.order {
+            Order::Twilio(_) => twilio::announcement(call, status, auth_token),
+            Order::Telnyx(_) => telnyx::announcement(call, status),
+        });
+    }
+
+    /// Sends a callback, with the fault that strikes it. `status` is the state that it is about.
+    pub(crate) fn tell(
+        self: &Arc<Self>,
+        id: CallId,
+        status: Status,
+        compose: impl FnOnce(&mut Call, String) -> Option<Announcement>,
+    ) {
         let mut queue: Vec<(Announcement, Dispatch)> = Vec::new();
         {
             let mut world = self.world();
             let world = &mut *world;
             let auth_token = world.auth_token(&world.calls[id.0].account).to_owned();
             let call = &mut world.calls[id.0];
-            let fresh = twilio::announcement(call, status, auth_token);
+            let fresh = compose(call, auth_token);
             let overtaken = if fresh.is_some() || status.is_final() { call.overtaken.take() } else { None };
             if let Some(fresh) = fresh {
                 let subject = Subject { to: &call.dial.to, from: &call.dial.from, status: status.word() };
@@ -85,16 +131,22 @@ impl Shared {
         if announcement.status.is_final() {
             self.world().end_told(id);
         }
-        let receipt = self.post.send(&announcement.parcel).await;
-        let (answer, error) = match receipt.outcome {
-            Ok(answer) => (Some(answer.status), None),
+        let (tries, outcome) = match &announcement.parcel {
+            Parcel::Twilio(parcel) => {
+                let receipt = Box::pin(self.post.send(parcel)).await;
+                (receipt.tries, receipt.outcome.map(|answer| answer.status))
+            }
+            Parcel::Telnyx(parcel) => telnyx::send(self, parcel).await,
+        };
+        let (answer, error) = match outcome {
+            Ok(status) => (Some(status), None),
             Err(error) => (None, Some(error)),
         };
         let report = CallbackReport {
             status: announcement.status.word().to_owned(),
             sequence: announcement.sequence,
             at_ms: started.unix_ms(),
-            tries: receipt.tries,
+            tries,
             answer,
             error,
         };
@@ -114,7 +166,11 @@ impl Shared {
         let announcement = {
             let mut world = self.world();
             let auth_token = world.auth_token(&world.call(id).account).to_owned();
-            twilio::forge(world.call_mut(id), forged, auth_token)?
+            let call = world.call_mut(id);
+            match call.dial.order {
+                Order::Twilio(_) => twilio::forge(call, forged, auth_token)?,
+                Order::Telnyx(_) => telnyx::forge(call, forged)?,
+            }
         };
         let receipt = self.deliver(id, &announcement).await;
         self.touch();
@@ -131,8 +187,8 @@ impl Shared {
     }
 
     /// All calls that fit, oldest first.
-    pub(crate) fn reports(&self, fits: impl Fn(&super::call::Call) -> bool) -> Vec<CallReport> {
-        self.world().calls.iter().filter(|call| fits(call)).map(super::call::Call::report).collect()
+    pub(crate) fn reports(&self, fits: impl Fn(&Call) -> bool) -> Vec<CallReport> {
+        self.world().calls.iter().filter(|call| fits(call)).map(Call::report).collect()
     }
 }
 

@@ -4,14 +4,14 @@ use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::{media::Manners, outcome::Shares, providers::Providers, sound::Speed};
+use super::{media::Manners, outcome::Shares, providers::Providers, sound::Speed, telnyx::Double};
 
 /// Everything that can be set when the sandbox starts. Durations are in ms.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
-    /// An account that may call, with its auth token; repeatable. Without any, every account is
+    /// An account that may call, with its auth token (Telnyx: a connection id with its API key); repeatable. Without any, every account is
     /// accepted and the password it gives is its auth token.
-    #[arg(long = "account", value_name = "ACCOUNT_SID:AUTH_TOKEN")]
+    #[arg(long = "account", value_name = "ACCOUNT:SECRET")]
     pub accounts: Vec<Account>,
     /// Calls per second of one account before calls queue; 0 never queues.
     #[arg(long, default_value_t = Config::default().cps, value_parser = pace)]
@@ -46,6 +46,15 @@ pub struct Config {
     /// How the voice providers behave.
     #[command(flatten)]
     pub providers: Providers,
+    /// Telnyx: dials per second of one connection, over 5 s, before more are refused with 90103; 0 refuses none.
+    #[arg(long, value_name = "RATE", default_value_t = Config::default().telnyx_dps, value_parser = pace)]
+    pub telnyx_dps: f64,
+    /// Telnyx: how the double of a dial is answered, which is not documented.
+    #[arg(long, value_enum, default_value_t = Config::default().telnyx_double)]
+    pub telnyx_double: Double,
+    /// Telnyx: ends of answered calls come without a SIP code, so that they do not say that they were answered.
+    #[arg(long)]
+    pub telnyx_unclear_ends: bool,
     /// Faults by share.
     #[command(flatten)]
     pub faults: FaultShares,
@@ -114,6 +123,9 @@ impl Default for Config {
             list_lag_ms: 1000,
             manners: Manners::default(),
             providers: Providers::default(),
+            telnyx_dps: 30.0,
+            telnyx_double: Double::Same,
+            telnyx_unclear_ends: false,
             faults: FaultShares {
                 slow_ms: Millis::default_slow(),
                 callback_delay_ms: Millis::default_callback_delay(),
@@ -130,6 +142,7 @@ impl Config {
         let at_once = Millis::exactly(0);
         Self {
             cps: 0.0,
+            telnyx_dps: 0.0,
             dial_ms: at_once,
             ring_ms: at_once,
             talk_ms: at_once,
@@ -140,6 +153,7 @@ impl Config {
                 reaction_ms: Millis::exactly(100),
                 patience_ms: Millis::exactly(3_000),
                 interrupts: 0.0,
+                reordered: 0.0,
             },
             providers: Providers::quick(),
             ..Self::default()
@@ -150,7 +164,7 @@ impl Config {
 /// A declared account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// `AC` and 32 hex digits.
+    /// `AC` and 32 hex digits; Telnyx: a connection id, digits.
     pub sid: String,
     /// Signs callbacks and is the password of requests.
     pub auth_token: String,
@@ -160,9 +174,10 @@ impl FromStr for Account {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (sid, auth_token) = text.split_once(':').ok_or("write ACCOUNT_SID:AUTH_TOKEN")?;
-        if !super::twilio::is_sid("AC", sid) {
-            return Err("the account SID is AC and 32 hex digits".to_owned());
+        let (sid, auth_token) = text.split_once(':').ok_or("write ACCOUNT:SECRET")?;
+        let connection = !sid.is_empty() && sid.bytes().all(|byte| byte.is_ascii_digit());
+        if !super::twilio::is_sid("AC", sid) && !connection {
+            return Err("the account is AC and 32 hex digits, or the digits of a connection id".to_owned());
         }
         if auth_token.is_empty() {
             return Err("the auth token is empty".to_owned());

@@ -45,6 +45,8 @@ pub struct Figures {
 pub struct Scope {
     /// Creates received, with right credentials.
     pub requests: u64,
+    /// From the start, or the last `DELETE /_figures`, to the first of them, ms; none before it.
+    pub first_request_ms: Option<f64>,
     /// Creates accepted.
     pub created: u64,
     /// Tokens with more than one accepted create. Must be 0.
@@ -101,6 +103,7 @@ pub(crate) struct Tally {
     numbers_by_from: HashMap<(String, String), u32>,
     busy: Option<(Instant, Instant)>,
     cpu_at_start_ms: f64,
+    begun: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +141,7 @@ impl Tally {
             numbers_by_from: HashMap::new(),
             busy: None,
             cpu_at_start_ms: cpu_ms(),
+            begun: Instant::now(),
         }
     }
 
@@ -155,6 +159,7 @@ impl Tally {
         self.numbers_by_from.clear();
         self.busy = None;
         self.cpu_at_start_ms = cpu_ms();
+        self.begun = Instant::now();
     }
 
     pub(crate) fn requests(&self) -> u64 {
@@ -189,8 +194,10 @@ impl Tally {
             seen.0 += 1;
             seen.0 == 2
         });
+        let since_begin_ms = self.begun.elapsed().as_secs_f64() * 1000.0;
         self.each(whose, |scope| {
             scope.requests += 1;
+            scope.first_request_ms.get_or_insert(since_begin_ms);
             scope.requested_twice += u64::from(twice);
         });
     }

@@ -7,7 +7,7 @@ use super::{
     Shared,
     call::{CallId, Status},
     outcome::Outcome,
-    twilio,
+    telnyx, twilio,
 };
 
 /// How a wait ended.
@@ -55,6 +55,8 @@ async fn ring(shared: &Arc<Shared>, id: CallId, plan: Plan) -> Status {
     match plan.outcome {
         Outcome::Busy => shared.advance(id, Status::Busy, None),
         Outcome::Failed => shared.advance(id, Status::Failed, None),
+        // Twilio refuses such a create; Telnyx ends the call by a 403 of its own.
+        Outcome::Blocked => shared.advance(id, Status::Failed, Some(403)),
         _ => shared.advance(id, Status::Ringing, None),
     };
     let patience = match plan.outcome {
@@ -71,7 +73,11 @@ async fn ring(shared: &Arc<Shared>, id: CallId, plan: Plan) -> Status {
 /// Talks until the script, the other side or the time limit ends the call.
 async fn converse(shared: &Arc<Shared>, id: CallId, limit: Duration) {
     // An end from outside is seen by every wait inside; only the limit has to cut in.
-    if tokio::time::timeout(limit, twilio::converse(shared, id)).await.is_err() {
+    let talk = async {
+        let twilio = shared.world().call(id).dial.twilio().is_some();
+        if twilio { twilio::converse(shared, id).await } else { telnyx::converse(shared, id).await }
+    };
+    if tokio::time::timeout(limit, talk).await.is_err() {
         shared.note(id, "time limit");
     }
     shared.advance(id, Status::Completed, None);

@@ -5,21 +5,25 @@
 //!
 //! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
 //! that was accepted is counted, whatever the client saw of it.
-//! Not here: inbound calls, and any carrier but Twilio (a second one would stand
-//! beside `twilio` and share the rest).
+//! Not here: inbound calls.
 mod call;
 mod callbacks;
 mod clock;
 mod config;
 mod control;
+mod create;
+mod dial;
 mod faults;
 mod figures;
 mod life;
 mod media;
 mod outcome;
 mod providers;
+mod recording;
 mod sound;
+mod telnyx;
 mod twilio;
+mod waiting;
 mod wire;
 mod world;
 
@@ -41,13 +45,17 @@ pub use media::{Callee, Conversation, Line, Manners, MediaFigures, Then};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
 pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, ProviderRule, Providers, SessionReport};
 pub use sound::{Ear, Heard, Speed, Utterance};
+pub use telnyx::{Double, sign as sign_telnyx};
 pub use twilio::{Forged, sign, signed_url};
+pub use waiting::{Late, Undrivable, Until};
+pub use wire::Tls;
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
+use dial::{Dial, Trouble};
 use media::MediaTally;
 use providers::Switchboard;
-use twilio::{Dial, Post, Refusal};
+use twilio::Post;
 use world::World;
 
 /// How long answers under way may take when the sandbox stops.
@@ -58,45 +66,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct Sim {
     shared: Arc<Shared>,
     addr: SocketAddr,
-    server: Option<JoinHandle<()>>,
-}
-
-/// What [`Sim::wait`] waits for. Counts run from the start or the last reset of the figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Until {
-    /// So many creates were received.
-    Requests(u64),
-    /// So many creates were accepted.
-    Created(u64),
-    /// So many calls have ended.
-    Ended(u64),
-    /// No call is open, no create is being decided, and no callback is under way.
-    Idle,
-    /// So many media streams are open, neither more nor fewer.
-    Streams(u64),
-    /// So many sessions of voice providers are open, neither more nor fewer.
-    Sessions(u64),
-    /// A call, by its SID, came to this state or a later one.
-    Reached(String, Status),
-}
-
-/// What was waited for did not happen in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it did not happen in time")]
-pub struct Late;
-
-/// Why a call cannot be driven by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Undrivable {
-    /// No call has this SID.
-    #[error("no call has this SID")]
-    Unknown,
-    /// The call is past this already, or did not ring in time.
-    #[error("the call is not in a state for this")]
-    State,
-    /// The call has no status callback.
-    #[error("the call has no status callback")]
-    Silent,
+    servers: Vec<JoinHandle<()>>,
 }
 
 /// What all parts of one sandbox share.
@@ -133,16 +103,35 @@ impl Sim {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let router =
-            twilio::router().merge(providers::router()).merge(control::router()).with_state(Arc::clone(&shared));
+        let mut sim = Self { shared, addr, servers: Vec::new() };
+        sim.serve(wire::Doors { listener, tls: None });
+        Ok(sim)
+    }
+
+    /// Listens with TLS too, and returns where.
+    ///
+    /// # Errors
+    /// When the socket or a file cannot be used.
+    pub fn listen_with_tls(&mut self, tls: &Tls) -> io::Result<SocketAddr> {
+        let (acceptor, listener) = (tls.acceptor()?, TcpListener::bind(tls.at)?);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let at = listener.local_addr()?;
+        self.serve(wire::Doors { listener, tls: Some(acceptor) });
+        Ok(at)
+    }
+
+    fn serve(&mut self, doors: wire::Doors) {
+        let carriers = twilio::router().merge(telnyx::router()).merge(recording::router());
+        let router = carriers.merge(providers::router()).merge(control::router());
+        let router = router.with_state(Arc::clone(&self.shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
-        let stopped = shared.stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(wire::Doors(listener), service).with_graceful_shutdown(stopped).await {
+        let stopped = self.shared.stop.clone().cancelled_owned();
+        self.servers.push(tokio::spawn(async move {
+            if let Err(error) = axum::serve(doors, service).with_graceful_shutdown(stopped).await {
                 tracing::error!(%error, "the sandbox stopped serving");
             }
-        });
-        Ok(Self { shared, addr, server: Some(server) })
+        }));
     }
 
     /// Starts a sandbox on a free loopback port.
@@ -159,7 +148,7 @@ impl Sim {
         self.addr
     }
 
-    /// What to use in place of `https://api.twilio.com`; no slash at the end.
+    /// What to use in place of `https://api.twilio.com` and `https://api.telnyx.com`; no slash at the end.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
@@ -236,6 +225,17 @@ impl Sim {
         Ok(())
     }
 
+    /// The key that verifies Telnyx's webhooks, as its portal shows it.
+    #[must_use]
+    pub fn telnyx_public_key(&self) -> String {
+        telnyx::public_key(self.shared.world().telnyx.seed())
+    }
+
+    /// Signs Telnyx's webhooks with another key from now on.
+    pub fn set_telnyx_seed(&self, seed: [u8; 32]) {
+        self.shared.world().telnyx.set_seed(seed);
+    }
+
     /// Waits for something to have happened, without polling.
     ///
     /// # Errors
@@ -273,10 +273,9 @@ impl Sim {
     pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if let Some(mut server) = self.server.take()
-            && tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err()
-        {
-            server.abort();
+        let mut all = futures::future::join_all(std::mem::take(&mut self.servers));
+        if tokio::time::timeout(LAST_ANSWERS, &mut all).await.is_err() {
+            tracing::warn!("answers under way were dropped");
         }
     }
 }
@@ -284,22 +283,6 @@ impl Sim {
 impl Drop for Sim {
     fn drop(&mut self) {
         self.shared.stop.cancel();
-    }
-}
-
-impl Until {
-    fn is_met(&self, world: &World, shared: &Shared) -> bool {
-        match self {
-            Self::Requests(count) => world.tally.requests() >= *count,
-            Self::Created(count) => world.tally.created() >= *count,
-            Self::Ended(count) => world.tally.ended() >= *count,
-            Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
-            Self::Streams(count) => shared.media().live() == *count,
-            Self::Sessions(count) => shared.switchboard().live() == *count,
-            Self::Reached(sid, status) => {
-                world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
-            }
-        }
     }
 }
 
@@ -336,39 +319,18 @@ impl Shared {
     /// Runs a task until it is done or the sandbox stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // A call is a large task: in a box it is moved once.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             stop.run_until_cancelled_owned(task).await;
         });
     }
 
     /// Accepts a call, whose create was received then, and lets it live.
-    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, received: Instant) -> Result<CallId, Refusal> {
+    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, received: Instant) -> Result<CallId, Trouble> {
         let id = self.world().admit(account, dial, tempo, received, &self.config)?;
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();
         Ok(id)
-    }
-
-    async fn until(&self, done: impl Fn(&World) -> bool, limit: Duration) -> Result<(), Late> {
-        let mut changes = self.changed.subscribe();
-        let watch = async {
-            while !done(&self.world()) {
-                // The sender lives as long as `self`, so that this cannot fail.
-                changes.changed().await.ok();
-            }
-        };
-        tokio::time::timeout(limit, watch).await.map_err(|_| Late)
-    }
-
-    async fn answer(self: &Arc<Self>, sid: &str) -> Result<(), Undrivable> {
-        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
-        let rings = |world: &World| world.call(id).status().rank() >= Status::Ringing.rank();
-        self.until(rings, Duration::from_secs(5)).await.map_err(|_| Undrivable::State)?;
-        if self.advance(id, Status::InProgress, None) { Ok(()) } else { Err(Undrivable::State) }
-    }
-
-    fn end(self: &Arc<Self>, sid: &str, status: Status) -> Result<(), Undrivable> {
-        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
-        if status.is_final() && self.advance(id, status, None) { Ok(()) } else { Err(Undrivable::State) }
     }
 }

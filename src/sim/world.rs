@@ -4,6 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,11 +13,13 @@ use super::{
     call::{Call, CallId, Status, Tempo},
     clock::Stamp,
     config::Config,
+    dial::{Dial, Order, Trouble},
     faults::Faults,
     figures::{Tally, Whose},
     media::Callee,
     outcome::{Outcome, outcome_of},
-    twilio::{Dial, Refusal},
+    recording::Kept,
+    telnyx,
 };
 
 /// Twilio refuses more when a queue holds a day of calls (error 22005).
@@ -27,7 +30,7 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(24 * 3600);
 pub struct LogEntry {
     /// Unix time, ms.
     pub at_ms: i64,
-    /// Account SID of the path.
+    /// Account SID of the path; Telnyx: connection id.
     pub account: String,
     /// `To`, as received.
     pub to: String,
@@ -35,7 +38,7 @@ pub struct LogEntry {
     pub from: String,
     /// Last path segment of `StatusCallback`.
     pub token: Option<String>,
-    /// `accepted`, `refused` or the name of the fault.
+    /// `accepted`, `refused`, `ignored` (a double), or the name of the fault.
     pub verdict: String,
     /// Code of a refusal (HTTP status where the carrier has no code).
     pub code: Option<u32>,
@@ -58,6 +61,10 @@ pub(crate) struct World {
     pub(crate) in_flight: u64,
     accounts: HashMap<String, Account>,
     by_sid: HashMap<String, CallId>,
+    /// Recordings, oldest first.
+    pub(crate) recordings: Vec<Kept>,
+    /// What only Telnyx's side remembers.
+    pub(crate) telnyx: telnyx::Memory,
 }
 
 /// What the sandbox knows of one account.
@@ -87,6 +94,8 @@ impl World {
             in_flight: 0,
             accounts: config.accounts.iter().map(declared).collect(),
             by_sid: HashMap::new(),
+            recordings: Vec::new(),
+            telnyx: telnyx::Memory::default(),
         }
     }
 
@@ -119,7 +128,7 @@ impl World {
         true
     }
 
-    /// Accepts a call into the account's queue, or says why not (21214, 21216, 10004, 22005).
+    /// Accepts a call into the account's queue, or says why not.
     pub(crate) fn admit(
         &mut self,
         account: &str,
@@ -127,35 +136,43 @@ impl World {
         tempo: Tempo,
         received: Instant,
         config: &Config,
-    ) -> Result<CallId, Refusal> {
+    ) -> Result<CallId, Trouble> {
         let now = Stamp::now();
         let earlier = self.accounts.get(account).and_then(|home| home.by_to.get(&dial.to)).map_or(0, Vec::len);
         let outcome = outcome_of(&dial.to, earlier, &config.shares, config.seed);
         match outcome {
-            Outcome::Refused => return Err(Refusal::parameter(21214, "'To' phone number cannot be reached")),
-            Outcome::Blocked => return Err(Refusal::parameter(21216, "Account not allowed to call the number")),
+            Outcome::Refused => return Err(Trouble::Unreachable),
+            // Telnyx takes such a call, and ends it.
+            Outcome::Blocked if dial.twilio().is_some() => return Err(Trouble::Blocked),
             _ => {}
         }
         if config.concurrency.is_some_and(|most| self.tally.live_of(account) >= most) {
-            return Err(Refusal::concurrency());
+            return Err(Trouble::Full);
         }
         let id = CallId(self.calls.len());
         let home = self.accounts.entry(account.to_owned()).or_default();
         let turn = home.next_turn.map_or(now.at, |turn| turn.max(now.at));
         let wait = turn.duration_since(now.at);
         if wait > LONGEST_QUEUE {
-            return Err(Refusal::queue_full());
+            return Err(Trouble::QueueFull);
         }
-        if config.cps > 0.0 {
+        // Only Twilio queues.
+        if config.cps > 0.0 && dial.twilio().is_some() {
             home.next_turn = Some(turn + Duration::from_secs_f64(1.0 / config.cps));
         }
         home.by_to.entry(dial.to.clone()).or_default().push(id);
         home.calls.push(id);
         home.open.push(id);
-        let token = dial.token();
+        let token = dial.token.clone();
         self.tally.accepted(Whose { account, from: &dial.from }, &dial.to, token.as_deref(), (received, now.at));
         let call = Call {
-            sid: format!("CA{}", Uuid::new_v4().simple()),
+            sid: match &dial.order {
+                Order::Twilio(_) => format!("CA{}", Uuid::new_v4().simple()),
+                Order::Telnyx(_) => format!(
+                    "v3:{}",
+                    URL_SAFE_NO_PAD.encode([Uuid::new_v4(), Uuid::new_v4()].map(Uuid::into_bytes).concat())
+                ),
+            },
             account: account.to_owned(),
             token,
             outcome,
@@ -168,7 +185,9 @@ impl World {
             conversations: Vec::new(),
             detour: None,
             updates: 0,
+            streaming: None,
             notes: Vec::new(),
+            events: Vec::new(),
             callbacks: Vec::new(),
             sequence: 0,
             overtaken: None,

@@ -26,6 +26,19 @@ pub struct PostgresFacts {
     pub connected: i64,
 }
 
+/// A server that takes Postgres' log, and could be promoted.
+#[derive(Debug, Clone)]
+pub struct Standby {
+    /// What it calls itself, or where it is.
+    pub name: String,
+    /// `sync`, `quorum`, `potential` or `async`; none where this role may not see it.
+    pub sync_state: Option<String>,
+    /// Bytes of the log that it has not flushed.
+    pub behind_bytes: Option<i64>,
+    /// How long it took of late to flush what it is sent, ms; none where nothing was sent of late.
+    pub behind_ms: Option<i64>,
+}
+
 impl Stores {
     /// What Postgres says of itself.
     ///
@@ -42,6 +55,26 @@ impl Stores {
                       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS "connected!""#
         )
         .fetch_one(&self.pg)
+        .await
+    }
+
+    /// The standbys that are attached. A backup that is being taken, an archive and a logical subscriber are none.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub async fn standbys(&self) -> sqlx::Result<Vec<Standby>> {
+        // Without the rights of pg_monitor every column but the pid is null (PostgreSQL manual, "pg_stat_replication").
+        sqlx::query_as!(
+            Standby,
+            r#"SELECT coalesce(nullif(r.application_name, ''), host(r.client_addr), 'process ' || r.pid) AS "name!", r.sync_state,
+                      CASE WHEN NOT pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_current_wal_lsn(), r.flush_lsn)::bigint END AS behind_bytes,
+                      (extract(epoch FROM r.flush_lag) * 1000)::bigint AS behind_ms
+               FROM pg_stat_replication r LEFT JOIN pg_replication_slots s ON s.active_pid = r.pid
+               WHERE s.slot_type IS DISTINCT FROM 'logical' AND r.state IS DISTINCT FROM 'backup'
+                   AND coalesce(r.application_name, '') NOT IN ('pg_basebackup', 'pg_receivewal')
+               ORDER BY 1"#
+        )
+        .fetch_all(&self.pg)
         .await
     }
 

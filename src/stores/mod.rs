@@ -16,7 +16,7 @@ use sqlx::{
 mod facts;
 pub mod together;
 
-pub use facts::PostgresFacts;
+pub use facts::{PostgresFacts, Standby};
 
 use crate::config::{Settings, exposed};
 
@@ -248,10 +248,11 @@ fn pg_options(settings: &Settings, application: &str) -> sqlx::Result<PgConnectO
         ("idle_in_transaction_session_timeout", "2000"),
         ("timezone", "UTC"),
         // A plan is kept as long as its connection. One that was made for small tables would read big ones whole, a plan per
-        // execution costs more than the statement, and compiling one costs 100 ms.
+        // execution costs more than the statement, compiling one costs 100 ms, and helpers take the core that dials.
         ("enable_seqscan", "off"),
         ("plan_cache_mode", "force_generic_plan"),
         ("jit", "off"),
+        ("max_parallel_workers_per_gather", "0"),
     ]))
 }
 

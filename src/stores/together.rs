@@ -35,9 +35,37 @@ pub trait Together: Send + Sync + Sized + 'static {
 
     /// True where what failed so may be written once more.
     fn repeatable(error: &sqlx::Error) -> bool;
+
+    /// True where it is committed without a flush and somebody must not be told of it before it is on the disk.
+    fn is_flushed_apart(&self) -> bool;
 }
 
-type Waiting<E> = (E, oneshot::Sender<sqlx::Result<<E as Together>::Outcome>>);
+/// Something that was written, seen by every transaction from now on, and flushed by the commit of each that has seen it.
+#[derive(Debug)]
+pub struct Written<T> {
+    /// What became of it.
+    pub outcome: T,
+    /// Its own way to the disk.
+    pub flush: Flush,
+}
+
+/// What is on its way to the disk.
+#[derive(Debug)]
+pub struct Flush(oneshot::Receiver<sqlx::Result<()>>);
+
+impl Flush {
+    /// Waits until it would survive a crash of Postgres.
+    ///
+    /// # Errors
+    /// Where Postgres did not say so: nobody may be told of it then.
+    pub async fn done(self) -> sqlx::Result<()> {
+        self.0.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+}
+
+/// Whom to tell of the outcome and of the flush.
+type Told<T> = (oneshot::Sender<sqlx::Result<T>>, oneshot::Sender<sqlx::Result<()>>);
+type Waiting<E> = (E, Told<<E as Together>::Outcome>);
 
 /// One batch at a time.
 pub struct Lane<E: Together> {
@@ -72,22 +100,29 @@ impl<E: Together> Lane<E> {
         }
     }
 
+    /// Ends its connection: what is written from now on fails.
+    pub async fn close(&self) {
+        self.pg.close().await;
+    }
+
     /// Writes one with whatever else there is; it is written even where the caller does not wait for the outcome.
     ///
     /// # Errors
     /// Where Postgres does not answer: nothing is known then.
-    pub async fn write(&self, one: E) -> sqlx::Result<E::Outcome> {
+    pub async fn write(&self, one: E) -> sqlx::Result<Written<E::Outcome>> {
         let (told, outcome) = oneshot::channel();
+        let (flushed, flush) = oneshot::channel();
         let first = {
             let mut queue = self.lock();
-            queue.waiting.push_back((one, told));
+            queue.waiting.push_back((one, (told, flushed)));
             !std::mem::replace(&mut queue.under_way, true)
         };
         if first {
             // A task of its own: whoever asked may be gone before the batch is.
             tokio::spawn(self.clone().write_all());
         }
-        outcome.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+        let outcome = outcome.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
+        Ok(Written { outcome, flush: Flush(flush) })
     }
 
     async fn write_all(self) {
@@ -145,9 +180,30 @@ impl<E: Together> Lane<E> {
                 all.iter().map(|_| Err(sqlx::Error::WorkerCrashed)).collect()
             }
         };
-        for (told, outcome) in told.into_iter().zip(outcomes) {
+        let mut unflushed = Vec::new();
+        for (((told, flushed), outcome), one) in told.into_iter().zip(outcomes).zip(&all) {
             // Whoever is gone does not hear it; it is written all the same.
             drop(told.send(outcome));
+            if one.is_flushed_apart() {
+                unflushed.push(flushed);
+            } else {
+                drop(flushed.send(Ok(())));
+            }
+        }
+        if !unflushed.is_empty() {
+            self.flush(unflushed).await;
+        }
+    }
+
+    /// A commit that waits for the disk takes every commit before it along.
+    async fn flush(&self, waiting: Vec<oneshot::Sender<sqlx::Result<()>>>) {
+        let commit = sqlx::query_scalar!("SELECT pg_logical_emit_message(true, 'rollcall', '')::text");
+        let committed = commit.fetch_one(&self.pg).await;
+        if let Err(error) = &committed {
+            tracing::warn!(%error, batch = waiting.len(), "nobody knows whether a batch is on the disk");
+        }
+        for flushed in waiting {
+            drop(flushed.send(committed.as_ref().map(|_| ()).map_err(|_| sqlx::Error::WorkerCrashed)));
         }
     }
 

@@ -67,6 +67,8 @@ pub enum Webhook {
     Status,
     /// What an answered call shall hear.
     Answer,
+    /// A recording is ready.
+    Recording,
 }
 
 /// Why a webhook was refused.
@@ -110,6 +112,7 @@ pub fn webhook_applied(webhook: Webhook, took: Duration) {
     let kind = match webhook {
         Webhook::Status => "status",
         Webhook::Answer => "answer",
+        Webhook::Recording => "recording",
     };
     histogram!(WEBHOOK, "kind" => kind).record(took);
 }

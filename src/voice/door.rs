@@ -127,8 +127,7 @@ async fn signed(
     let Some(account) = sessions.ctx().account(ticket.business, &ticket.account).await? else {
         return Ok(Err("no account"));
     };
-    let tokens = [account.secret];
-    let keys = Keys { auth_tokens: &tokens, shared_keys: &[] };
+    let keys = Keys { auth_tokens: &account.signers, shared_keys: &[] };
     let settings = header(signature::SETTINGS_HEADER);
     // Twilio: "if it fails, try with a trailing slash".
     let fits = ["", "/"].into_iter().any(|end| {

@@ -4,25 +4,63 @@
 //! answered 2xx. There is no inbox and no work after the answer.
 //! Not here: what an event does (`dialing::finish`), and the carriers' formats (`carriers`).
 
-mod answer;
+mod telnyx;
 mod twilio;
 
 use axum::{Router, routing::post};
 
-use crate::{context::Context, error::ApiError};
+use crate::{
+    attempts::{
+        ledger::{Change, Verdict},
+        recordings,
+    },
+    carriers::{CallEvent, Recording},
+    context::Context,
+    error::{ApiError, Slug},
+    ids::{AttemptId, BusinessId},
+    telemetry::metrics::{self, Refused},
+};
 
 /// Routes of the public surface whose rule is not built yet: they say so, whoever asks.
-const NOT_AVAILABLE: [(&str, &str); 5] = [
+const NOT_AVAILABLE: [(&str, &str); 3] = [
     ("/webhooks/twilio/amd/{token}", "Machine detection"),
-    ("/webhooks/twilio/recording/{token}", "Recording"),
     ("/webhooks/twilio/inbound/{token}", "Inbound calls"),
-    ("/webhooks/telnyx/{token}", "Calling through Telnyx"),
     ("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx"),
 ];
 
 /// The routes that carriers call.
 pub fn router() -> Router<Context> {
-    NOT_AVAILABLE.into_iter().fold(twilio::router(), |router, (path, what)| {
+    NOT_AVAILABLE.into_iter().fold(twilio::router().merge(telnyx::router()), |router, (path, what)| {
         router.route(path, post(move || async move { ApiError::not_available("", what) }))
     })
+}
+
+/// Why a request is not believed is for the log alone.
+fn refuse(reason: Refused, why: &str) -> ApiError {
+    metrics::webhook_refused(reason);
+    tracing::warn!(why, "a webhook was refused");
+    ApiError::new(Slug::Forbidden, "This request is not signed by the carrier for this call.")
+}
+
+/// Writes down a recording that is ready.
+async fn recorded(ctx: &Context, key: (BusinessId, AttemptId), recording: &Recording) -> Result<(), ApiError> {
+    let secs = recording.duration_secs.and_then(|secs| i32::try_from(secs).ok());
+    let channels = recording.channels.map(i16::from);
+    if recordings::saved(&ctx.stores.pg, key, &recording.id, secs, channels).await? {
+        tracing::debug!(attempt.id = %key.1, recording.id = recording.id, "a recording is ready");
+    }
+    Ok(())
+}
+
+/// Says in the log what an event changed.
+fn log_applied(attempt: AttemptId, event: &CallEvent, change: Option<&Change>) {
+    match change {
+        Some(change) if change.verdict == Verdict::Stale => {}
+        Some(_) => {
+            tracing::debug!(attempt.id = %attempt, call.id = event.call_id, state = event.carrier_status, "callback applied")
+        }
+        None => {
+            tracing::error!(attempt.id = %attempt, call.id = event.call_id, "a callback for an attempt that is not in the ledger")
+        }
+    }
 }

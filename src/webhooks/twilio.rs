@@ -15,26 +15,28 @@ use axum::{
 };
 
 use crate::{
-    attempts::ledger::Verdict,
     carriers::{
-        CallEvent,
+        Account, CallEvent,
         twilio::{
-            callback::call_event,
-            signature::{self, Body, Keys},
+            callback::{self, CallbackError},
+            signature::{self, Body, Keys, SignatureError},
             twiml,
         },
     },
     config::without_slash,
     context::Context,
-    dialing::finish,
-    error::{ApiError, Slug},
+    dialing::{
+        answer::{self, Hears},
+        finish,
+    },
+    error::ApiError,
     ids::{AttemptId, BusinessId},
     killpoints::{Point, reach},
     telemetry::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::answer::{self, Hears},
+    webhooks::{log_applied, recorded, refuse},
 };
 
 /// A callback is some 1 kB; nothing that Twilio sends comes near this.
@@ -46,6 +48,7 @@ pub(super) fn router() -> Router<Context> {
         .route("/webhooks/twilio/answer/{token}", post(what_to_say))
         .route("/webhooks/twilio/resume/{token}", post(resume))
         .route("/webhooks/twilio/stream/{token}", post(stream_told))
+        .route("/webhooks/twilio/recording/{token}", post(recording))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
 }
 
@@ -60,15 +63,8 @@ async fn status(
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook status", begin);
     step.says("state", event.state.as_str());
-    match finish::callback(&ctx, key, &event).await? {
-        Some(change) if change.verdict == Verdict::Stale => {}
-        Some(_) => {
-            tracing::debug!(attempt.id = %key.1, call.id = event.call_id, state = event.carrier_status, "callback applied")
-        }
-        None => {
-            tracing::error!(attempt.id = %key.1, call.id = event.call_id, "a callback for an attempt that is not in the ledger")
-        }
-    }
+    let change = finish::callback(&ctx, key, &event).await?;
+    log_applied(key.1, &event, change.as_ref());
     metrics::webhook_applied(Webhook::Status, begin.elapsed());
     reach(Point::K7).await;
     Ok(StatusCode::NO_CONTENT)
@@ -113,9 +109,7 @@ async fn stream_told(
     Path(token): Path<String>,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
-    let Some((_, attempt)) = ctx.tokens.read(&token) else {
-        return Err(ApiError::new(Slug::Forbidden, "This request is not for a call of ours."));
-    };
+    let Some((_, attempt)) = ctx.tokens.read(&token) else { return Err(refuse(Refused::Token, "token")) };
     tracing::debug!(attempt.id = %attempt, bytes = body.len(), "the carrier told of a media stream");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -124,17 +118,31 @@ fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: Hears) -> Res
     Ok(match hears {
         Hears::Speech(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
         Hears::Agent(url) => {
-            let resume = ctx.callback_url("twilio/resume", token)?;
+            let resume = format!("{}/webhooks/twilio/resume/{token}", without_slash(&ctx.settings.public_base_url));
             twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume)
         }
-        Hears::Nothing => twiml::hang_up(),
+        Hears::Nothing | Hears::Over => twiml::hang_up(),
     })
 }
 
+async fn recording(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let begin = Instant::now();
+    let read = |body: &[u8]| Ok((callback::account(body)?, callback::recording(body)?));
+    let (key, recording) = authentic(&ctx, &token, (&uri, &headers, &body), read).await?;
+    if let Some(recording) = recording {
+        recorded(&ctx, key, &recording).await?;
+    }
+    metrics::webhook_applied(Webhook::Recording, begin.elapsed());
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The attempt and the event of an authentic request.
-///
-/// Our token says which business and attempt; the signature must be that business's account's, and the event must name
-/// that account. Which of the three failed is for the log alone.
 async fn verified(
     ctx: &Context,
     token: &str,
@@ -142,25 +150,43 @@ async fn verified(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
-    let refuse = |reason: Refused, why: &str| {
-        metrics::webhook_refused(reason);
-        tracing::warn!(why, "a webhook was refused");
-        ApiError::new(Slug::Forbidden, "This request is not signed by the carrier for this call.")
+    let read = |body: &[u8]| {
+        let event = callback::call_event(body)?;
+        Ok((event.account.clone().unwrap_or_default(), event))
     };
+    authentic(ctx, token, (uri, headers, body), read).await
+}
+
+/// The attempt of an authentic request, and what `read` finds in its body besides the account that it says it is of.
+///
+/// Our token says which business and attempt; the signature must be that business's account's, and the event must name
+/// that account. Which of the three failed is for the log alone.
+async fn authentic<T>(
+    ctx: &Context,
+    token: &str,
+    (uri, headers, body): (&axum::http::Uri, &HeaderMap, &[u8]),
+    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+) -> Result<((BusinessId, AttemptId), T), ApiError> {
     let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
-    let event = call_event(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    let Some(account) = ctx.account(business, &event.account).await? else {
-        return Err(refuse(Refused::Account, "account"));
-    };
+    let (account, told) = read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let no_account = || refuse(Refused::Account, "account");
+    let signer = ctx.account(business, &account).await?.ok_or_else(no_account)?;
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
     let path = uri.path_and_query().map_or(uri.path(), |raw| raw.as_str());
     let url = format!("{}{path}", without_slash(&ctx.settings.public_base_url));
-    let tokens = [account.secret];
-    let keys = Keys { auth_tokens: &tokens, shared_keys: &[] };
-    signature::verify(keys, signed, settings, &url, Body::Form(body))
-        .map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
-    Ok(((business, attempt), event))
+    let verify = |signer: &Account| {
+        let keys = Keys { auth_tokens: &signer.signers, shared_keys: &[] };
+        signature::verify(keys, signed, settings, &url, Body::Form(body))
+    };
+    let mut verdict = verify(&signer);
+    if verdict == Err(SignatureError::Mismatch) {
+        // What is remembered of the account may be older than a key that was changed just now.
+        ctx.profiles.forget(business);
+        verdict = verify(&ctx.account(business, &account).await?.ok_or_else(no_account)?);
+    }
+    verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
+    Ok(((business, attempt), told))
 }

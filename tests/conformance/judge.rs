@@ -40,6 +40,7 @@ pub(crate) struct Judge {
 struct Bench {
     http: reqwest::Client,
     prism: Url,
+    prism_telnyx: Url,
     sandbox: Url,
     judged: Arc<Mutex<Vec<Judged>>>,
 }
@@ -47,11 +48,10 @@ struct Bench {
 impl Judge {
     /// Starts one in front of the sandbox carrier at this address.
     pub(crate) async fn start(sandbox: &str) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "prism.sh says where Prism listens")]
-        let prism = std::env::var("PRISM_URL").expect("PRISM_URL is unset: run this by `make conformance`");
         let bench = Bench {
             http: http_client(&HttpLimits::default()).unwrap(),
-            prism: prism.parse().unwrap(),
+            prism: variable("PRISM_URL"),
+            prism_telnyx: variable("PRISM_TELNYX_URL"),
             sandbox: sandbox.parse().unwrap(),
             judged: Arc::default(),
         };
@@ -90,6 +90,26 @@ impl Judge {
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.bench.http.request(method, self.bench.prism.join(path).unwrap()).basic_auth("user", Some("password"))
     }
+
+    /// What Prism says of this JSON, sent to Telnyx.
+    pub(crate) async fn post_json(&self, path: &str, body: &serde_json::Value) -> Verdict {
+        verdict(self.telnyx(Method::POST, path).json(body).send().await.unwrap()).await
+    }
+
+    /// What Prism says of this question to Telnyx.
+    pub(crate) async fn get_telnyx(&self, path: &str) -> Verdict {
+        verdict(self.telnyx(Method::GET, path).send().await.unwrap()).await
+    }
+
+    fn telnyx(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.bench.http.request(method, self.bench.prism_telnyx.join(path).unwrap()).bearer_auth("key")
+    }
+}
+
+fn variable(name: &str) -> Url {
+    #[expect(clippy::disallowed_methods, reason = "prism.sh says where Prism listens")]
+    let url = std::env::var(name).unwrap_or_else(|_| panic!("{name} is unset: run this by `make conformance`"));
+    url.parse().unwrap()
 }
 
 impl Bench {
@@ -100,7 +120,10 @@ impl Bench {
         (method, uri, headers): (&Method, &Uri, &HeaderMap),
         body: Bytes,
     ) -> reqwest::Result<reqwest::Response> {
-        let url = to.join(uri.path_and_query().unwrap().as_str()).unwrap();
+        let path = uri.path_and_query().unwrap().as_str();
+        // Telnyx's description has its version in the address of the server.
+        let path = if *to == self.prism_telnyx { path.strip_prefix("/v2").unwrap_or(path) } else { path };
+        let url = to.join(path).unwrap();
         let mut headers = headers.clone();
         // The client writes its own.
         headers.remove(header::HOST);
@@ -110,17 +133,22 @@ impl Bench {
 }
 
 async fn hear(State(bench): State<Bench>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    if uri.path().starts_with("/webhooks/telnyx/") {
+        return StatusCode::OK.into_response();
+    }
     if uri.path().starts_with("/webhooks/") {
         return ([(header::CONTENT_TYPE, "text/xml")], "<Response/>").into_response();
     }
     let head = (&method, &uri, &headers);
-    let verdict = verdict(bench.pass(&bench.prism, head, body.clone()).await.unwrap()).await;
+    let prism = if uri.path().starts_with("/v2/") { &bench.prism_telnyx } else { &bench.prism };
+    let verdict = verdict(bench.pass(prism, head, body.clone()).await.unwrap()).await;
     let request = format!("{method} {uri} {}", String::from_utf8_lossy(&body));
     bench.judged.lock().unwrap().push(Judged { kind: kind(&method, &uri), request, verdict });
     let Ok(answer) = bench.pass(&bench.sandbox, head, body).await else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
-    let kind = answer.headers().get(header::CONTENT_TYPE).cloned().unwrap();
+    let octets = header::HeaderValue::from_static("application/octet-stream");
+    let kind = answer.headers().get(header::CONTENT_TYPE).cloned().unwrap_or(octets);
     (answer.status(), [(header::CONTENT_TYPE, kind)], answer.bytes().await.unwrap()).into_response()
 }
 
@@ -139,6 +167,12 @@ async fn verdict(answer: reqwest::Response) -> Verdict {
 
 /// `POST /Calls.json`, `GET /Calls/CA….json`, …
 fn kind(method: &Method, uri: &Uri) -> String {
+    if let Some(path) = uri.path().strip_prefix("/v2/") {
+        let id =
+            |part: &str| part.starts_with("v3") || part.contains("%3A") || part.bytes().all(|b| b.is_ascii_digit());
+        let path: Vec<_> = path.split('/').map(|part| if id(part) { "…" } else { part }).collect();
+        return format!("{method} /{}", path.join("/"));
+    }
     let within = uri.path().splitn(5, '/').nth(4).unwrap_or_default();
     let path: Vec<_> = within.split('/').map(|part| if part.starts_with("CA") { call(part) } else { part }).collect();
     format!("{method} /{}", path.join("/"))

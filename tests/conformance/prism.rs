@@ -1,7 +1,8 @@
-//! Prism, with Twilio's own description of its API, judges every request that the product sends.
+//! Prism, with the carriers' own descriptions of their APIs, judges every request that the product sends.
 //!
 //! A judge stands between the product and the sandbox carrier: it shows each request to Prism, keeps the verdict, and lets the
-//! sandbox answer. Run by `tests/conformance/prism.sh`, which starts Prism and says in PRISM_URL where it listens.
+//! sandbox answer. Run by `tests/conformance/prism.sh`, which starts a Prism for each carrier and says in PRISM_URL and
+//! PRISM_TELNYX_URL where they listen.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 #[path = "../it/database.rs"]
@@ -10,6 +11,7 @@ mod database;
 #[expect(dead_code, reason = "only a part of what the tests of the house use is needed here")]
 mod house;
 mod judge;
+mod telnyx;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -25,6 +27,8 @@ use judge::{Judge, Verdict};
 const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const CALL: &str = "CAaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const FROM: &str = "+12055550100";
+/// Answered at once at the sandbox.
+const ANSWERED: &str = "+12125550190";
 /// Rings for long at the sandbox, so that it can be hung up.
 const HELD: &str = "+12125550196";
 /// Far beyond what a loopback needs: no test waits for it.
@@ -34,11 +38,14 @@ fn dial_request(judge: &Judge, events: &[StatusEvent]) -> DialRequest {
     DialRequest {
         from: FROM.into(),
         to: HELD.into(),
-        answer_url: judge.base.join("/webhooks/twilio/answer/token").unwrap(),
-        status_url: judge.base.join("/webhooks/twilio/status/token").unwrap(),
+        key: uuid::Uuid::now_v7(),
+        token: "token".into(),
+        callback_base: judge.base.clone(),
         events: events.to_vec(),
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
+        detect_machine: true,
+        record: true,
     }
 }
 
@@ -50,6 +57,7 @@ async fn every_kind_of_request_is_accepted() {
         carrier: Carrier::Twilio,
         reference: ACCOUNT.into(),
         secret: "secret".to_owned().into(),
+        signers: Vec::new(),
         base_url: judge.base.clone(),
     };
     let client = Client::new(HttpLimits { page_size: 1, ..HttpLimits::default() }).unwrap();
@@ -60,7 +68,7 @@ async fn every_kind_of_request_is_accepted() {
         let DialAnswer::Placed { call_id, .. } = answer else { panic!("{answer:?}") };
         calls.push(call_id);
     }
-    assert!(client.fetch(&account, &calls[0]).await.unwrap().is_some());
+    assert!(client.fetch(&account, &calls[0], None).await.unwrap().is_some());
     let urls = client.request_parameters(&account, &calls[0]).await.unwrap().unwrap();
     assert!(urls.iter().any(|url| url.contains("token")), "{urls:?}");
     let to = Some(HELD.to_owned());

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks that need other people's tools: `run.sh twilio`, `run.sh voice`, `run.sh prism`, `run.sh promtool`, or all without a name. A tool that is absent is
+# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `voice`, `prism`, `promtool`, or all without a name. A tool that is absent is
 # one SKIPPED line; with REQUIRE_ALL=1 it is a failure. The last line counts the checks. For bash 3.2 and later.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -15,37 +15,44 @@ absent() {
     return 3
 }
 
-# Installs packages from PyPI for a check of this name, in a place of its own: `packages NAME PIN...`.
-packages() {
-    local name="$1" venv="$scratch/$1"
+# A venv with these pinned packages: `venv NAME PACKAGE…`. Prints nothing where it is there.
+venv() {
+    local name=$1 folder="$scratch/$1" pins
     shift
+    pins="$*"
     command -v python3 >/dev/null 2>&1 || { absent "$name" "python3 is not here"; return; }
     mkdir -p "$scratch" || return 1
     # The mark is written last, so that half an installation is done again.
-    if [ "$(cat "$venv/installed" 2>/dev/null)" != "$*" ]; then
-        rm -rf "$venv"
-        python3 -m venv "$venv" >"$scratch/venv.log" 2>&1 ||
+    if [ "$(cat "$folder/installed" 2>/dev/null)" != "$pins" ]; then
+        rm -rf "$folder"
+        python3 -m venv "$folder" >"$scratch/venv.log" 2>&1 ||
             { absent "$name" "python3 cannot make a venv (see $scratch/venv.log)"; return; }
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$scratch/pip.log" 2>&1 ||
-            { absent "$name" "pip cannot install $* (see $scratch/pip.log)"; return; }
-        echo "$*" >"$venv/installed"
+        "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$scratch/pip.log" 2>&1 ||
+            { absent "$name" "pip cannot install $pins (see $scratch/pip.log)"; return; }
+        echo "$pins" >"$folder/installed"
     fi
-    cargo build --locked --quiet --bin rollcall-carrier || return 1
 }
 
-# The official Python client uses the sandbox carrier, and its validator judges the callbacks.
-twilio() {
-    packages twilio twilio==9.13.0 || return
-    "$scratch/twilio/bin/python" "$here/twilio_sandbox.py" "$target/debug/rollcall-carrier"
+# The official Python client of a carrier uses the sandbox, its validator judges the webhooks, and our verifier what it signs.
+official() {
+    local name=$1 python="$scratch/$1/bin/python"
+    cargo build --locked --quiet --bin rollcall-carrier || return 1
+    "$python" "$here/${name}_sandbox.py" "$target/debug/rollcall-carrier" || return 1
+    "$python" "$here/signed.py" "$name" >"$scratch/$name-signed.json" || return 1
+    SIGNED="$scratch/$name-signed.json" cargo test --locked --quiet --features conformance --test signed "$name"
 }
+
+twilio() { venv twilio "twilio==9.13.0" || return; official twilio; }
+telnyx() { venv telnyx "telnyx==4.189.0" "pynacl==1.5.0" || return; official telnyx; }
 
 # The voice providers' own Python clients use the sandbox's voice providers.
 voice() {
-    packages voice openai==3.52.0 deepgram-sdk==7.17.0 elevenlabs==2.78.0 websockets==17.4 || return
+    venv voice "openai==3.52.0" "deepgram-sdk==7.17.0" "elevenlabs==2.78.0" "websockets==17.4" || return
+    cargo build --locked --quiet --bin rollcall-carrier || return 1
     "$scratch/voice/bin/python" "$here/voice_providers.py" "$target/debug/rollcall-carrier"
 }
 
-# Twilio's own description of its API judges every request of ours.
+# The carriers' own descriptions of their APIs judge every request of ours.
 prism() { "$here/prism.sh"; }
 
 # Prometheus' own tool reads the alert rules, fires each of them, and reads every query of the dashboard.
@@ -54,11 +61,11 @@ promtool() { "$here/promtool.sh"; }
 passed=0
 failed=0
 skipped=0
-for check in ${*:-twilio voice prism promtool}; do
+for check in ${*:-twilio telnyx voice prism promtool}; do
     case "$check" in
-    twilio | voice | prism | promtool) ;;
+    twilio | telnyx | voice | prism | promtool) ;;
     *)
-        echo "no such check: $check (twilio, voice, prism, promtool)" >&2
+        echo "no such check: $check (twilio, telnyx, voice, prism, promtool)" >&2
         exit 64
         ;;
     esac

@@ -74,7 +74,15 @@ async fn a_draining_worker_sends_nothing_that_it_has_claimed_and_claims_nothing_
     let run = house.run(business, &numbers(6)).await;
     let owner = Owner::new("draining", CancellationToken::new());
     let held: Vec<Held> = (1..=3).map(|n| Held { attempt: AttemptId::new(), slot: n, line: n }).collect();
-    let claimed = claim(&house.ctx.stores.pg, business, &owner.name, &held, &house.ctx.settings.times).await.unwrap();
+    let claimed = claim(
+        &house.ctx.stores.pg,
+        (business, rollcall::ids::Carrier::Twilio),
+        &owner.name,
+        &held,
+        &house.ctx.settings.times,
+    )
+    .await
+    .unwrap();
     assert_eq!(claimed.len(), 3);
     owner.draining.cancel();
     for one in claimed {

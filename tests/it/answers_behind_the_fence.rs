@@ -151,16 +151,17 @@ async fn a_call_of_an_attempt_that_is_closed_hears_nothing_and_is_ended() {
     ledger::close(&house.ctx.stores.pg, claimed.attempt, Source::Reconcile, closing).await.unwrap();
     // Its request reaches the carrier all the same.
     let account = house.ctx.account(business, &claimed.account).await.unwrap().unwrap();
-    let url =
-        |route: &str| format!("http://{}{}", house.addr, house.hook(route, business, claimed.attempt)).parse().unwrap();
     let request = DialRequest {
         from: claimed.from.clone(),
         to: claimed.to.clone(),
-        answer_url: url("answer"),
-        status_url: url("status"),
+        key: claimed.attempt.0,
+        token: house.ctx.tokens.make(business, claimed.attempt),
+        callback_base: house.ctx.settings.public_base_url.clone(),
         events: vec![StatusEvent::Initiated, StatusEvent::Answered, StatusEvent::Ended],
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
+        detect_machine: false,
+        record: false,
     };
     let answer = house.ctx.carriers.dial(&account, &request, SOON).await;
     assert!(matches!(answer, DialAnswer::Placed { .. }), "{answer:?}");

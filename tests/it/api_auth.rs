@@ -119,7 +119,8 @@ async fn every_route_of_the_document_asks_for_a_key_and_tells_its_problems(_: Pg
             assert_eq!(answer.header("www-authenticate"), "Bearer");
             assert!(operation["security"][0].is_object(), "{method} {path} names no key");
             for status in ["401", "403", "404", "422", "503"] {
-                let schema = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
+                let named = operation["responses"][status]["$ref"].as_str().unwrap().trim_start_matches('#');
+                let schema = &document.pointer(named).unwrap()["content"]["application/problem+json"]["schema"]["$ref"];
                 assert_eq!(schema, "#/components/schemas/Problem", "{method} {path} {status}");
             }
             asked += 1;

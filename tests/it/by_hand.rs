@@ -5,7 +5,7 @@ use rollcall::{
         next::Owner,
         send::{self, ClaimedAt},
     },
-    ids::{AttemptId, BusinessId, Held, RunId},
+    ids::{AttemptId, BusinessId, Carrier, Held, RunId},
     jobs::claim::{self, Claimed},
     sim,
 };
@@ -28,14 +28,38 @@ impl House {
     /// Claims up to `count` due jobs; `i`th slot and line for the `i`th. The gate is not asked.
     pub(crate) async fn claim(&self, business: BusinessId, count: i32) -> Vec<Claimed> {
         let held: Vec<_> = (1..=count).map(|i| Held { attempt: AttemptId::new(), slot: i, line: i }).collect();
-        claim::claim(&self.ctx.stores.pg, business, "by hand", &held, &self.ctx.settings.times).await.unwrap()
+        claim::claim(
+            &self.ctx.stores.pg,
+            self.first_carrier(business).await,
+            "by hand",
+            &held,
+            &self.ctx.settings.times,
+        )
+        .await
+        .unwrap()
+    }
+
+    /// A business and the first of its carriers.
+    async fn first_carrier(&self, business: BusinessId) -> (BusinessId, Carrier) {
+        let first = sqlx::query_scalar!(
+            r#"SELECT carriers[1] AS "first!: Carrier" FROM business WHERE business_id = $1"#,
+            business.0
+        );
+        (business, first.fetch_one(&self.ctx.stores.pg).await.unwrap())
     }
 
     /// Claims one job with this slot and line.
     pub(crate) async fn claim_at(&self, business: BusinessId, slot: i32, line: i32) -> AttemptId {
         let held = Held { attempt: AttemptId::new(), slot, line };
-        let claimed =
-            claim::claim(&self.ctx.stores.pg, business, "by hand", &[held], &self.ctx.settings.times).await.unwrap();
+        let claimed = claim::claim(
+            &self.ctx.stores.pg,
+            self.first_carrier(business).await,
+            "by hand",
+            &[held],
+            &self.ctx.settings.times,
+        )
+        .await
+        .unwrap();
         claimed[0].attempt
     }
 

@@ -43,7 +43,7 @@ async fn tell(house: &House, key: Key, call_id: &str, heard: Heard, end: Disposi
         ..Said::default()
     };
     let moved = (state, (heard == Heard::Ended).then_some(end));
-    house.ctx.batches.apply(Event::new(key, source, moved, &said)).await.unwrap().unwrap()
+    house.ctx.batches.apply(Event::new(key, source, moved, &said)).await.unwrap().0.unwrap()
 }
 
 /// Every order of `left` behind `begun`.

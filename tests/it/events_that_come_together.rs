@@ -21,6 +21,10 @@ fn ended(business: BusinessId, claimed: &Claimed, call_id: &str) -> Event {
     Event::new((business, claimed.attempt), Source::Webhook, end, &said)
 }
 
+async fn applied(house: &House, event: Event) -> sqlx::Result<Option<Change>> {
+    Ok(house.ctx.batches.apply(event).await?.0)
+}
+
 /// Lets the events of `calls` gather behind one whose attempt is locked, then lets that go; returns what each was told, the
 /// first of them being the one that was locked.
 async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sqlx::Result<Option<Change>>> {
@@ -30,7 +34,7 @@ async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sq
         .await
         .unwrap();
     let mut events = events.into_iter();
-    let mut first = std::pin::pin!(house.ctx.batches.apply(events.next().unwrap()));
+    let mut first = std::pin::pin!(applied(house, events.next().unwrap()));
     assert!(futures::poll!(&mut first).is_pending());
     house.until("the first event waits for the locked row", || async {
         let waiting = sqlx::query_scalar!(
@@ -41,7 +45,7 @@ async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sq
     })
     .await;
     // A batch is under way from here on, and these wait for it.
-    let mut others = std::pin::pin!(join_all(events.map(|event| house.ctx.batches.apply(event))));
+    let mut others = std::pin::pin!(join_all(events.map(|event| applied(house, event))));
     assert!(futures::poll!(&mut others).is_pending());
     lock.commit().await.unwrap();
     let mut told = vec![first.await];
@@ -92,4 +96,24 @@ async fn an_event_that_cannot_be_written_spoils_no_other_of_its_batch() {
     let closed = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE NOT open"#);
     assert_eq!(closed.fetch_one(&house.ctx.stores.pg).await.unwrap(), 20);
     house.tallies_equal_the_jobs().await;
+}
+
+#[tokio::test]
+async fn an_end_is_on_the_disk_before_the_carrier_may_be_told() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(CALLS).await;
+    house.started(business, &numbers(usize::try_from(CALLS).unwrap())).await;
+    for claimed in house.claim(business, CALLS).await {
+        let before = sqlx::query_scalar!(r#"SELECT pg_current_wal_insert_lsn()::text AS "lsn!""#);
+        let before = before.fetch_one(&house.ctx.stores.pg).await.unwrap();
+        let event = ended(business, &claimed, &format!("CA{}", claimed.attempt));
+        let (change, flush) = house.ctx.batches.apply(event).await.unwrap();
+        assert!(change.unwrap().closed, "whoever reads sees the end before it is flushed");
+
+        flush.done().await.unwrap();
+
+        let flushed =
+            sqlx::query_scalar!(r#"SELECT pg_current_wal_flush_lsn() > $1::text::pg_lsn AS "further!""#, before);
+        assert!(flushed.fetch_one(&house.ctx.stores.pg).await.unwrap(), "the end is on the disk");
+    }
 }

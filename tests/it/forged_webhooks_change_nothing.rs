@@ -349,7 +349,7 @@ async fn while_postgres_is_away_no_callback_is_acknowledged_and_none_is_lost() {
     };
     // Once with the account still known to the process, once without.
     ctx.account(street.ours.business, &street.ours.account).await.unwrap().unwrap();
-    ctx.stores.pg.close().await;
+    ctx.close().await;
     for known in ["known", "unknown"] {
         let answer = send().await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "the account is {known}");

@@ -128,6 +128,8 @@ impl House {
             OPERATOR_KEY.into(),
             "--twilio-api-base-url".into(),
             sim.base_url(),
+            "--telnyx-api-base-url".into(),
+            sim.base_url(),
         ];
         args.extend(voice_args(&sim));
         args.extend(SHORT_TIMES.map(String::from));
@@ -218,7 +220,7 @@ impl House {
         sqlx::query!(
             "INSERT INTO run (run_id, business_id, name, carriers, default_region, ring_timeout_secs, call_time_limit_secs, state,
                               message, rows, accepted, started_at)
-             VALUES ($1, $2, 'Test', ARRAY['twilio'], 'US', 30, 600, 'running', $3, $4, $4, now())",
+             SELECT $1, $2, 'Test', carriers, 'US', 30, 600, 'running', $3, $4, $4, now() FROM business WHERE business_id = $2",
             run.0,
             business.0,
             message,
@@ -339,7 +341,7 @@ impl House {
         assert_eq!(self.sim.figures().total.created_twice, 0, "calls created twice for one attempt");
         self.stop.cancel();
         self.server.await.unwrap();
-        self.ctx.stores.pg.close().await;
+        self.ctx.close().await;
         if let Some(database) = self.database {
             let mut admin = PgConnection::connect(&database_url("postgres")).await.unwrap();
             run(&mut admin, &format!("DROP DATABASE {database} WITH (FORCE)")).await;

@@ -84,6 +84,9 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
         (with("leads", json!([{"to": "+12025550101"}, {"to": 5}])), "/leads/1/to", "wrong_type"),
         (with("leads", json!([{"too": "+12025550101"}])), "/leads/0/too", "unknown_field"),
         (with("leads", json!({"to": "+12025550101"})), "/leads", "wrong_type"),
+        (with("carriers", json!(["twilio", "telnyx"])), "/carriers/1", "unknown_carrier"),
+        (with("carriers", json!(["twilio", "twilio"])), "/carriers/1", "duplicate"),
+        (with("carriers", json!([])), "/carriers", "empty"),
     ] {
         assert_eq!(fault(&desk.post("/v1/runs", body.clone()).await), validation(pointer, code), "{body}");
     }
@@ -94,10 +97,8 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
 async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     for (field, value, pointer) in [
-        ("carriers", json!(["twilio", "telnyx"]), "/carriers"),
         ("max_concurrent_calls", json!(2), "/max_concurrent_calls"),
         ("weight", json!(2), "/weight"),
-        ("record", json!(true), "/record"),
         ("machine", json!({"detect": "sync"}), "/machine/detect"),
         ("machine", json!({"detect": "off", "then": "continue"}), "/machine/then"),
         ("window", json!({"hours": []}), "/window"),

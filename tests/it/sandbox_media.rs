@@ -34,6 +34,8 @@ enum Manner {
     Closes,
     /// Sends a message that is not one.
     Rude,
+    /// Says what another call's callee said.
+    Mixing,
 }
 
 /// A server for streams, that keeps what it received.
@@ -104,16 +106,14 @@ async fn serve(agent: Agent, mut socket: WebSocket) {
                 let sound = STANDARD.decode(message["media"]["payload"].as_str().unwrap()).unwrap();
                 let ended = ear.listen(&sound);
                 if agent.manner == Manner::Yielding && ear.present().is_some() {
-                    socket
-                        .send(Message::text(json!({"event": "clear", "streamSid": stream}).to_string()))
-                        .await
-                        .unwrap();
+                    put(&mut socket, &stream, json!({"event": "clear"})).await;
                 }
                 for heard in ended {
                     if agent.manner == Manner::Closes {
                         return;
                     }
-                    say(&mut socket, &stream, &mut sentence, &format!("You said: {}", heard.text)).await;
+                    let words = if agent.manner == Manner::Mixing { "Hello tag-000099." } else { &heard.text };
+                    say(&mut socket, &stream, &mut sentence, &format!("You said: {words}")).await;
                     agent.heard.lock().unwrap().push(heard);
                 }
             }
@@ -126,11 +126,18 @@ async fn say(socket: &mut WebSocket, stream: &Value, sentence: &mut u32, text: &
     *sentence += 1;
     let sound = Utterance::new(*sentence, text, Speed::FASTEST).sound();
     for piece in sound.chunks(400) {
-        let media = json!({"event": "media", "streamSid": stream, "media": {"payload": STANDARD.encode(piece)}});
-        socket.send(Message::text(media.to_string())).await.ok();
+        put(socket, stream, json!({"event": "media", "media": {"payload": STANDARD.encode(piece)}})).await;
     }
-    let mark = json!({"event": "mark", "streamSid": stream, "mark": {"name": text}});
-    socket.send(Message::text(mark.to_string())).await.ok();
+    put(socket, stream, json!({"event": "mark", "mark": {"name": text}})).await;
+}
+
+/// Sends a message: Twilio's name their stream, Telnyx's do not.
+async fn put(socket: &mut WebSocket, stream: &Value, mut message: Value) {
+    if !stream.is_null() {
+        message["streamSid"] = stream.clone();
+    }
+    // A carrier that has hung up takes nothing more.
+    socket.send(Message::text(message.to_string())).await.ok();
 }
 
 fn lines(lines: &[&str]) -> Vec<Line> {
@@ -203,7 +210,8 @@ async fn keys_arrive_and_a_call_that_the_server_leaves_goes_on_with_the_next_ver
     let mut script = lines(&["One."]);
     script[0].dtmf = "1#".to_owned();
     let (_, call) = called(&agent, Callee { lines: script, ..Callee::default() }).await;
-    assert_eq!(call.conversations[0].end, "closed by the server");
+    assert_eq!(call.conversations[0].end, "closed by the server with 1006");
+    assert!(call.notes[0].starts_with("31921: "), "{:?}", call.notes);
     assert_eq!(call.heard, ["Hello, who is there?", "after"]);
 
     let agent = Agent::start(Manner::Polite).await;
@@ -221,6 +229,14 @@ async fn what_is_no_message_is_noted_once() {
     assert_eq!(call.notes.len(), 1, "{:?}", call.notes);
     assert!(call.notes[0].starts_with("31951: "), "{:?}", call.notes);
     assert_eq!(desk.sim.figures().media.malformed, 1);
+}
+
+#[tokio::test]
+async fn words_of_another_call_are_noticed() {
+    let agent = Agent::start(Manner::Mixing).await;
+    let (desk, call) = called(&agent, Callee { lines: lines(&["I am {tag}."]), ..Callee::default() }).await;
+    assert_eq!(call.conversations[0].foreign, ["tag-000099"]);
+    assert_eq!(desk.sim.figures().media.foreign, 1);
 }
 
 #[tokio::test]
@@ -287,4 +303,57 @@ async fn a_sandbox_that_stops_leaves_no_stream() {
     desk.call(TO, "t1").await;
     desk.sim.wait(Until::Streams(1), PATIENCE).await.unwrap();
     Sim::shutdown(desk.sim).await;
+}
+
+/// A dial at Telnyx, with a stream, and the call once it has ended.
+async fn dialed(desk: &Desk, agent: &Agent, mode: &str) -> rollcall::sim::CallReport {
+    let body = json!({
+        "connection_id": "1", "to": TO, "from": "+14155550100", "client_state": "eA==", "stream_url": agent.url,
+        "stream_bidirectional_mode": mode, "webhook_url": format!("{}/status/t", desk.hooks),
+    });
+    let request = desk.client.post(format!("{}/v2/calls", desk.sim.base_url())).bearer_auth("k").json(&body);
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let sid = answer["data"]["call_control_id"].as_str().unwrap().to_owned();
+    desk.sim.wait(Until::Reached(sid, Status::Completed), PATIENCE).await.unwrap();
+    desk.idle().await;
+    desk.sim.calls_to(TO).pop().unwrap()
+}
+
+#[tokio::test]
+async fn telnyx_streams_from_the_answer_in_its_own_words_and_in_any_order() {
+    let agent = Agent::start(Manner::Polite).await;
+    let manners = Manners { reordered: 0.3, ..Config::quick().manners };
+    let desk = Desk::new(Config { manners, ..Config::quick() }).await;
+    desk.sim.set_callees(vec![Callee { lines: lines(&["This is {tag}."]), ..Callee::default() }]);
+    let call = dialed(&desk, &agent, "rtp").await;
+    assert_eq!(call.conversations[0].heard[0].text, "Hello, who is there?");
+    let start = &agent.received("start")[0];
+    assert_eq!(
+        (&start["start"]["call_control_id"], &start["start"]["client_state"]),
+        (&json!(call.sid), &json!("eA=="))
+    );
+    assert_eq!(start["start"]["media_format"], json!({"encoding": "PCMU", "sample_rate": 8000, "channels": 1}));
+    let chunks: Vec<u64> = agent
+        .received("media")
+        .iter()
+        .map(|media| media["media"]["chunk"].as_str().unwrap().parse().unwrap())
+        .collect();
+    let mut sorted = chunks.clone();
+    sorted.sort_unstable();
+    assert!(chunks != sorted && sorted.windows(2).all(|pair| pair[0] < pair[1]), "{chunks:?}");
+    let told: Vec<String> = desk.received("/status/t").iter().map(|event| event.pairs[0].0.clone()).collect();
+    for name in ["streaming.started", "streaming.stopped", "call.hangup"] {
+        assert!(told.iter().any(|event| event.contains(name)), "{name} in {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn telnyx_takes_sound_for_mp3_unless_it_is_told_otherwise() {
+    let agent = Agent::start(Manner::Polite).await;
+    let desk = Desk::quick().await;
+    desk.sim.set_callees(vec![Callee { speaks_first: true, lines: lines(&["Hm."]), ..Callee::default() }]);
+    let call = dialed(&desk, &agent, "mp3").await;
+    assert!(call.notes[0].starts_with("100003: "), "{:?}", call.notes);
+    assert!(call.conversations[0].heard.is_empty());
+    assert_eq!(agent.received("error")[0]["payload"]["title"], "malformed_frame");
 }

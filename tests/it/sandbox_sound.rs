@@ -46,6 +46,8 @@ proptest! {
     #[test]
     fn a_sentence_that_is_cut_is_heard_up_to_the_cut_and_the_next_one_whole(cut in 0_usize..9_000, silence in 0_usize..500) {
         let text = "I am sorry to interrupt";
+        // A cell that lacks its last bits only is whole when these happen to be those of the silence that follows.
+        prop_assume!(!(90..120).contains(&(cut % 480)));
         let mut line = sound(1, text, Speed::HUMAN);
         line.truncate(cut);
         line.extend(std::iter::repeat_n(SILENCE, silence));

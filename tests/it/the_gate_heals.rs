@@ -18,7 +18,19 @@ async fn an_empty_gate_lets_nobody_in_until_it_is_rebuilt() {
     let ask = Ask { business, slot_limit: 3, line_limit: 50, account: "AC", calls_per_second: 100.0, most: 5 };
     assert_eq!(house.ctx.gate.take(&ask).await.unwrap(), Taken::NotReady);
     let held = Held { attempt: AttemptId::new(), slot: 2, line: 7 };
-    assert_eq!(claim(&house.ctx.stores.pg, business, "w", &[held], &house.ctx.settings.times).await.unwrap().len(), 1);
+    assert_eq!(
+        claim(
+            &house.ctx.stores.pg,
+            (business, rollcall::ids::Carrier::Twilio),
+            "w",
+            &[held],
+            &house.ctx.settings.times
+        )
+        .await
+        .unwrap()
+        .len(),
+        1
+    );
     let done = gate::correct(&house.ctx).await.unwrap();
     assert_eq!(done, Corrected { evicted: 0, added: 1, rebuilt: true });
     let Taken::Some { held: got, short } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("it is open") };

@@ -55,7 +55,9 @@ async fn the_claim_keeps_the_limit_though_the_gate_lets_everyone_in() {
         let (pg, times) = (house.ctx.stores.pg.clone(), times.clone());
         // Every asker believes that it alone holds this slot and a line of its own.
         let held = Held { attempt: AttemptId::new(), slot: 1 + i % 5, line: 1 + i % 50 };
-        tokio::spawn(async move { claim(&pg, business, "racer", &[held], &times).await })
+        tokio::spawn(
+            async move { claim(&pg, (business, rollcall::ids::Carrier::Twilio), "racer", &[held], &times).await },
+        )
     });
     let mut claimed = 0;
     for one in claims.collect::<Vec<_>>() {
@@ -103,7 +105,14 @@ async fn max_lines_lowered_holds_over_all_businesses() {
             .map(|(i, &line)| Held { attempt: AttemptId::new(), slot: i32::try_from(i).unwrap() + 1, line })
             .collect();
         let times = times.clone();
-        async move { claim(pg, business, "w", &held, &times).await.unwrap().iter().map(|c| c.attempt).collect::<Vec<_>>() }
+        async move {
+            claim(pg, (business, rollcall::ids::Carrier::Twilio), "w", &held, &times)
+                .await
+                .unwrap()
+                .iter()
+                .map(|c| c.attempt)
+                .collect::<Vec<_>>()
+        }
     };
     assert_eq!(lines(a, &[4, 5, 6]).await.len(), 3);
     sqlx::query!("UPDATE installation SET max_lines = 4").execute(pg).await.unwrap();
@@ -134,7 +143,8 @@ async fn the_limit_holds_at_the_carrier_while_it_changes_in_mid_run() {
 
 async fn claim_slots(house: &House, business: BusinessId, slots: &[i32], times: &Times) -> Vec<AttemptId> {
     let held: Vec<Held> = slots.iter().map(|&slot| Held { attempt: AttemptId::new(), slot, line: 10 + slot }).collect();
-    let claimed = claim(&house.ctx.stores.pg, business, "w", &held, times).await.unwrap();
+    let claimed =
+        claim(&house.ctx.stores.pg, (business, rollcall::ids::Carrier::Twilio), "w", &held, times).await.unwrap();
     claimed.iter().map(|c| c.attempt).collect()
 }
 

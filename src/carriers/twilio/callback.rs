@@ -7,8 +7,8 @@
 use chrono::{DateTime, Utc};
 
 use super::form::{Form, FormError};
-use super::{answered_by, call_state, is_call_id};
-use crate::carriers::call::CallEvent;
+use super::{answered_by, call_state, is_call_id, is_sid};
+use crate::carriers::call::{CallEvent, Recording};
 
 /// Why a callback is no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,9 +40,10 @@ pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
     }
     let answered_by = form.get("AnsweredBy").and_then(answered_by);
     Ok(CallEvent {
-        call_id: call_id.to_owned(),
-        account: account.to_owned(),
+        call_id: Some(call_id.to_owned()),
+        account: Some(account.to_owned()),
         state: call_state(status, answered_by).ok_or(CallbackError::Unknown("CallStatus"))?,
+        unclear: false,
         sequence: number(&form, "SequenceNumber"),
         at: form.get("Timestamp").and_then(rfc_2822),
         // `Duration` would be minutes, as billed.
@@ -52,6 +53,32 @@ pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
         carrier_code: number(&form, "ErrorCode"),
         carrier_status: status.to_owned(),
     })
+}
+
+/// Reads the body of a recording's callback: the call's id, and the recording where it is ready; `None` where it is not.
+///
+/// # Errors
+/// When it is not a form, or does not name its call and recording as Twilio does.
+pub fn recording(body: &[u8]) -> Result<Option<Recording>, CallbackError> {
+    let form = Form::parse(body)?;
+    let id = form.get("RecordingSid").ok_or(CallbackError::Missing("RecordingSid"))?;
+    if !is_sid("RE", id) {
+        return Err(CallbackError::Unknown("RecordingSid"));
+    }
+    let ready = form.get("RecordingStatus").is_none_or(|status| status == "completed");
+    Ok(ready.then(|| Recording {
+        id: id.to_owned(),
+        duration_secs: number(&form, "RecordingDuration"),
+        channels: number(&form, "RecordingChannels"),
+    }))
+}
+
+/// The account that a callback says it is of.
+///
+/// # Errors
+/// When it is not a form, or names none.
+pub fn account(body: &[u8]) -> Result<String, CallbackError> {
+    Form::parse(body)?.get("AccountSid").map(str::to_owned).ok_or(CallbackError::Missing("AccountSid"))
 }
 
 /// A date as Twilio writes it, e.g. `Fri, 20 Nov 2026 17:30:13 +0000`.
@@ -81,8 +108,9 @@ mod tests {
              &Timestamp=Fri%2C+20+Nov+2026+17%3A30%3A13+%2B0000&AnsweredBy=machine_end_beep&ToCity=&Novelty=1",
         );
         let expected = CallEvent {
-            call_id: CALL.into(),
-            account: "ACa".into(),
+            call_id: Some(CALL.into()),
+            account: Some("ACa".into()),
+            unclear: false,
             state: CallState::Ended(Disposition::Machine),
             sequence: Some(3),
             at: rfc_2822("Fri, 20 Nov 2026 17:30:13 +0000"),

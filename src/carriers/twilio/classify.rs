@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::codes::{self, Meaning};
 use crate::carriers::dial::{DialAnswer, RefusalClass};
+use crate::carriers::http::masked;
 use crate::carriers::twilio::is_call_id;
 
 /// Twilio's error body: `code`, `message` and `status`, or RFC 9457's `code`, `title` and `detail`.
@@ -109,27 +110,6 @@ fn refusal_class(http: u16, code: Option<i64>) -> Option<RefusalClass> {
         Some(Meaning::Refusal(class)) => class,
         _ => by_status,
     })
-}
-
-/// `text` without whole phone numbers (of seven digits or more only the last four stay), cut to 300 characters.
-fn masked(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
-        let (before, digits) = rest.split_at(start);
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        let (run, after) = digits.split_at(end);
-        out.push_str(before);
-        if run.len() >= 7 {
-            out.push('…');
-            out.push_str(&run[run.len() - 4..]);
-        } else {
-            out.push_str(run);
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out.chars().take(300).collect()
 }
 
 #[cfg(test)]

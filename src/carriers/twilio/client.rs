@@ -9,9 +9,10 @@ use url::Url;
 
 use super::classify::{self, ErrorBody};
 use super::codes;
+use super::is_sid;
 use crate::carriers::dial::{DialAnswer, DialRequest, StatusEvent};
-use crate::carriers::http::{CallbackTries, HttpLimits, describe, read_body, retry_after};
-use crate::carriers::{Account, CarrierError};
+use crate::carriers::http::{CallbackTries, HttpLimits, Refusals, retry_after, send_dial};
+use crate::carriers::{Account, CarrierError, http};
 
 /// One account of Twilio's, to be asked.
 pub(in crate::carriers) struct Twilio<'a> {
@@ -28,17 +29,11 @@ impl Twilio<'_> {
             Err(error) => return DialAnswer::NotSent { why: error.to_string() },
         };
         let fields = dial_fields(request, &self.limits.callback_tries);
-        match self.authorized(self.http.post(url)).form(&fields).timeout(limit).send().await {
-            Ok(response) => {
-                let http = response.status().as_u16();
-                let wait = retry_after(response.headers());
-                let body = read_body(response, self.limits.answer_bytes).await;
-                classify::create(http, wait, body.as_deref().map_err(String::as_str))
+        match send_dial(self.authorized(self.http.post(url)).form(&fields), limit, self.limits).await {
+            Ok((http, headers, body)) => {
+                classify::create(http, retry_after(&headers), body.as_deref().map_err(String::as_str))
             }
-            // hyper calls an error one of connecting only while it has no connection to write on. A time-out
-            // of the whole exchange is never one, even if it strikes while connecting.
-            Err(error) if error.is_builder() || error.is_connect() => DialAnswer::NotSent { why: describe(error) },
-            Err(error) => DialAnswer::Unknown { why: describe(error) },
+            Err(answer) => answer,
         }
     }
 
@@ -64,11 +59,7 @@ impl Twilio<'_> {
             Err(CarrierError::Refused { http: 404, code: codes::NOT_FOUND, .. }) => return Ok(None),
             other => other?,
         };
-        let json = &mut serde_json::Deserializer::from_slice(&body);
-        // The path of the field, never its value: it may be a number to call.
-        serde_path_to_error::deserialize(json)
-            .map(Some)
-            .map_err(|error| CarrierError::Unreadable { why: format!("at `{}`", error.path()) })
+        http::parse(&body).map(Some)
     }
 
     /// `POST url` with a form that may safely be repeated.
@@ -76,34 +67,25 @@ impl Twilio<'_> {
         self.exchange(self.http.post(url).form(fields), self.limits.answer_bytes).await.map(drop)
     }
 
-    async fn exchange(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, CarrierError> {
-        let response = self
-            .authorized(request)
-            .timeout(self.limits.exchange)
-            .send()
-            .await
-            .map_err(|error| CarrierError::Unavailable { why: describe(error) })?;
-        if !response.status().is_success() {
-            return Err(refusal(response, limit).await);
+    /// `{base}/…/Recordings/{RecordingSid}.mp3`.
+    pub(in crate::carriers) async fn recording(&self, id: &str) -> Result<Option<Response>, CarrierError> {
+        if !is_sid("RE", id) {
+            return Err(CarrierError::NotACallId);
         }
-        read_body(response, limit).await.map_err(|why| CarrierError::Unreadable { why })
+        let url = self.url(&["Recordings", &format!("{id}.mp3")])?;
+        http::download(self.authorized(self.http.get(url)), self.limits, REFUSALS).await
+    }
+
+    async fn exchange(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, CarrierError> {
+        http::exchange(self.authorized(request), self.limits, limit, REFUSALS).await
     }
 }
 
-/// Why an answer that is not 2xx does not help.
-async fn refusal(response: Response, limit: usize) -> CarrierError {
-    let http = response.status().as_u16();
-    let wait = retry_after(response.headers());
-    match http {
-        401 | 403 => CarrierError::Unauthorized { http },
-        429 => CarrierError::Busy { retry_after: wait },
-        400..=499 => match read_body(response, limit).await.ok().and_then(|body| ErrorBody::parse(http, &body)) {
-            Some(ErrorBody { code, message }) => CarrierError::Refused { http, code, message },
-            None => CarrierError::Unreadable { why: format!("HTTP {http} without the carrier's error body") },
-        },
-        _ => CarrierError::Unavailable { why: format!("HTTP {http}") },
-    }
-}
+/// How Twilio writes its refusals.
+const REFUSALS: Refusals = Refusals {
+    body: |http, body| ErrorBody::parse(http, body).map(|error| (error.code, error.message)),
+    wait: retry_after,
+};
 
 /// The form of a create. Source: Twilio, Call resource, "Create a Call".
 fn dial_fields(request: &DialRequest, tries: &CallbackTries) -> Vec<(&'static str, String)> {
@@ -111,9 +93,9 @@ fn dial_fields(request: &DialRequest, tries: &CallbackTries) -> Vec<(&'static st
         ("To", request.to.clone()),
         ("From", request.from.clone()),
         // An api that restarts must not turn an answered call into one that hears an application error.
-        ("Url", repeated(&request.answer_url, tries)),
+        ("Url", repeated(&request.callback("twilio/answer"), tries)),
         ("Method", "POST".to_owned()),
-        ("StatusCallback", repeated(&request.status_url, tries)),
+        ("StatusCallback", repeated(&request.callback("twilio/status"), tries)),
         ("StatusCallbackMethod", "POST".to_owned()),
         ("Timeout", request.ring_timeout_secs.to_string()),
         ("TimeLimit", request.call_time_limit_secs.to_string()),
@@ -123,6 +105,18 @@ fn dial_fields(request: &DialRequest, tries: &CallbackTries) -> Vec<(&'static st
         if event == StatusEvent::Ended || request.events.contains(&event) {
             fields.push(("StatusCallbackEvent", event_word(event).to_owned()));
         }
+    }
+    if request.detect_machine {
+        fields.push(("MachineDetection", "Enable".to_owned()));
+    }
+    if request.record {
+        fields.extend([
+            ("Record", "true".to_owned()),
+            ("RecordingChannels", "dual".to_owned()),
+            ("RecordingStatusCallback", repeated(&request.callback("twilio/recording"), tries)),
+            ("RecordingStatusCallbackMethod", "POST".to_owned()),
+            ("RecordingStatusCallbackEvent", "completed".to_owned()),
+        ]);
     }
     fields
 }
@@ -138,9 +132,7 @@ fn event_word(event: StatusEvent) -> &'static str {
 
 /// A URL that Twilio calls, with how to repeat it in its fragment, which is not part of what Twilio signs.
 /// Source: Twilio, "Webhooks: Connection Overrides".
-fn repeated(url: &Url, tries: &CallbackTries) -> String {
-    let mut url = url.clone();
+fn repeated(url: &str, tries: &CallbackTries) -> String {
     let CallbackTries { repeats, connect, read } = tries;
-    url.set_fragment(Some(&format!("rc={repeats}&rp=all&ct={}&rt={}", connect.as_millis(), read.as_millis())));
-    url.to_string()
+    format!("{url}#rc={repeats}&rp=all&ct={}&rt={}", connect.as_millis(), read.as_millis())
 }

@@ -20,9 +20,14 @@ pub(super) use client::Twilio;
 
 use crate::carriers::call::{AnsweredBy, CallState, Disposition};
 
-/// True for a Call SID: `CA` and 32 hexadecimal digits.
+/// True for a Call SID.
 fn is_call_id(text: &str) -> bool {
-    text.strip_prefix("CA").is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    is_sid("CA", text)
+}
+
+/// True for an id of Twilio's: a prefix of its kind and 32 hexadecimal digits.
+fn is_sid(kind: &str, text: &str) -> bool {
+    text.strip_prefix(kind).is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Our state for Twilio's `CallStatus` or `status`; `None` for a word it does not document.

@@ -74,6 +74,8 @@ impl<'de> Deserialize<'de> for Call {
             answered_by,
             price: raw.price.0,
             currency: raw.price_unit.0,
+            marks: None,
+            speech_over: false,
             raw_status: raw.status,
         }))
     }

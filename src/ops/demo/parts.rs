@@ -34,5 +34,6 @@ pub(super) async fn start() -> anyhow::Result<Installation> {
     let own = std::env::current_exe().context("this program's own place is unknown")?;
     let programs = own.parent().context("this program stands in no folder")?.to_owned();
     let settings = vec![("MAX_CONCURRENT_CALLS", MAX_LINES.to_string())];
-    Installation::start(Plan { programs, carrier: CARRIER_FLAGS.to_vec(), settings, workers: 1 }).await
+    Installation::start(Plan { programs, carrier: CARRIER_FLAGS.to_vec(), settings, postgres: Vec::new(), workers: 1 })
+        .await
 }

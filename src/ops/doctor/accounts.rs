@@ -29,7 +29,7 @@ fn faults_of(ctx: &Context, account: &Standing) -> Vec<Fault> {
     match account.health {
         Health::Refused => faults.push(Fault::fail(
             format!("{whose}: the carrier refuses it{why}{until}"),
-            "set its credentials anew: PUT /v1/businesses/{id}/carriers/twilio; no job is lost",
+            format!("set its credentials anew: PUT /v1/businesses/{{id}}/carriers/{}; no job is lost", account.carrier),
         )),
         Health::Down => faults.push(Fault::warn(
             format!("{whose}: the carrier cannot be reached{why}{until}"),

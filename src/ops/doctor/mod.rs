@@ -9,6 +9,7 @@ mod attempts;
 mod clocks;
 mod gate;
 mod settings;
+mod standbys;
 mod stores;
 mod tallies;
 mod work;
@@ -139,6 +140,7 @@ async fn examine(ctx: &Context, quick: bool) -> Vec<Check> {
     let schema = migrations.verdict == Verdict::Ok;
     let mut checks = vec![postgres, redis, migrations];
     checks.push(given(pg, "postgres_durability", stores::postgres_durability(ctx)).await);
+    checks.push(given(pg, "postgres_standbys", standbys::check(ctx)).await);
     checks.push(given(rd, "redis_persistence", stores::redis_persistence(ctx)).await);
     checks.push(given(pg && rd, "clocks", clocks::check(ctx)).await);
     checks.push(given(schema && rd, "settings", settings::check(ctx)).await);

@@ -24,6 +24,8 @@ pub struct Callee {
     pub speaks_first: bool,
     /// What they say, in turn.
     pub lines: Vec<Line>,
+    /// Begins again with the first line after the last one, until the other side ends the call.
+    pub repeats: bool,
     /// After the last line: what comes of the call.
     pub then: Then,
 }
@@ -79,6 +81,7 @@ pub(super) struct Notice {
 #[derive(Debug)]
 pub(super) struct Person {
     lines: VecDeque<Line>,
+    repeats: bool,
     then: Then,
     speed: Speed,
     reaction_ms: u64,
@@ -113,6 +116,7 @@ impl Person {
         let number = (call as u32 & 0x003F_FFFF) << 9;
         Self {
             lines: lines.collect(),
+            repeats: callee.repeats,
             then: callee.then,
             speed: manner.speed,
             reaction_ms: ms(manner.reaction),
@@ -162,10 +166,13 @@ impl Person {
         let Some(line) = self.lines.pop_front() else {
             return if self.then == Then::HangsUp { Act::HangsUp } else { Act::Nothing };
         };
-        self.dtmf = line.dtmf;
-        self.said.push(line.say.clone());
+        if self.repeats {
+            self.lines.push_back(line.clone());
+        }
         self.mouth = Some(Utterance::new(self.number, &line.say, self.speed));
         self.number += 1;
+        self.dtmf = line.dtmf;
+        self.said.push(line.say);
         Act::Begins(interrupts)
     }
 }
@@ -214,6 +221,9 @@ pub struct Manners {
     /// Share of calls in which the callee interrupts the agent once.
     #[arg(long, value_name = "SHARE", default_value_t = Manners::default().interrupts, value_parser = crate::sim::config::share)]
     pub interrupts: f64,
+    /// Telnyx: share of frames that come after the next one.
+    #[arg(long = "frames-reordered", value_name = "SHARE", default_value_t = Manners::default().reordered, value_parser = crate::sim::config::share)]
+    pub reordered: f64,
 }
 
 impl Default for Manners {
@@ -223,6 +233,7 @@ impl Default for Manners {
             reaction_ms: Millis::between(500, 900),
             patience_ms: Millis::exactly(10_000),
             interrupts: 0.2,
+            reordered: 0.0,
         }
     }
 }

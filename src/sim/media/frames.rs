@@ -25,6 +25,8 @@ pub(crate) enum Dialect {
         stream: String,
         /// What stands in `start` beside the format: `call_control_id`, `client_state` and the like.
         start: Value,
+        /// What the server sends is sound as it is; else Telnyx takes it for MP3.
+        rtp: bool,
     },
 }
 
@@ -77,6 +79,19 @@ struct Easy<'a> {
 }
 
 impl Dialect {
+    /// Telnyx does not promise the order of frames.
+    pub(super) const fn may_reorder(&self) -> bool {
+        matches!(self, Self::Telnyx { .. })
+    }
+
+    /// What the carrier calls a message that it does not take.
+    pub(super) const fn malformed(&self) -> &'static str {
+        match self {
+            Self::Twilio { .. } => "31951",
+            Self::Telnyx { .. } => "100003",
+        }
+    }
+
     /// The id of the stream.
     pub(super) fn stream(&self) -> &str {
         match self {
@@ -104,7 +119,7 @@ impl Dialect {
                     "customParameters": parameters,
                 },
             }),
-            Self::Telnyx { stream, start } => {
+            Self::Telnyx { stream, start, .. } => {
                 let mut start = start.clone();
                 start["media_format"] = json!({"encoding": "PCMU", "sample_rate": 8000, "channels": 1});
                 json!({"event": "start", "sequence_number": sequence, "stream_id": stream, "start": start})
@@ -170,7 +185,7 @@ impl Dialect {
                 "event": "stop", "sequenceNumber": sequence, "streamSid": stream,
                 "stop": {"accountSid": account, "callSid": call},
             }),
-            Self::Telnyx { stream, start } => json!({
+            Self::Telnyx { stream, start, .. } => json!({
                 "event": "stop", "sequence_number": sequence, "stream_id": stream,
                 "stop": {"user_id": start["user_id"], "call_control_id": start["call_control_id"]},
             }),
@@ -202,8 +217,11 @@ impl Dialect {
                 }
                 (message.event, message.media, message.mark)
             }
-            Self::Telnyx { .. } => {
+            Self::Telnyx { rtp, .. } => {
                 let message: Easy<'a> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+                if message.media.is_some() && !rtp {
+                    return Err("the payload is no MP3: stream_bidirectional_mode is not rtp".to_owned());
+                }
                 (message.event, message.media, message.mark)
             }
         };

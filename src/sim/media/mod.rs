@@ -11,7 +11,7 @@ mod frames;
 mod playout;
 mod stream;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::SinkExt;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
     },
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::sim::{
     Shared,
@@ -57,6 +58,8 @@ pub(crate) struct Order {
     /// A header that proves who is calling.
     pub(crate) signature: Option<(HeaderName, String)>,
     pub(crate) dialect: Dialect,
+    /// Ends the stream from outside.
+    pub(crate) stop: CancellationToken,
 }
 
 /// How a stream ended.
@@ -101,9 +104,9 @@ pub struct Conversation {
     pub end: String,
 }
 
-/// Opens a stream and stays on it until somebody ends it.
-pub(crate) async fn run(shared: &std::sync::Arc<Shared>, id: CallId, order: Order) -> End {
-    let Order { url, signature, dialect } = order;
+/// Opens a stream, says so, and stays on it until somebody ends it.
+pub(crate) async fn run(shared: &Arc<Shared>, id: CallId, order: Order, opened: impl FnOnce()) -> End {
+    let Order { url, signature, dialect, stop } = order;
     let mut socket = match open(&url, signature).await {
         Ok(socket) => socket,
         Err(why) => {
@@ -112,14 +115,16 @@ pub(crate) async fn run(shared: &std::sync::Arc<Shared>, id: CallId, order: Orde
         }
     };
     let person = person(shared, id);
-    let mut stream = Stream::new(std::sync::Arc::clone(shared), id, dialect, person);
+    let mut stream = Stream::new(Arc::clone(shared), id, dialect, person);
     shared.media().opened();
     shared.touch();
+    opened();
     let end = {
         let moved = wait(shared, id, Status::InProgress, None);
         tokio::select! {
             biased;
             _ = moved => End::Moved,
+            () = stop.cancelled() => End::Moved,
             end = stream.run(&mut socket) => end,
         }
     };

@@ -42,10 +42,12 @@ pub(super) struct Stream {
     asked: Option<Instant>,
     /// The callee began to speak into the agent's words, which have not stopped yet.
     interrupted: Option<Instant>,
-    /// The agent's sound ran out in the middle of a sentence.
-    ran_out: Option<Instant>,
+    /// When the agent's sound ran out in the middle of this sentence.
+    ran_out: Option<(Instant, u32)>,
     was_voice: bool,
     has_complained: bool,
+    /// A frame that goes after the next one.
+    held: Option<String>,
 }
 
 impl Stream {
@@ -71,6 +73,7 @@ impl Stream {
             ran_out: None,
             was_voice: false,
             has_complained: false,
+            held: None,
         }
     }
 
@@ -93,8 +96,8 @@ impl Stream {
                     Some(Ok(Message::Binary(_))) => self.complain("31950: a binary frame", socket).await,
                     Some(Ok(Message::Close(frame))) => Err(End::Closed(frame.map(|frame| frame.code.into()))),
                     Some(Ok(_)) => Ok(()),
-                    Some(Err(error)) => Err(End::Broken(error.to_string())),
-                    None => Err(End::Closed(None)),
+                    // Gone without a word, as a server that has died.
+                    Some(Err(_)) | None => Err(End::Closed(Some(1006))),
                 },
             };
             if let Err(end) = ended {
@@ -122,7 +125,15 @@ impl Stream {
         self.chunk += 1;
         let sequence = self.next();
         let media = self.dialect.media(sequence, self.chunk, (self.chunk - 1) * FRAME_MS, &self.base64);
-        send(socket, Message::text(media)).await?;
+        let held = self.held.take();
+        if held.is_none() && self.strays() {
+            self.held = Some(media);
+        } else {
+            send(socket, Message::text(media)).await?;
+        }
+        if let Some(held) = held {
+            send(socket, Message::text(held)).await?;
+        }
         match act {
             Act::Nothing => Ok(()),
             Act::Begins(interrupts) => {
@@ -144,7 +155,7 @@ impl Stream {
 
     /// Keeps what the figures are made of: when the agent begins, stops, and runs out of sound.
     fn observe(&mut self, now: Instant, voice: bool) {
-        let mid_sentence = self.ear.present().is_some();
+        let sentence = self.ear.present().map(|(number, _)| number);
         match (voice, self.was_voice) {
             (true, false) => {
                 if self.report.first_sound_ms.is_none() {
@@ -152,10 +163,11 @@ impl Stream {
                     self.report.first_sound_ms = u64::try_from(first.as_millis()).ok();
                     self.lapses.push(Lapse::FirstSound(first));
                 }
-                if let Some(since) = self.ran_out.take() {
-                    self.lapses.push(Lapse::RanOut(now.saturating_duration_since(since)));
-                } else {
-                    self.report.turns += 1;
+                match self.ran_out.take() {
+                    Some((since, before)) if sentence == Some(before) => {
+                        self.lapses.push(Lapse::RanOut(now.saturating_duration_since(since)));
+                    }
+                    _ => self.report.turns += 1,
                 }
                 if let Some(asked) = self.asked.take() {
                     self.lapses.push(Lapse::Answer(now.saturating_duration_since(asked)));
@@ -165,7 +177,7 @@ impl Stream {
                 if let Some(since) = self.interrupted.take() {
                     self.lapses.push(Lapse::Clear(now.saturating_duration_since(since)));
                 }
-                self.ran_out = mid_sentence.then_some(now);
+                self.ran_out = sentence.map(|number| (now, number));
             }
             _ => {}
         }
@@ -213,6 +225,14 @@ impl Stream {
         Ok(())
     }
 
+    /// True for a frame that is to come after the next one.
+    fn strays(&self) -> bool {
+        let share = self.shared.config.manners.reordered;
+        share > 0.0
+            && self.dialect.may_reorder()
+            && rand::RngExt::random::<f64>(&mut self.shared.world().random) < share
+    }
+
     async fn return_marks(&mut self, socket: &mut Socket) -> Result<(), End> {
         while let Some(name) = self.playout.reached() {
             self.report.marks += 1;
@@ -226,7 +246,7 @@ impl Stream {
     /// Notes what was wrong, once in a stream, and tells the server where the carrier does.
     async fn complain(&mut self, why: &str, socket: &mut Socket) -> Result<(), End> {
         if !std::mem::replace(&mut self.has_complained, true) {
-            self.shared.note(self.id, format!("31951: {why}"));
+            self.shared.note(self.id, format!("{}: {why}", self.dialect.malformed()));
             self.shared.media().malformed();
         }
         match self.dialect.complaint(why) {
@@ -280,7 +300,7 @@ impl Stream {
 async fn send(socket: &mut Socket, message: Message) -> Result<(), End> {
     match tokio::time::timeout(STUCK, socket.send(message)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(End::Broken(error.to_string())),
+        Ok(Err(_)) => Err(End::Closed(Some(1006))),
         Err(_) => Err(End::Broken("31930: the server did not read for 5 s".to_owned())),
     }
 }

@@ -29,8 +29,8 @@ pub(crate) async fn converse(shared: &Arc<Shared>, id: CallId) {
     detect(shared, id);
     let (mut script, fallback) = {
         let world = shared.world();
-        let call = world.call(id);
-        (call.dial.script.clone(), call.dial.fallback.clone())
+        let Some(order) = world.call(id).dial.twilio() else { return };
+        (order.script.clone(), order.fallback.clone())
     };
     for _ in 0..MOST_DOCUMENTS {
         let base = match &script {
@@ -144,7 +144,8 @@ async fn act(shared: &Arc<Shared>, id: CallId, verbs: Vec<Verb>) -> Option<Strin
             Verb::Pause(seconds) => passed(shared, id, Status::InProgress, Duration::from_secs(seconds)).await,
             Verb::Connect(connect) => {
                 let action = connect.action.clone();
-                match stream(shared, id, connect).await {
+                // Only a call that streams needs the room for it.
+                match Box::pin(stream(shared, id, connect)).await {
                     Turn::Elapsed if action.is_some() => return action,
                     turn => turn,
                 }
@@ -177,10 +178,11 @@ async fn stream(shared: &Arc<Shared>, id: CallId, connect: Connect) -> Turn {
                 stream: format!("MZ{}", Uuid::new_v4().simple()),
                 parameters: connect.parameters,
             },
+            stop: shared.stop.child_token(),
             url,
         }
     };
-    match media::run(shared, id, order).await {
+    match media::run(shared, id, order, || {}).await {
         End::Closed(code) => {
             if let Some(code) = code.filter(|code| *code != 1000) {
                 shared.note(id, format!("31921: the server closed the stream with {code}"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::Refusal;
-use crate::sim::call::Status;
+use crate::sim::{call::Status, dial::Dial};
 
 /// Every parameter of `POST …/Calls.json` (Twilio, Call resource; SDK 9.13.0).
 const KNOWN: [&str; 40] = [
@@ -53,18 +53,16 @@ const KNOWN: [&str; 40] = [
 /// Twilio's own default for `TimeLimit` is four hours.
 const TIME_LIMIT_SECS: u64 = 4 * 3600;
 
-/// What a create asks for.
+/// What only Twilio's create asks for.
 #[derive(Debug, Clone)]
-pub(crate) struct Dial {
-    pub(crate) to: String,
-    pub(crate) from: String,
+pub(crate) struct Order {
     pub(crate) script: Script,
     pub(crate) fallback: Option<Hook>,
     pub(crate) report: Option<Hook>,
     pub(crate) events: Vec<Event>,
-    pub(crate) ring_limit: Duration,
-    pub(crate) time_limit: Duration,
     pub(crate) detection: Detection,
+    pub(crate) record: bool,
+    pub(crate) recording: Option<Hook>,
     /// All parameters, as received.
     pub(crate) form: Vec<(String, String)>,
 }
@@ -129,64 +127,68 @@ impl Event {
     }
 }
 
-impl Dial {
-    /// Reads a form, or says what Twilio would refuse it with.
-    pub(crate) fn read(form: Vec<(String, String)>) -> Result<Self, Refusal> {
-        let get = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        let given = |name: &str| get(name).filter(|value| !value.is_empty());
-        let to = given("To").ok_or_else(|| Refusal::parameter(21201, "No 'To' number is specified"))?;
-        let from = given("From").ok_or_else(|| Refusal::parameter(21213, "No 'From' number is specified"))?;
-        if !is_callable(to) || to == from {
-            return Err(Refusal::parameter(21211, format!("Invalid 'To' Phone Number: {to}")));
-        }
-        if !is_callable(from) {
-            return Err(Refusal::parameter(21212, format!("Invalid 'From' Number: {from}")));
-        }
-        let hook = |url: &str, method: &str, code: u32| match given(url) {
-            Some(text) => {
-                Ok(Some(Hook { url: web_address(url, text, code)?, method: http_method(method, given(method))? }))
-            }
-            None => http_method(method, given(method)).map(|_| None),
-        };
-        let application = given("ApplicationSid");
-        let main = hook("Url", "Method", 21205)?;
-        let script = match (application, main, given("Twiml")) {
-            (Some(sid), ..) if super::is_sid("AP", sid) => Script::Application,
-            (Some(_), ..) => return Err(Refusal::parameter(21218, "Invalid ApplicationSid")),
-            (None, Some(hook), _) => Script::Fetch(hook),
-            (None, None, Some(twiml)) if twiml.chars().count() > 4000 => {
-                return Err(Refusal::parameter(20001, "Twiml is longer than 4000 characters"));
-            }
-            (None, None, Some(twiml)) => Script::Inline(twiml.to_owned()),
-            (None, None, None) => return Err(Refusal::parameter(21205, "Url, Twiml or ApplicationSid is required")),
-        };
-        if given("SendDigits").is_some_and(|digits| digits.len() > 32 || digits.contains(|c| !is_digit_to_send(c))) {
-            return Err(Refusal::parameter(21206, "Invalid SendDigits"));
-        }
-        let fallback = hook("FallbackUrl", "FallbackMethod", 21205)?;
-        let report = hook("StatusCallback", "StatusCallbackMethod", 21609)?;
-        let ring = seconds("Timeout", given("Timeout"), 1..=600, 21208)?.unwrap_or(60);
-        let talk = seconds("TimeLimit", given("TimeLimit"), 1..=86_400, 20001)?.unwrap_or(TIME_LIMIT_SECS);
-        let beside = hook("AsyncAmdStatusCallback", "AsyncAmdStatusCallbackMethod", 21205)?;
-        Ok(Self {
-            to: to.to_owned(),
-            from: from.to_owned(),
-            script,
-            // An application overrides the callbacks of the request.
-            fallback: fallback.filter(|_| application.is_none()),
-            report: report.filter(|_| application.is_none()),
-            events: events(&form)?,
-            ring_limit: Duration::from_secs(ring),
-            time_limit: Duration::from_secs(talk),
-            detection: detection(given("MachineDetection"), given("AsyncAmd"), given("SendDigits"), beside)?,
-            form,
-        })
+/// Reads a form, or says what Twilio would refuse it with.
+pub(crate) fn read(form: Vec<(String, String)>) -> Result<Dial, Refusal> {
+    let get = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let given = |name: &str| get(name).filter(|value| !value.is_empty());
+    let to = given("To").ok_or_else(|| Refusal::parameter(21201, "No 'To' number is specified"))?;
+    let from = given("From").ok_or_else(|| Refusal::parameter(21213, "No 'From' number is specified"))?;
+    if !is_callable(to) || to == from {
+        return Err(Refusal::parameter(21211, format!("Invalid 'To' Phone Number: {to}")));
     }
-
-    /// The last segment of the status callback's path: one dial of the caller has one.
-    pub(crate) fn token(&self) -> Option<String> {
-        token_of(&self.report.as_ref()?.url)
+    if !is_callable(from) {
+        return Err(Refusal::parameter(21212, format!("Invalid 'From' Number: {from}")));
     }
+    let hook = |url: &str, method: &str, code: u32| match given(url) {
+        Some(text) => {
+            Ok(Some(Hook { url: web_address(url, text, code)?, method: http_method(method, given(method))? }))
+        }
+        None => http_method(method, given(method)).map(|_| None),
+    };
+    let application = given("ApplicationSid");
+    let main = hook("Url", "Method", 21205)?;
+    let script = match (application, main, given("Twiml")) {
+        (Some(sid), ..) if super::is_sid("AP", sid) => Script::Application,
+        (Some(_), ..) => return Err(Refusal::parameter(21218, "Invalid ApplicationSid")),
+        (None, Some(hook), _) => Script::Fetch(hook),
+        (None, None, Some(twiml)) if twiml.chars().count() > 4000 => {
+            return Err(Refusal::parameter(20001, "Twiml is longer than 4000 characters"));
+        }
+        (None, None, Some(twiml)) => Script::Inline(twiml.to_owned()),
+        (None, None, None) => return Err(Refusal::parameter(21205, "Url, Twiml or ApplicationSid is required")),
+    };
+    if given("SendDigits").is_some_and(|digits| digits.len() > 32 || digits.contains(|c| !is_digit_to_send(c))) {
+        return Err(Refusal::parameter(21206, "Invalid SendDigits"));
+    }
+    let fallback = hook("FallbackUrl", "FallbackMethod", 21205)?;
+    let report = hook("StatusCallback", "StatusCallbackMethod", 21609)?;
+    let ring = seconds("Timeout", given("Timeout"), 1..=600, 21208)?.unwrap_or(60);
+    let talk = seconds("TimeLimit", given("TimeLimit"), 1..=86_400, 20001)?.unwrap_or(TIME_LIMIT_SECS);
+    let recording = hook("RecordingStatusCallback", "RecordingStatusCallbackMethod", 21205)?;
+    let record = given("Record") == Some("true");
+    let beside = hook("AsyncAmdStatusCallback", "AsyncAmdStatusCallbackMethod", 21205)?;
+    // An application overrides the callbacks of the request.
+    let report = report.filter(|_| application.is_none());
+    let token = report.as_ref().and_then(|hook| token_of(&hook.url));
+    let (to, from) = (to.to_owned(), from.to_owned());
+    let order = Order {
+        script,
+        fallback: fallback.filter(|_| application.is_none()),
+        report,
+        events: events(&form)?,
+        detection: detection(given("MachineDetection"), given("AsyncAmd"), given("SendDigits"), beside)?,
+        record,
+        recording,
+        form,
+    };
+    Ok(Dial {
+        to,
+        from,
+        ring_limit: Duration::from_secs(ring),
+        time_limit: Duration::from_secs(talk),
+        token,
+        order: crate::sim::dial::Order::Twilio(order),
+    })
 }
 
 /// Names that Twilio would not know, each once. Case matters.

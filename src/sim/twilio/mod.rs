@@ -25,12 +25,12 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub(crate) use conversation::converse;
-pub(crate) use dial::{Dial, Script};
+pub(crate) use dial::{Event, Order, Script, token_of};
 pub(crate) use refusal::Refusal;
 pub use signature::{sign, signed_url};
 pub use status::Forged;
-pub(crate) use status::{Announcement, announcement, forge};
-pub(crate) use webhook::Post;
+pub(crate) use status::{announcement, forge, recording_callback};
+pub(crate) use webhook::{Parcel, Post};
 
 use crate::sim::Shared;
 
@@ -43,6 +43,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/{account}/Calls.json", post(create::create).get(reads::list))
         .route("/{account}/Calls/{file}", get(reads::fetch).post(reads::update))
         .route("/{account}/Calls/{sid}/Events.json", get(reads::events))
+        .route("/{account}/Recordings/{file}", get(reads::recording))
         .fallback(async |uri: axum::http::Uri| Refusal::not_found(uri.path()));
     Router::new().nest(&format!("/{API_VERSION}/Accounts"), accounts)
 }

@@ -24,6 +24,7 @@ use crate::sim::{
     Shared,
     call::{Call, CallId, Status},
     faults::{ApiFault, Faults, Rule, Subject, draw},
+    recording::sound,
     world::Live,
 };
 
@@ -141,6 +142,18 @@ impl Shared {
     }
 }
 
+/// `GET …/Recordings/{sid}.mp3`.
+pub(crate) async fn recording(
+    State(shared): Here,
+    Path((account, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    open(&shared, &account, &headers, |faults| &mut faults.fetch)?;
+    let kept = file.strip_suffix(".mp3").and_then(|id| shared.kept(id));
+    let kept = kept.filter(|kept| shared.world().call(kept.call).account == account);
+    kept.map(|kept| sound(&kept)).ok_or_else(|| Refusal::not_found(&file))
+}
+
 /// Which rules a request falls under.
 type Rules = fn(&mut Faults) -> &mut Vec<Rule<ApiFault>>;
 
@@ -168,7 +181,7 @@ fn find(shared: &Shared, account: &str, file: &str) -> Result<CallId, Refusal> {
 fn event_rows(call: &Call) -> Vec<Value> {
     let created = call.history.first().map(|(stamp, _)| stamp.rfc2822());
     let mut parameters = serde_json::Map::new();
-    for (name, value) in &call.dial.form {
+    for (name, value) in call.dial.twilio().into_iter().flat_map(|order| &order.form) {
         let known = parameters.entry(snake_case(name)).or_insert_with(|| json!(""));
         // A repeated parameter shows as one, separated by commas.
         *known = match known.as_str() {
@@ -188,7 +201,7 @@ fn event_rows(call: &Call) -> Vec<Value> {
             "date_created": created,
         },
     })];
-    let report_url = call.dial.report.as_ref().map(|hook| hook.url.as_str());
+    let report_url = call.dial.twilio().and_then(|order| order.report.as_ref()).map(|hook| hook.url.as_str());
     for callback in call.callbacks.iter().filter(|callback| callback.tries > 0) {
         rows.push(json!({
             "request": { "method": "POST", "url": report_url, "parameters": {
@@ -217,7 +230,7 @@ fn snake_case(name: &str) -> String {
 
 impl Shared {
     /// The moment that lists show.
-    fn seen_at(&self, faults: &Faults) -> Instant {
+    pub(crate) fn seen_at(&self, faults: &Faults) -> Instant {
         let lag = Duration::from_millis(faults.list_lag_ms.unwrap_or(self.config.list_lag_ms));
         let now = Instant::now();
         now.checked_sub(lag).unwrap_or(now)

@@ -7,18 +7,12 @@ use super::{
     webhook::Parcel,
 };
 use crate::sim::{
-    call::{Call, CallbackReport, Status},
+    call::{Call, Status},
+    callbacks::{Announcement, Parcel as AnyParcel},
     clock::Stamp,
     outcome::Outcome,
+    world::World,
 };
-
-/// A status callback ready to be sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Announcement {
-    pub(crate) parcel: Parcel,
-    pub(crate) status: Status,
-    pub(crate) sequence: u32,
-}
 
 /// A callback that says what need not be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -31,26 +25,12 @@ pub struct Forged {
     pub sequence: Option<u32>,
 }
 
-impl Announcement {
-    /// The entry for a callback that a fault swallowed.
-    pub(crate) fn lost(&self) -> CallbackReport {
-        CallbackReport {
-            status: self.status.word().to_owned(),
-            sequence: self.sequence,
-            at_ms: Stamp::now().unix_ms(),
-            tries: 0,
-            answer: None,
-            error: Some("lost".to_owned()),
-        }
-    }
-}
-
 /// The callback for a state just entered, if the call's maker subscribed to it. Takes the next
 /// sequence number: it counts the events sent, not the states passed.
 pub(crate) fn announcement(call: &mut Call, status: Status, auth_token: String) -> Option<Announcement> {
-    let hook = call.dial.report.clone()?;
-    let event = Event::of(status)?;
-    if !call.dial.events.contains(&event) {
+    let order = call.dial.twilio()?;
+    let hook = order.report.clone()?;
+    if !order.events.contains(&Event::of(status)?) {
         return None;
     }
     let sequence = call.sequence;
@@ -60,7 +40,7 @@ pub(crate) fn announcement(call: &mut Call, status: Status, auth_token: String) 
 
 /// The callback for any state, whatever was subscribed to.
 pub(crate) fn forge(call: &mut Call, forged: Forged, auth_token: String) -> Option<Announcement> {
-    let hook = call.dial.report.clone()?;
+    let hook = call.dial.twilio()?.report.clone()?;
     let sequence = forged.sequence.unwrap_or_else(|| {
         call.sequence += 1;
         call.sequence - 1
@@ -80,14 +60,14 @@ fn compose(call: &Call, hook: Hook, status: Status, sequence: u32, auth_token: S
         form.push(("Duration", talked_ms.div_ceil(60_000).to_string()));
         form.push(("SipResponseCode", call.sip.unwrap_or(status.usual_sip()).to_string()));
     }
-    Announcement { parcel: Parcel::new(hook, form, auth_token), status, sequence }
+    Announcement { parcel: AnyParcel::Twilio(Parcel::new(hook, form, auth_token)), status, sequence }
 }
 
 /// The request for TwiML, when the call was answered.
 pub(crate) fn twiml_request(call: &Call, hook: Hook, auth_token: String) -> Parcel {
     let mut form = fields(call, Status::InProgress);
-    match call.dial.detection {
-        Detection::Blocking(_) => form.push(("MachineDetectionDuration", DETECTION_MS.to_owned())),
+    match call.dial.twilio().map(|order| &order.detection) {
+        Some(Detection::Blocking(_)) => form.push(("MachineDetectionDuration", DETECTION_MS.to_owned())),
         // A detection beside the call has no result yet when the words are asked for.
         _ => form.retain(|(name, _)| *name != "AnsweredBy"),
     }
@@ -96,7 +76,7 @@ pub(crate) fn twiml_request(call: &Call, hook: Hook, auth_token: String) -> Parc
 
 /// The result of a detection that runs beside the call, if there is somebody to tell.
 pub(crate) fn detection_result(call: &Call, auth_token: String) -> Option<Parcel> {
-    let Detection::Beside(_, Some(hook)) = &call.dial.detection else { return None };
+    let Detection::Beside(_, Some(hook)) = &call.dial.twilio()?.detection else { return None };
     let form = vec![
         ("CallSid", call.sid.clone()),
         ("AccountSid", call.account.clone()),
@@ -106,12 +86,28 @@ pub(crate) fn detection_result(call: &Call, auth_token: String) -> Option<Parcel
     Some(Parcel::new(hook.clone(), form, auth_token))
 }
 
+/// The callback that says that a recording is ready, where a URL was given.
+pub(crate) fn recording_callback(call: &Call, recording: &str, world: &World) -> Option<Parcel> {
+    let hook = call.dial.twilio()?.recording.clone()?;
+    let form = vec![
+        ("AccountSid", call.account.clone()),
+        ("CallSid", call.sid.clone()),
+        ("RecordingSid", recording.to_owned()),
+        ("RecordingUrl", format!("https://api.twilio.com/2010-04-01/Accounts/{}/Recordings/{recording}", call.account)),
+        ("RecordingStatus", "completed".to_owned()),
+        ("RecordingDuration", call.talked_ms(Instant::now()).div_ceil(1000).to_string()),
+        ("RecordingChannels", "2".to_owned()),
+        ("RecordingSource", "OutboundAPI".to_owned()),
+    ];
+    Some(Parcel::new(hook, form, world.auth_token(&call.account).to_owned()))
+}
+
 /// The sandbox recognises at once who answered; this is what it says that it took.
 const DETECTION_MS: &str = "2400";
 
 /// Who answered, in Twilio's words, when detection was asked for.
 pub(crate) fn answered_by(call: &Call) -> Option<&'static str> {
-    let kind = match &call.dial.detection {
+    let kind = match &call.dial.twilio()?.detection {
         Detection::Off => return None,
         Detection::Blocking(kind) | Detection::Beside(kind, _) => *kind,
     };

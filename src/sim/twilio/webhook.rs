@@ -172,7 +172,7 @@ impl Post {
         }
     }
 
-    fn client(&self, connect_ms: u64) -> Result<Client, String> {
+    pub(crate) fn client(&self, connect_ms: u64) -> Result<Client, String> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&connect_ms) {
             return Ok(client.clone());

@@ -1,4 +1,7 @@
 //! OpenAI Realtime, speech to speech over a WebSocket: `GET /v1/realtime` (names of the general release).
+//!
+//! Invariant: the events of a response come in the documented order, whole or cancelled, and one response is made at a time.
+//! Not here: deciding what to say (`brain`); formats but G.711 mu-law, text answers, and deleting items.
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -8,7 +11,6 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 use url::form_urlencoded;
 
 use super::{
@@ -256,9 +258,5 @@ impl Conversation {
     fn first(&self) -> Duration {
         let settings = &self.line.session.shared.config.providers;
         self.line.session.delay(settings.chat_first_ms) + self.line.session.delay(settings.speech_first_ms)
-    }
-
-    fn now() -> Instant {
-        Instant::now()
     }
 }

@@ -41,7 +41,7 @@ impl Conversation {
             calls: reply.calls,
             has_begun: false,
             sent_ms: 0,
-            next: Self::now() + self.first(),
+            next: Instant::now() + self.first(),
         };
         let body = shown(&speaking.id, "in_progress", &Value::Null, Vec::new());
         self.speaking = Some(speaking);
@@ -72,7 +72,7 @@ impl Conversation {
         if speaking.sentence.is_over() {
             return self.end(speaking, "completed", Value::Null).await;
         }
-        speaking.next = Self::now() + self.gap(length);
+        speaking.next = Instant::now() + self.gap(length);
         self.speaking = Some(speaking);
         Ok(())
     }

@@ -1,0 +1,135 @@
+//! Speech by command: what was said to whom, and what is to be hung up because all is said. And what the ledger knows of an
+//! answer where the carrier's word for the end leaves it open.
+
+use sqlx::PgPool;
+
+use crate::{
+    attempts::{looks::LiveCall, state::AttemptState},
+    ids::{AttemptId, BusinessId},
+};
+
+/// True where the command to speak was taken before: a doubled answer says nothing twice.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn is_said(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<bool> {
+    let said = sqlx::query_scalar!(
+        r#"SELECT said_at IS NOT NULL AS "said!" FROM attempt WHERE attempt_id = $1 AND business_id = $2"#,
+        attempt.0,
+        business.0
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(said.unwrap_or(false))
+}
+
+/// Writes down that the carrier took the command to speak.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn said(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE attempt SET said_at = clock_timestamp(), heard_at = clock_timestamp() WHERE attempt_id = $1 AND said_at IS NULL",
+        attempt.0
+    )
+    .execute(pg)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that all is said; false where there is no open call of that attempt, or it was known.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn over(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE attempt SET speech_over_at = clock_timestamp(), heard_at = clock_timestamp()
+         WHERE attempt_id = $1 AND business_id = $2 AND open AND speech_over_at IS NULL",
+        attempt.0,
+        business.0
+    )
+    .execute(pg)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Calls in which all is said and that are not over, asked to end every `again_ms`.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn pick_over(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+    sqlx::query_as!(
+        LiveCall,
+        r#"UPDATE attempt SET hangup_asked_at = clock_timestamp()
+           WHERE attempt_id IN (SELECT attempt_id FROM attempt
+               WHERE open AND rank >= 2 AND carrier_call_id IS NOT NULL
+                   AND greatest(speech_over_at, hangup_asked_at) < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+                   AND speech_over_at IS NOT NULL
+               ORDER BY speech_over_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
+           RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
+               carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!""#,
+        most,
+        again_ms as f64,
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// What is known of the answer to a call.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Seconds since then.
+    pub secs: i32,
+    /// Who it was, in our word.
+    pub by: Option<String>,
+}
+
+/// The answer to an open call, where there was one as far as known.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn answered(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<Option<Answered>> {
+    sqlx::query_as!(
+        Answered,
+        r#"SELECT extract(epoch FROM clock_timestamp() - answered_at)::int AS "secs!", answered_by AS by FROM attempt
+           WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NOT NULL"#,
+        attempt.0,
+        business.0
+    )
+    .fetch_optional(pg)
+    .await
+}
+
+/// The number that an attempt calls, and its call's id as far as known.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn whom(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<(String, Option<String>)>> {
+    let row = sqlx::query!("SELECT to_number, carrier_call_id FROM attempt WHERE attempt_id = $1", attempt.0)
+        .fetch_optional(pg)
+        .await?;
+    Ok(row.map(|row| (row.to_number, row.carrier_call_id)))
+}
+
+/// Lets the job of a call that the carrier was too full to make go back to the queue, uncharged, when its end is applied as a
+/// cancel. Returns the account, the carrier's own name of it; `None` where it has been dialed `most` times: then it is no
+/// passing trouble.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn turned_away(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    most: i32,
+) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        "UPDATE attempt SET queue_cancelled_at = clock_timestamp()
+         WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NULL AND job_id IS NOT NULL AND n <= $3
+         RETURNING account",
+        attempt.0,
+        business.0,
+        most
+    )
+    .fetch_optional(pg)
+    .await
+}

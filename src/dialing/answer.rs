@@ -1,0 +1,217 @@
+//! What an answered call hears: an agent, the run's message with this callee's variables, or nothing behind the fence.
+//!
+//! One carrier asks for it, another has to be told. Telling may happen twice (a doubled event, a look that comes with it): the
+//! carrier ignores a second command of the same name, and the ledger remembers what was said.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    attempts::{
+        events::{Answer, Event},
+        ledger::Said,
+        speech,
+        state::{AttemptState, Source},
+    },
+    carriers::{Account, AnsweredBy, CallEvent, CallState, CallView, CarrierError, Client, HangUp, How, Speech},
+    context::Context,
+    dialing::conversation::{self, Stream},
+    error::{ApiError, Slug},
+    ids::{AttemptId, BusinessId},
+    leads::message::Template,
+    telemetry::metrics,
+};
+
+#[derive(Deserialize)]
+struct Message {
+    text: String,
+    language: Option<String>,
+    voice: Option<String>,
+}
+
+/// What an answered call hears.
+#[derive(Clone)]
+pub enum Hears {
+    /// This, and then it is hung up.
+    Speech(Speech),
+    /// An agent, over a media stream to this address.
+    Agent(Url),
+    /// Nothing: it is hung up.
+    Nothing,
+    /// Nothing more: its conversation is over, and whoever ended that has seen to the call.
+    Over,
+}
+
+/// What a call hears that was answered just now.
+///
+/// # Errors
+/// Where a store does not answer: nothing is known then.
+pub async fn what_it_hears(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> Result<Hears, ApiError> {
+    let said = Said {
+        call_id: event.call_id.as_deref(),
+        answered_by: event.answered_by.map(AnsweredBy::as_str),
+        carrier_status: Some(&event.carrier_status),
+        ..Said::default()
+    };
+    heard(ctx, key, Source::Webhook, &said).await
+}
+
+async fn heard(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    source: Source,
+    said: &Said<'_>,
+) -> Result<Hears, ApiError> {
+    let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
+    let answered = Event::new(key, source, (AttemptState::Answered, None), said);
+    let answer = ctx.batches.answer(answered.asks(fence)).await?;
+    match answer {
+        None => {
+            metrics::answer_fenced();
+            tracing::warn!(attempt.id = %key.1, call.id = said.call_id, "answered behind the fence: it hears nothing");
+            Ok(Hears::Nothing)
+        }
+        Some(Answer { message: Some(message), variables }) => {
+            let speech = speech(message, variables).inspect_err(|error| {
+                tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said");
+            });
+            Ok(speech.map_or(Hears::Nothing, Hears::Speech))
+        }
+        Some(Answer { message: None, .. }) => agent(ctx, key).await,
+    }
+}
+
+/// The agent of a call, now or once more after a stream that was closed.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId)) -> Result<Hears, ApiError> {
+    match conversation::stream(ctx, business, attempt).await? {
+        Stream::To(url) => Ok(Hears::Agent(url)),
+        Stream::Nothing => Ok(Hears::Nothing),
+        Stream::Over => Ok(Hears::Over),
+        Stream::NoRoom(text, language) => {
+            tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
+            let speech = text.map(|text| Hears::Speech(Speech { text, language, voice: None }));
+            Ok(speech.unwrap_or(Hears::Nothing))
+        }
+    }
+}
+
+fn speech(message: Value, variables: Map<String, Value>) -> anyhow::Result<Speech> {
+    let message: Message = serde_json::from_value(message)?;
+    let template = Template::parse(&message.text).map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(Speech {
+        text: template.render(&variables).map_err(|error| anyhow::anyhow!("{error}"))?,
+        language: message.language.unwrap_or_else(|| "en-US".to_owned()),
+        voice: message.voice,
+    })
+}
+
+/// Tells the carrier what an answered call is to hear, or hangs it up where that is nothing. True where it hears something.
+///
+/// # Errors
+/// Where a store or the carrier does not answer: the same may be asked for again.
+pub async fn by_command(
+    ctx: &Context,
+    account: &Account,
+    key: (BusinessId, AttemptId),
+    source: Source,
+    call_id: &str,
+) -> Result<bool, ApiError> {
+    if speech::is_said(&ctx.stores.pg, key).await? {
+        return Ok(true);
+    }
+    let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), ..Said::default() };
+    let hears = heard(ctx, key, source, &said).await?;
+    // A double of the carrier's own word comes within seconds, and is ignored there by this name.
+    told(ctx, account, key.1, call_id, hears, &key.1.to_string()).await
+}
+
+/// A media stream of a call that was told to stream is over: it gets another one, or is hung up.
+///
+/// # Errors
+/// Where a store or the carrier does not answer: the same may be asked for again.
+pub async fn stream_over(
+    ctx: &Context,
+    account: &Account,
+    key: (BusinessId, AttemptId),
+    call_id: &str,
+) -> Result<(), ApiError> {
+    let hears = agent(ctx, key).await?;
+    told(ctx, account, key.1, call_id, hears, &uuid::Uuid::new_v4().to_string()).await.map(drop)
+}
+
+async fn told(
+    ctx: &Context,
+    account: &Account,
+    attempt: AttemptId,
+    call_id: &str,
+    hears: Hears,
+    name: &str,
+) -> Result<bool, ApiError> {
+    let done = match &hears {
+        Hears::Speech(speech) => ctx.carriers.say(account, call_id, speech, name).await,
+        Hears::Agent(url) => ctx.carriers.stream(account, call_id, url, name).await,
+        Hears::Over => return Ok(true),
+        Hears::Nothing => {
+            hang_up(ctx, account, call_id).await?;
+            return Ok(false);
+        }
+    };
+    match done {
+        Ok(HangUp::Done) => speech::said(&ctx.stores.pg, attempt).await?,
+        Ok(HangUp::AlreadyEnded | HangUp::NotFound) => {}
+        Err(error @ (CarrierError::Refused { .. } | CarrierError::NotACallId)) => {
+            tracing::error!(attempt.id = %attempt, call.id = call_id, %error, "the carrier will not do what the call is to hear; it hangs up");
+            hang_up(ctx, account, call_id).await?;
+            return Ok(false);
+        }
+        Err(error) => return Err(away(&error)),
+    }
+    Ok(true)
+}
+
+/// All is said: the call ends. Should the carrier not take that now, a worker asks again.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn over(
+    ctx: &Context,
+    account: &Account,
+    key: (BusinessId, AttemptId),
+    call_id: Option<&str>,
+) -> Result<(), ApiError> {
+    if speech::over(&ctx.stores.pg, key).await?
+        && let Some(call_id) = call_id
+        && let Err(error) = ctx.carriers.hang_up(account, call_id, How::Complete).await
+    {
+        tracing::warn!(attempt.id = %key.1, call.id = call_id, %error, "the hang-up was not taken; it is asked for again");
+    }
+    Ok(())
+}
+
+/// Does what the carrier's own word would have done, had it come: speaks to whoever picked up, or hangs up what has heard all.
+pub async fn catch_up(ctx: &Context, account: &Account, key: (BusinessId, AttemptId), view: &CallView) {
+    if !Client::is_told_what_to_say(account.carrier) || view.state != Some(CallState::Answered) {
+        return;
+    }
+    let done = if view.speech_over {
+        over(ctx, account, key, Some(&view.call_id)).await
+    } else {
+        by_command(ctx, account, key, Source::Reconcile, &view.call_id).await.map(drop)
+    };
+    if let Err(error) = done {
+        tracing::warn!(attempt.id = %key.1, why = error.detail(), "an answered call was not told what to hear; it is tried again");
+    }
+}
+
+async fn hang_up(ctx: &Context, account: &Account, call_id: &str) -> Result<(), ApiError> {
+    ctx.carriers.hang_up(account, call_id, How::Complete).await.map(drop).map_err(|error| away(&error))
+}
+
+fn away(error: &CarrierError) -> ApiError {
+    tracing::warn!(%error, "the carrier did not take a command on a call");
+    ApiError::new(Slug::Unavailable, "The carrier does not take commands now. Send it again.").retry_after(1)
+}

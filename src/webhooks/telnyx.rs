@@ -1,0 +1,151 @@
+//! Telnyx's webhooks: one address for all events of a call.
+//!
+//! Any answer but exactly 200 counts as a failure there, and a 4xx as one for good: what may succeed later is answered 503.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+
+use crate::{
+    attempts::state::Source,
+    carriers::{
+        Account, CallEvent, CallState, Told,
+        telnyx::{
+            signature::{self, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER},
+            webhook,
+        },
+    },
+    context::Context,
+    dialing::{answer, finish},
+    error::ApiError,
+    ids::{AttemptId, BusinessId, Carrier},
+    killpoints::{Point, reach},
+    telemetry::{
+        metrics::{self, Refused, Webhook},
+        traces,
+    },
+    webhooks::{log_applied, recorded, refuse},
+};
+
+/// An event is some 2 kB; nothing that Telnyx sends for a call comes near this.
+const MOST_BYTES: usize = 64 * 1024;
+
+pub(super) fn router() -> Router<Context> {
+    Router::new().route("/webhooks/telnyx/{token}", post(told)).layer(DefaultBodyLimit::max(MOST_BYTES))
+}
+
+async fn told(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let begin = Instant::now();
+    let (key, account, told) = verified(&ctx, &token, &headers, &body).await?;
+    let webhook = match told {
+        Told::Moved(event) => {
+            let mut step = traces::asked_since(key.1, "webhook status", begin);
+            step.says("state", event.state.as_str());
+            moved(&ctx, key, &account, &event).await?
+        }
+        Told::Detected(event) => {
+            apply(&ctx, key, &event).await?;
+            Webhook::Status
+        }
+        Told::SpeechOver(event) => {
+            answer::over(&ctx, &account, key, event.call_id.as_deref()).await?;
+            Webhook::Answer
+        }
+        Told::StreamOver(event) => {
+            if let Some(call_id) = &event.call_id {
+                answer::stream_over(&ctx, &account, key, call_id).await?;
+            }
+            Webhook::Answer
+        }
+        Told::Recorded(_, recording) => {
+            recorded(&ctx, key, &recording).await?;
+            Webhook::Recording
+        }
+        Told::Other(name) => {
+            tracing::debug!(attempt.id = %key.1, event = name, "an event that changes nothing");
+            Webhook::Status
+        }
+    };
+    metrics::webhook_applied(webhook, begin.elapsed());
+    reach(Point::K7).await;
+    Ok(StatusCode::OK)
+}
+
+/// Applies how far a call has come; one that was answered is told what it hears.
+async fn moved(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    account: &Account,
+    event: &CallEvent,
+) -> Result<Webhook, ApiError> {
+    match (event.state, &event.call_id) {
+        (CallState::Answered, Some(call_id)) => {
+            let _step = traces::step(key.1, "say");
+            answer::by_command(ctx, account, key, Source::Webhook, call_id).await?;
+            Ok(Webhook::Answer)
+        }
+        _ => {
+            apply(ctx, key, event).await?;
+            Ok(Webhook::Status)
+        }
+    }
+}
+
+async fn apply(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> Result<(), ApiError> {
+    let change = finish::callback(ctx, key, event).await?;
+    log_applied(key.1, event, change.as_ref());
+    Ok(())
+}
+
+/// The attempt, its account and what an authentic request tells.
+///
+/// Our token says which business and attempt; a key of that business's account must have signed the body, lately, and what the
+/// body names must be that account.
+async fn verified(
+    ctx: &Context,
+    token: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<((BusinessId, AttemptId), Account, Told), ApiError> {
+    let Some(key) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let (Some(signed), Some(timestamp)) = (header(SIGNATURE_HEADER), header(TIMESTAMP_HEADER)) else {
+        return Err(refuse(Refused::Signature, "no signature"));
+    };
+    let no_account = || refuse(Refused::Account, "account");
+    let mut account = ctx.account_at(key.0, Carrier::Telnyx).await?.ok_or_else(no_account)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let verify = |account: &Account| signature::verify(&account.signers, signed, timestamp, body, now);
+    let mut verdict = verify(&account);
+    if verdict == Err(SignatureError::Mismatch) {
+        // What is remembered of the account may be older than a key that was changed just now.
+        ctx.profiles.forget(key.0);
+        account = ctx.account_at(key.0, Carrier::Telnyx).await?.ok_or_else(no_account)?;
+        verdict = verify(&account);
+    }
+    verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
+    let told = webhook::read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    match &told {
+        Told::Moved(event)
+        | Told::Detected(event)
+        | Told::SpeechOver(event)
+        | Told::StreamOver(event)
+        | Told::Recorded(event, _)
+            if event.account.as_deref().is_some_and(|named| named != account.reference) =>
+        {
+            Err(refuse(Refused::Account, "another account"))
+        }
+        _ => Ok((key, account, told)),
+    }
+}

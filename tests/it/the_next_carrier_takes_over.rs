@@ -1,0 +1,135 @@
+//! Choice and failover: a definite refusal moves the next attempts to the next carrier; what is in doubt moves nothing.
+
+use rollcall::{
+    dialing::why,
+    ids::{BusinessId, RunId},
+    sim::{self, ApiFault, CreateFault, Faults, Rule, Until},
+};
+
+use crate::{
+    house::{House, Options, numbers},
+    telnyx_house::connection,
+};
+
+async fn house() -> (House, BusinessId) {
+    house_with(sim::Config { shares: sim::Shares::all(sim::Outcome::Answered), ..sim::Config::quick() }).await
+}
+
+/// A business with an account at each carrier, Telnyx first.
+async fn house_with(config: sim::Config) -> (House, BusinessId) {
+    let house = House::open(Options { sim: Some(config), workers: 1, ..Options::default() }).await;
+    let business = house.business(2).await;
+    house.telnyx_account(business).await;
+    house.carriers(business, &["telnyx", "twilio"]).await;
+    (house, business)
+}
+
+/// How many calls each carrier took: Telnyx, Twilio.
+fn taken(house: &House, business: BusinessId) -> (u64, u64) {
+    let accounts = house.sim.figures().accounts;
+    let of = |account: &str| accounts.get(account).map_or(0, |scope| scope.created);
+    (of(&connection(business)), of(&format!("AC{}", business.0.simple())))
+}
+
+async fn carriers_of_run(house: &House, run: RunId, carriers: &[&str]) {
+    let carriers: Vec<String> = carriers.iter().map(|carrier| (*carrier).to_owned()).collect();
+    sqlx::query!("UPDATE run SET carriers = $2 WHERE run_id = $1", run.0, &carriers)
+        .execute(&house.ctx.stores.pg)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_run_dials_through_the_first_carrier_of_its_own_order() {
+    let (house, business) = house().await;
+    let first = house.run(business, &numbers(4)).await;
+    let second = house.run(business, &numbers(10)[4..]).await;
+    carriers_of_run(&house, second, &["twilio", "telnyx"]).await;
+    house.ctx.ring(business).await;
+    house.until_run_is(first, "completed").await;
+    house.until_run_is(second, "completed").await;
+    assert_eq!(taken(&house, business), (4, 6));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_carrier_refuses_the_account_the_next_one_dials() {
+    let key = |account: &str, key: &str| sim::Account { sid: account.into(), auth_token: key.into() };
+    let business = BusinessId::new();
+    let account = format!("AC{}", business.0.simple());
+    // Telnyx does not know the key of this business.
+    let accounts = vec![key(&account, "secret token of the account"), key(&connection(business), "another key")];
+    let config = sim::Config { accounts, shares: sim::Shares::all(sim::Outcome::Answered), ..sim::Config::quick() };
+    let house = House::open(Options { sim: Some(config), workers: 1, ..Options::default() }).await;
+    house.business_with(business, 2, &account, "secret token of the account", 10_000.0).await;
+    house.telnyx_account(business).await;
+    house.carriers(business, &["telnyx", "twilio"]).await;
+    let run = house.started(business, &numbers(12)).await;
+    house.until_run_is(run, "completed").await;
+    assert_eq!((house.jobs_in(run, "completed").await, taken(&house, business)), (12, (0, 12)));
+    let told = why::of_run(&house.ctx.stores, business, run).await.unwrap();
+    let refused: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "account_refused").collect();
+    assert_eq!(refused.len(), 1);
+    assert!(refused[0].detail.contains("telnyx"), "{}", refused[0].detail);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_at_one_carrier_sends_the_job_to_the_next() {
+    let (house, business) = house().await;
+    let full = Rule { code: Some(90041), http_status: Some(403), ..Rule::next(CreateFault::Refuse, 1) };
+    house.sim.set_faults(Faults { create: vec![full], ..Faults::default() }).unwrap();
+    let run = house.started(business, &numbers(1)).await;
+    house.until_run_is(run, "completed").await;
+    assert_eq!((house.jobs_in(run, "completed").await, taken(&house, business)), (1, (0, 1)));
+    let charged = sqlx::query_scalar!(r#"SELECT attempt_count AS "n!" FROM job WHERE run_id = $1"#, run.0);
+    assert_eq!(charged.fetch_one(&house.ctx.stores.pg).await.unwrap(), 1);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_doubt_at_one_carrier_is_not_dialed_at_the_next() {
+    let (house, business) = house().await;
+    house
+        .sim
+        .set_faults(Faults {
+            // The dial and its double.
+            create: vec![Rule::next(CreateFault::Http500BeforeAccept, 2)],
+            list: vec![Rule::share(ApiFault::Unavailable, 1.0)],
+            ..Faults::default()
+        })
+        .unwrap();
+    let run = house.started(business, &numbers(1)).await;
+    house.until("the attempt is in doubt", || async { house.attempts_in("unknown").await == 1 }).await;
+    let more = house.sim.wait(Until::Requests(3), std::time::Duration::from_secs(4)).await;
+    assert!(more.is_err(), "a dial while the first is in doubt");
+    house.sim.set_faults(Faults::default()).unwrap();
+    house.until_run_is(run, "completed").await;
+    assert_eq!(house.attempts_in("not_placed").await, 1);
+    assert_eq!(house.sim.figures().total.created, 1);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_goes_through_the_carrier_that_it_names() {
+    let (house, business) = house().await;
+    for carrier in ["twilio", "telnyx"] {
+        let to = if carrier == "twilio" { "+12125550190" } else { "+13125550190" };
+        let new = serde_json::from_value(serde_json::json!({"to": to, "carrier": carrier, "message": {"text": "Hi"}}))
+            .unwrap();
+        let new: rollcall::dialing::call::NewCall = new;
+        let placed = async || {
+            // A worker that looks at the business holds its slots for a moment.
+            let id = rollcall::ids::AttemptId::new();
+            rollcall::dialing::call::place(&house.ctx, business, id, new.clone()).await.ok()
+        };
+        house
+            .until(&format!("a call through {carrier}"), || async {
+                placed().await.is_some_and(|call| call.carrier.as_str() == carrier)
+            })
+            .await;
+    }
+    house.until("both are over", || async { house.open_attempts().await == 0 }).await;
+    assert_eq!(taken(&house, business), (1, 1));
+    house.close().await;
+}
