@@ -302,6 +302,7 @@ async fn sound_in_a_foreign_name_and_sound_that_comes_too_late_are_told_apart_by
 #[tokio::test]
 async fn a_chat_answer_breaks_off_or_stalls_on_demand() {
     let sim = quick();
+    rustls::crypto::ring::default_provider().install_default().ok();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let ask = async |kind: Option<ProviderFault>| {
         let rules = kind.map(|kind| ProviderRule::next(Provider::Chat, kind, 1));
