@@ -36,26 +36,34 @@ CREATE INDEX api_key_business ON api_key (business_id);
 
 -- The secret is an AEAD envelope bound to business and carrier; sealing_key names the key that opens it.
 CREATE TABLE carrier_account (
-    business_id       uuid NOT NULL REFERENCES business,
-    carrier           text NOT NULL CHECK (carrier IN ('twilio', 'telnyx')),
-    reference         text NOT NULL,
-    caller_ids        text[] NOT NULL CHECK (cardinality(caller_ids) >= 1),
-    calls_per_second  double precision NOT NULL CHECK (calls_per_second > 0 AND calls_per_second <= 10000),
-    api_base_url      text,
-    secret            bytea NOT NULL,
-    sealing_key       text NOT NULL,
-    secret_updated_at timestamptz NOT NULL DEFAULT now(),
-    health            text NOT NULL DEFAULT 'unchecked' CHECK (health IN ('ok', 'refused', 'down', 'unchecked')),
-    health_detail     text,
-    hold_until        timestamptz,
-    held_at           timestamptz,
-    unreadable_since  timestamptz,
-    live_look_at      timestamptz NOT NULL DEFAULT now(),
-    created_at        timestamptz NOT NULL DEFAULT now(),
-    updated_at        timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (business_id, carrier)
+    business_id        uuid NOT NULL REFERENCES business,
+    carrier            text NOT NULL CHECK (carrier IN ('twilio', 'telnyx')),
+    reference          text NOT NULL,
+    caller_ids         text[] NOT NULL CHECK (cardinality(caller_ids) >= 1),
+    calls_per_second   double precision NOT NULL CHECK (calls_per_second > 0 AND calls_per_second <= 10000),
+    api_base_url       text,
+    secret             bytea NOT NULL,
+    sealing_key        text NOT NULL,
+    secret_updated_at  timestamptz NOT NULL DEFAULT now(),
+    public_key         text,
+    former_secret      bytea,
+    former_sealing_key text,
+    former_public_key  text,
+    former_until       timestamptz,
+    health             text NOT NULL DEFAULT 'unchecked' CHECK (health IN ('ok', 'refused', 'down', 'unchecked')),
+    health_detail      text,
+    hold_until         timestamptz,
+    held_at            timestamptz,
+    unreadable_since   timestamptz,
+    live_look_at       timestamptz NOT NULL DEFAULT now(),
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (business_id, carrier),
+    CONSTRAINT carrier_account_public_key CHECK (carrier <> 'telnyx' OR public_key IS NOT NULL)
 );
 COMMENT ON COLUMN carrier_account.reference IS 'The carrier''s own name of the account: Twilio AccountSid, Telnyx connection id.';
+COMMENT ON COLUMN carrier_account.public_key IS 'What signs the webhooks, where the secret does not: base64 of an Ed25519 key.';
+COMMENT ON COLUMN carrier_account.former_secret IS 'The secret before the last change: what it signed counts until former_until.';
 COMMENT ON COLUMN carrier_account.hold_until IS 'No claim before this: back-off after 429, or the next single try of a refused account.';
 COMMENT ON COLUMN carrier_account.held_at IS 'When it was last held back: a call that was sent before that proves nothing against the hold.';
 COMMENT ON COLUMN carrier_account.unreadable_since IS 'Since when the carrier cannot be asked about this account''s calls; null while it can.';

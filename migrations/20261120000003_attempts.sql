@@ -54,11 +54,14 @@ CREATE TABLE attempt (
     initiated_at         timestamptz,
     ringing_at           timestamptz,
     answered_at          timestamptz,
+    said_at              timestamptz,
+    speech_over_at       timestamptz,
     ended_at             timestamptz,
     heard_at             timestamptz NOT NULL DEFAULT clock_timestamp(),
     duration_secs        integer,
     price                numeric,
     currency             text,
+    record               boolean NOT NULL DEFAULT false,
     recording_url        text,
     next_look_at         timestamptz,
     empty_looks          smallint NOT NULL DEFAULT 0,
@@ -71,6 +74,9 @@ COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of t
 COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
 COMMENT ON COLUMN attempt.fenced IS 'It was answered behind the answer fence and heard nothing: its end is abandoned, never answered.';
+COMMENT ON COLUMN attempt.said_at IS 'When the carrier took the command to speak; only where it is told, not where it asks.';
+COMMENT ON COLUMN attempt.speech_over_at IS 'When all was said: a call that is open after it is hung up.';
+COMMENT ON COLUMN attempt.record IS 'The call is to be recorded from the answer on.';
 COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
 

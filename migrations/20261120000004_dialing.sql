@@ -80,14 +80,30 @@ BEGIN
     UPDATE run SET first_place = v_place, first_job = v_job WHERE run_id = p_run;
 END $$;
 
+-- The carrier that a run dials through now: the first in its order that the business uses, has an account at, and that is not
+-- left alone. Nothing where there is none. An attempt in doubt keeps its job from being claimed at all, whichever is next.
+CREATE FUNCTION carrier_of_run(p_business uuid, p_carriers text[]) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT c.carrier FROM carrier_account c JOIN business b USING (business_id)
+    WHERE c.business_id = p_business AND c.carrier = ANY (p_carriers) AND c.carrier = ANY (b.carriers)
+        AND (c.hold_until > clock_timestamp()) IS NOT TRUE
+    ORDER BY array_position(p_carriers, c.carrier) LIMIT 1
+$$;
+
+-- The numbers that a run calls from at an account: those of its own that the account has, or else all of the account's.
+CREATE FUNCTION callers_of_run(p_run text[], p_account text[]) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_run && p_account THEN ARRAY (SELECT n FROM unnest(p_run) WITH ORDINALITY AS own (n, i)
+        WHERE n = ANY (p_account) ORDER BY i) ELSE p_account END
+$$;
+
 -- Claims due jobs of some businesses for the given holders: locks the businesses, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
 -- named without an attempt: it is to be claimed for alone. So nobody waits for another's lock, and tallies are locked in one order.
-CREATE FUNCTION claim_jobs(p_businesses uuid[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
+-- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds.
+CREATE FUNCTION claim_jobs(p_businesses uuid[], p_carriers text[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
     p_intent_grace_ms integer, p_refused_retry_ms integer)
 RETURNS TABLE (business_id uuid, attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
-               ring_timeout_secs integer, call_time_limit_secs integer)
+               ring_timeout_secs integer, call_time_limit_secs integer, record boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -104,7 +120,7 @@ BEGIN
     ELSE
         SELECT array_agg(business_id) INTO v_locked FROM (
             SELECT business_id FROM business WHERE business_id = ANY (p_businesses) FOR NO KEY UPDATE SKIP LOCKED) b;
-        RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer
+        RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean
             FROM unnest(p_businesses) b WHERE b = ANY (v_locked) IS NOT TRUE;
     END IF;
     IF EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL) THEN
@@ -116,7 +132,7 @@ BEGIN
             AND NOT a.hangup_wanted AND b.business_id = a.business_id AND b.state = 'active' AND c.reference = a.account
             AND (c.hold_until > clock_timestamp()) IS NOT TRUE
         RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
-                  a.call_time_limit_secs;
+                  a.call_time_limit_secs, a.record;
     END IF;
     v_room := room_on_lines();
     SELECT max_lines INTO v_lines FROM installation;
@@ -127,14 +143,13 @@ BEGIN
                    least(CASE acct.health WHEN 'refused' THEN 1 ELSE b.max_concurrent_calls END,
                          b.max_concurrent_calls - (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open),
                          (SELECT count(*) FROM unnest(p_holding) h WHERE h = b.business_id)) AS room
-            FROM business b CROSS JOIN LATERAL (SELECT * FROM carrier_account c WHERE c.business_id = b.business_id
-                AND c.carrier = ANY (b.carriers) ORDER BY array_position(b.carriers, c.carrier) LIMIT 1) acct
+            FROM business b JOIN carrier_account acct ON acct.business_id = b.business_id
+                AND acct.carrier = p_carriers[array_position(p_businesses, b.business_id)] AND acct.carrier = ANY (b.carriers)
             WHERE b.business_id = ANY (v_locked) AND b.state = 'active' AND (acct.hold_until > clock_timestamp()) IS NOT TRUE
         ), pick AS (
             SELECT b.*, j.*, row_number() OVER (PARTITION BY b.business_id ORDER BY j.place, j.job_id) AS i
             FROM able b CROSS JOIN LATERAL (
-                SELECT j.*, r.ring_timeout_secs, r.call_time_limit_secs,
-                       CASE WHEN cardinality(r.caller_ids) > 0 THEN r.caller_ids ELSE b.caller_ids END AS callers
+                SELECT j.*, r.ring_timeout_secs, r.call_time_limit_secs, r.record, callers_of_run(r.caller_ids, b.caller_ids) AS callers
                 FROM run r CROSS JOIN LATERAL (
                     SELECT job_id, run_id, to_number, dials, (- priority) AS place FROM job
                     WHERE run_id = r.run_id AND state = 'queued' AND ((- priority), job_id) >= (r.first_place, r.first_job)
@@ -144,6 +159,7 @@ BEGIN
                         AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = b.reference AND a.to_number = job.to_number AND a.open OFFSET 0)
                     ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) FOR NO KEY UPDATE SKIP LOCKED) j
                 WHERE r.business_id = b.business_id AND r.state = 'running'
+                    AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)
                 ORDER BY j.place, j.job_id LIMIT greatest(b.room, 0)) j
         ), held AS (
             SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
@@ -151,14 +167,14 @@ BEGIN
             WHERE slot BETWEEN 1 AND b.max_concurrent_calls AND line BETWEEN 1 AND v_lines
         ), inserted AS (
             INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
-                                 ring_timeout_secs, call_time_limit_secs, owner, next_look_at)
+                                 ring_timeout_secs, call_time_limit_secs, record, owner, next_look_at)
             SELECT attempt, job_id, run_id, business_id, dials + 1, carrier, reference,
                    callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number,
-                   slot, line, ring_timeout_secs, call_time_limit_secs, p_owners[array_position(p_businesses, business_id)], v_look_at
+                   slot, line, ring_timeout_secs, call_time_limit_secs, p.record, p_owners[array_position(p_businesses, business_id)], v_look_at
             FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i ORDER BY line LIMIT v_room
             ON CONFLICT DO NOTHING
             RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
-                      a.call_time_limit_secs
+                      a.call_time_limit_secs, a.record
         ), moved AS (
             UPDATE job SET state = 'dialing', dials = dials + 1, attempt_count = attempt_count + 1, next_at = NULL
             FROM inserted WHERE job.job_id = inserted.job_id
@@ -181,6 +197,7 @@ BEGIN
         to_number := v.to_number;
         ring_timeout_secs := v.ring_timeout_secs;
         call_time_limit_secs := v.call_time_limit_secs;
+        record := v.record;
         IF v.attempt_id IS NOT NULL THEN
             RETURN NEXT;
             IF v.health = 'refused' THEN
@@ -193,7 +210,7 @@ BEGIN
         END IF;
         IF v.taken < v.room AND v.nth = 1 THEN
             IF NOT v_alone THEN
-                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer;
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean;
                 CONTINUE;
             END IF;
             -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
@@ -383,7 +400,7 @@ END $$;
 -- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. True if inserted.
 CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_line integer, p_carrier text, p_from text, p_to text,
     p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
-    p_max_wait_secs integer) RETURNS text LANGUAGE plpgsql AS $$
+    p_max_wait_secs integer, p_record boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     b    business;
     acct carrier_account;
@@ -392,7 +409,7 @@ BEGIN
     IF NOT FOUND OR b.state <> 'active' THEN
         RETURN 'business';
     END IF;
-    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = p_carrier;
+    SELECT * INTO acct FROM carrier_account WHERE business_id = p_business AND carrier = p_carrier AND carrier = ANY (b.carriers);
     IF NOT FOUND THEN
         RETURN 'account';
     END IF;
@@ -413,10 +430,10 @@ BEGIN
         RETURN 'full';
     END IF;
     INSERT INTO attempt (attempt_id, business_id, external_id, variables, message, carrier, account, from_number, to_number, slot, line,
-                         ring_timeout_secs, call_time_limit_secs, dial_by)
+                         ring_timeout_secs, call_time_limit_secs, dial_by, record)
     VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, coalesce(p_from, acct.caller_ids[1]),
             p_to, p_slot, p_line, p_ring_timeout_secs, p_call_time_limit_secs,
-            clock_timestamp() + make_interval(secs => p_max_wait_secs))
+            clock_timestamp() + make_interval(secs => p_max_wait_secs), p_record)
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
 END $$;

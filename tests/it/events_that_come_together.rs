@@ -38,8 +38,7 @@ async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sq
     assert!(futures::poll!(&mut first).is_pending());
     house.until("the first event waits for the locked row", || async {
         let waiting = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                              OR NOT granted AND locktype = 'transactionid') AS "waiting!""#
+            r#"SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') AS "waiting!""#
         );
         waiting.fetch_one(&house.ctx.stores.pg).await.unwrap()
     })
