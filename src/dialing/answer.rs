@@ -78,16 +78,20 @@ async fn heard(
             });
             Ok(speech.map_or(Hears::Nothing, Hears::Speech))
         }
-        Some(Answer { message: None, .. }) => agent(ctx, key).await,
+        Some(Answer { message: None, .. }) => agent(ctx, key, false).await,
     }
 }
 
-/// The agent of a call, now or once more after a stream that was closed.
+/// What a call hears after a media stream that was closed.
 ///
 /// # Errors
 /// Where a store does not answer.
-pub async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId)) -> Result<Hears, ApiError> {
-    match conversation::stream(ctx, business, attempt).await? {
+pub async fn once_more(ctx: &Context, key: (BusinessId, AttemptId)) -> Result<Hears, ApiError> {
+    agent(ctx, key, true).await
+}
+
+async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), closed: bool) -> Result<Hears, ApiError> {
+    match conversation::stream(ctx, business, attempt, closed).await? {
         Stream::To(url) => Ok(Hears::Agent(url)),
         Stream::Nothing => Ok(Hears::Nothing),
         Stream::Over => Ok(Hears::Over),
@@ -139,7 +143,7 @@ pub async fn stream_over(
     key: (BusinessId, AttemptId),
     call_id: &str,
 ) -> Result<(), ApiError> {
-    let hears = agent(ctx, key).await?;
+    let hears = once_more(ctx, key).await?;
     told(ctx, account, key.1, call_id, hears, &uuid::Uuid::new_v4().to_string()).await.map(drop)
 }
 

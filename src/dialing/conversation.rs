@@ -64,13 +64,13 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
     }))
 }
 
-/// Where the stream of an answered call goes, now or once more.
+/// Where the stream of an answered call goes: its first, or after one that was `closed`.
 ///
 /// # Errors
 /// Where a store does not answer.
-pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId) -> anyhow::Result<Stream> {
+pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, closed: bool) -> anyhow::Result<Stream> {
     let Some(state) = state_of(ctx, business, attempt).await? else { return Ok(Stream::Nothing) };
-    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas).await? else {
+    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, closed).await? else {
         super::overview::count_rejected(ctx).await;
         let definition: agents::Definition = serde_json::from_value(state.definition)?;
         return Ok(Stream::NoRoom(definition.trouble, definition.language));

@@ -39,7 +39,7 @@ pub async fn open(
     let definition = agents::said(&agent.definition, &variables).map_err(|error| {
         ApiError::validation(vec![FieldError::new("/variables", "missing_variable", error.to_string())])
     })?;
-    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas).await? else {
+    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, false).await? else {
         overview::count_rejected(ctx).await;
         return Err(
             ApiError::new(Slug::AtCapacity, "No calls program has room for a session now. Try again.").retry_after(1)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -91,20 +91,32 @@ impl Known {
     }
 }
 
-/// Where the stream of one more conversation goes; `None` where no calls program is there that has room.
+impl Replicas {
+    /// The pick of what was read lately enough.
+    fn pick(&self) -> Option<String> {
+        let mut known = self.lock();
+        let fresh = known.read.is_some_and(|read| read.elapsed() < FRESH);
+        fresh.then(|| known.pick()).flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the stream of one more conversation goes; `None` where no calls program is there that has room. `moved`: a program has
+/// just given the call away, so that what was read before is no good.
 ///
 /// # Errors
 /// Where Redis cannot be asked.
-pub async fn replica_with_room(stores: &Stores, replicas: &Replicas) -> RedisResult<Option<String>> {
-    let stale = {
-        let known = replicas.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.read.is_none_or(|read| read.elapsed() >= FRESH) || known.seen.is_empty()
-    };
-    let seen = if stale { Some(processes(stores).await?) } else { None };
-    let mut known = replicas.known.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(seen) = seen {
-        (known.seen, known.read) = (seen, Some(Instant::now()));
+pub async fn replica_with_room(stores: &Stores, replicas: &Replicas, moved: bool) -> RedisResult<Option<String>> {
+    if !moved && let Some(media) = replicas.pick() {
+        return Ok(Some(media));
     }
+    // Also where none had room: one may have come just now.
+    let seen = processes(stores).await?;
+    let mut known = replicas.lock();
+    (known.seen, known.read) = (seen, Some(Instant::now()));
     Ok(known.pick())
 }
 

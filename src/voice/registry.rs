@@ -20,7 +20,7 @@ use crate::{
     config::Role,
     context::Context,
     dialing::conversation,
-    heartbeats::{self, State},
+    heartbeats::{self, Seen, State},
     telemetry::voice as figures,
     voice::tool_http::ToolClient,
 };
@@ -270,10 +270,10 @@ impl Sessions {
 
     async fn another_is_ready(&self) -> bool {
         let seen = heartbeats::processes(&self.inner.ctx.stores).await.unwrap_or_default();
-        seen.iter().any(|one| {
-            let room = one.beat.in_flight < one.beat.most_sessions.unwrap_or(0);
-            one.beat.role == Role::Calls && one.state == State::Ready && one.beat.name != self.inner.replica && room
-        })
+        let mut ready = seen.iter().filter(|one| one.beat.role == Role::Calls && one.state == State::Ready);
+        let room = |one: &Seen| one.beat.in_flight < one.beat.most_sessions.unwrap_or(0);
+        // As long as this process itself seems ready, what is handed over may come back to it.
+        ready.clone().all(|one| one.beat.name != self.inner.replica) && ready.any(room)
     }
 
     fn now_ms(&self) -> u64 {

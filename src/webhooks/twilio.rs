@@ -98,7 +98,7 @@ async fn resume(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let (key, _) = verified(&ctx, &token, &uri, &headers, &body).await?;
-    let hears = answer::agent(&ctx, key).await?;
+    let hears = answer::once_more(&ctx, key).await?;
     let document = document(&ctx, &token, key.1, hears)?;
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }

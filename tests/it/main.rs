@@ -66,6 +66,7 @@ mod tallies_move_in_run_order;
 mod telnyx_accounts;
 mod telnyx_calls;
 mod telnyx_client;
+mod telnyx_conversations;
 mod telnyx_house;
 mod telnyx_webhooks;
 mod the_doctor_names_what_is_wrong;
