@@ -10,6 +10,7 @@ pub mod attempts;
 pub mod auth;
 pub mod body;
 pub mod businesses;
+pub mod caller_ids;
 pub mod calls;
 pub mod check;
 pub mod dashboard;
@@ -82,4 +83,5 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(telnyx_accounts::routes())
         .merge(recordings::routes())
         .merge(suppressions::routes())
+        .merge(caller_ids::routes())
 }

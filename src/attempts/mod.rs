@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod events;
 pub mod figures;
+pub mod inbound;
 pub mod ledger;
 pub mod looks;
 pub mod open;

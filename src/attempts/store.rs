@@ -50,6 +50,8 @@ struct Row {
 
 impl From<Row> for Attempt {
     fn from(row: Row) -> Self {
+        // The ledger has the other side as `to`, whoever rings.
+        let (from, to) = directed(&row.direction, row.from_number, row.to_number);
         Self {
             id: row.attempt_id,
             n: row.n,
@@ -62,8 +64,8 @@ impl From<Row> for Attempt {
             needs_person: row.needs_person,
             carrier: row.carrier,
             carrier_call_id: row.carrier_call_id,
-            from: row.from_number,
-            to: row.to_number,
+            from,
+            to,
             slot: row.slot,
             line: row.line,
             answered_by: row.answered_by,
@@ -82,6 +84,11 @@ impl From<Row> for Attempt {
             events: row.events.0,
         }
     }
+}
+
+/// Who rang, and who was rung, of the two numbers of an attempt.
+fn directed(direction: &str, ours: String, theirs: String) -> (String, String) {
+    if direction == "inbound" { (theirs, ours) } else { (ours, theirs) }
 }
 
 fn price(amount: Option<String>, currency: Option<String>) -> Option<Price> {

@@ -131,12 +131,13 @@ pub async fn answered(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> 
     Ok(row.map(|row| Answered {
         run: row.run,
         job: row.job,
-        direction: row.direction,
         carrier: row.carrier,
         account: row.account,
         call_id: row.call_id,
-        from: row.from_number,
-        to: row.to_number,
+        // The ledger has the other side as `to`, whoever rings.
+        from: if row.direction == "inbound" { row.to_number.clone() } else { row.from_number.clone() },
+        to: if row.direction == "inbound" { row.from_number } else { row.to_number },
+        direction: row.direction,
         answered_by: row.answered_by,
         call_time_limit_secs: row.call_time_limit_secs,
         variables: match row.variables {

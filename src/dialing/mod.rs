@@ -20,6 +20,7 @@ pub mod gate;
 pub mod hang_up;
 pub mod holders;
 pub mod import;
+pub mod inbound;
 pub mod live;
 pub mod moves;
 pub mod next;

@@ -69,6 +69,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/_calls/{sid}/end", post(end))
         .route("/_calls/{sid}/callback", post(callback))
         .route("/_log", get(log))
+        .route("/_ring", post(ring))
         .route("/_wait", get(wait))
 }
 
@@ -215,6 +216,26 @@ async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) ->
         "ended": world.tally.ended(), "live": world.tally.live(), "under_way": world.in_flight,
     });
     Ok((status, Json(counts)).into_response())
+}
+
+/// A call that comes in: `POST /_ring`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ring {
+    /// The Twilio account that is rung, and its auth token.
+    account: String,
+    auth_token: String,
+    from: String,
+    to: String,
+    /// The number's voice URL, which is its status callback, too.
+    url: String,
+}
+
+async fn ring(State(shared): Here, body: Result<Json<Ring>, JsonRejection>) -> Result<Response, Wrong> {
+    let Json(ring) = body?;
+    let rung = shared.ring((&ring.account, &ring.auth_token), &ring.from, &ring.to, &ring.url);
+    let sid = rung.map_err(|why| Wrong(StatusCode::CONFLICT, why))?;
+    Ok((StatusCode::CREATED, Json(json!({ "sid": sid }))).into_response())
 }
 
 async fn answer(State(shared): Here, Path(sid): Path<String>) -> Result<StatusCode, Wrong> {

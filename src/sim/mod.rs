@@ -244,6 +244,15 @@ impl Sim {
         self.shared.until(|world| until.is_met(world, &self.shared), limit).await
     }
 
+    /// Lets somebody ring a number of a Twilio account (its SID and auth token), whose voice URL and status callback are `url`.
+    /// Returns the call's SID.
+    ///
+    /// # Errors
+    /// When the account is unknown here, or has as many calls as it may.
+    pub fn ring(&self, account: (&str, &str), from: &str, to: &str, url: &str) -> Result<String, String> {
+        self.shared.ring(account, from, to, url)
+    }
+
     /// Answers a call that rings, for example one to a `held` number; waits up to 5 s for it to ring.
     ///
     /// # Errors
@@ -324,6 +333,22 @@ impl Shared {
         self.tasks.spawn(async move {
             stop.run_until_cancelled_owned(task).await;
         });
+    }
+
+    /// Lets somebody ring a number of an account.
+    fn ring(
+        self: &Arc<Self>,
+        (account, auth_token): (&str, &str),
+        from: &str,
+        to: &str,
+        url: &str,
+    ) -> Result<String, String> {
+        if !self.world().lets_in(account, auth_token, &self.config) {
+            return Err("this is not the account's auth token".to_owned());
+        }
+        let dial = twilio::inbound(from, to, url);
+        let id = self.accept(account, dial, Tempo::Natural, Instant::now()).map_err(|why| format!("{why:?}"))?;
+        Ok(self.world().call(id).sid.clone())
     }
 
     /// Accepts a call, whose create was received then, and lets it live.

@@ -139,7 +139,8 @@ impl World {
     ) -> Result<CallId, Trouble> {
         let now = Stamp::now();
         let earlier = self.accounts.get(account).and_then(|home| home.by_to.get(&dial.to)).map_or(0, Vec::len);
-        let outcome = outcome_of(&dial.to, earlier, &config.shares, config.seed);
+        let outcome =
+            if dial.inbound { Outcome::Answered } else { outcome_of(&dial.to, earlier, &config.shares, config.seed) };
         match outcome {
             Outcome::Refused => return Err(Trouble::Unreachable),
             // Telnyx takes such a call, and ends it.
@@ -164,7 +165,9 @@ impl World {
         home.calls.push(id);
         home.open.push(id);
         let token = dial.token.clone();
-        self.tally.accepted(Whose { account, from: &dial.from }, &dial.to, token.as_deref(), (received, now.at));
+        // Somebody may ring twice: only who is called twice is counted.
+        let called = if dial.inbound { format!("{} {}", dial.from, id.0) } else { dial.to.clone() };
+        self.tally.accepted(Whose { account, from: &dial.from }, &called, token.as_deref(), (received, now.at));
         let call = Call {
             sid: match &dial.order {
                 Order::Twilio(_) => format!("CA{}", Uuid::new_v4().simple()),

@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, OriginalUri, Path, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -84,7 +84,7 @@ async fn what_to_say(
     if matches!(hears, Hears::Nothing) {
         step.failed("it hears nothing");
     }
-    let document = document(&ctx, &token, key.1, hears)?;
+    let document = document(&ctx, &token, key.1, hears);
     metrics::webhook_applied(Webhook::Answer, begin.elapsed());
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
@@ -99,7 +99,7 @@ async fn resume(
 ) -> Result<Response, ApiError> {
     let (key, _) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let hears = answer::once_more(&ctx, key).await?;
-    let document = document(&ctx, &token, key.1, hears)?;
+    let document = document(&ctx, &token, key.1, hears);
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
@@ -114,15 +114,16 @@ async fn stream_told(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: Hears) -> Result<String, ApiError> {
-    Ok(match hears {
+/// What Twilio is told to do with a call.
+pub(super) fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: Hears) -> String {
+    match hears {
         Hears::Speech(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
         Hears::Agent(url) => {
             let resume = format!("{}/webhooks/twilio/resume/{token}", without_slash(&ctx.settings.public_base_url));
             twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume)
         }
         Hears::Nothing | Hears::Over => twiml::hang_up(),
-    })
+    }
 }
 
 async fn recording(
@@ -146,7 +147,7 @@ async fn recording(
 async fn verified(
     ctx: &Context,
     token: &str,
-    uri: &axum::http::Uri,
+    uri: &Uri,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
@@ -164,10 +165,20 @@ async fn verified(
 async fn authentic<T>(
     ctx: &Context,
     token: &str,
-    (uri, headers, body): (&axum::http::Uri, &HeaderMap, &[u8]),
+    request: (&Uri, &HeaderMap, &[u8]),
     read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
 ) -> Result<((BusinessId, AttemptId), T), ApiError> {
-    let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
+    let Some(key) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
+    Ok((key, signed(ctx, key.0, request, read).await?))
+}
+
+/// The same for a business that a token named, whatever else it named.
+pub(super) async fn signed<T>(
+    ctx: &Context,
+    business: BusinessId,
+    (uri, headers, body): (&Uri, &HeaderMap, &[u8]),
+    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+) -> Result<T, ApiError> {
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
@@ -188,5 +199,5 @@ async fn authentic<T>(
         verdict = verify(&ctx.account(business, &account).await?.ok_or_else(no_account)?);
     }
     verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
-    Ok(((business, attempt), told))
+    Ok(told)
 }

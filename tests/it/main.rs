@@ -18,6 +18,7 @@ mod api_idempotency;
 mod api_suppressions;
 mod by_hand;
 mod calls_are_recorded;
+mod calls_that_come_in;
 mod cancel_and_pause_at_any_moment;
 mod claims_begin_at_the_first_job;
 mod cleanup_acts_on_evidence;

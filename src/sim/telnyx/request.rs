@@ -87,6 +87,7 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
         time_limit: Duration::from_secs(talk),
         token: webhook_url.and_then(token_of),
         order: dial::Order::Telnyx(order),
+        inbound: false,
     })
 }
 
