@@ -188,6 +188,20 @@ pub async fn of_attempt(pg: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Re
     Ok(row.map(|row| Pinned { agent: row.agent, version: row.version, definition: row.definition.0 }))
 }
 
+/// How many calls are open, of all businesses, that talk to no agent.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn calls_without(pg: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "n!" FROM attempt a WHERE a.open AND a.line IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.agent_id IS NOT NULL)
+               AND NOT EXISTS (SELECT 1 FROM attempt_agent g WHERE g.attempt_id = a.attempt_id)"#
+    )
+    .fetch_one(pg)
+    .await
+}
+
 /// Gives an attempt without a run its agent, before the attempt is written.
 ///
 /// # Errors

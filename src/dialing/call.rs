@@ -13,7 +13,7 @@ use crate::{
     attempts::{self, Call, ledger},
     businesses::profile::{Profile, SealedAccount},
     context::Context,
-    dialing::{agents, create, import, overview::count_rejected},
+    dialing::{agents, create, import, overview::count_rejected, room},
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held},
     leads::Template,
@@ -69,7 +69,11 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     };
     let (profile, account) = account(ctx, business, new.carrier).await?;
     let (to, message) = checked(&home, &new, account.carrier, agent.as_ref())?;
-    let held = take(ctx, business, &profile, &account, id).await?;
+    let lines = match &agent {
+        Some(_) => room::lines_for_a_talk(ctx, profile.lines).await?,
+        None => profile.lines,
+    };
+    let held = take(ctx, business, (profile.slots, lines), &account, id).await?;
     if let Some(agent) = &agent {
         // Before the attempt: a worker may have it answered before this line was reached.
         store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
@@ -219,14 +223,14 @@ async fn account(
 async fn take(
     ctx: &Context,
     business: BusinessId,
-    profile: &Profile,
+    (slot_limit, line_limit): (i32, i32),
     account: &SealedAccount,
     id: AttemptId,
 ) -> Result<Held, ApiError> {
     let ask = Ask {
         business,
-        slot_limit: profile.slots,
-        line_limit: profile.lines,
+        slot_limit,
+        line_limit,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: 1,

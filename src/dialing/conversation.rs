@@ -11,7 +11,6 @@ use crate::{
     calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
     carriers::{HangUp, How},
     context::Context,
-    heartbeats,
     ids::{AttemptId, BusinessId, Carrier},
     telemetry::voice as figures,
 };
@@ -70,7 +69,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
 /// Where a store does not answer.
 pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, closed: bool) -> anyhow::Result<Stream> {
     let Some(state) = state_of(ctx, business, attempt).await? else { return Ok(Stream::Nothing) };
-    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, closed).await? else {
+    let Some(media) = super::room::replica(ctx, closed).await? else {
         super::overview::count_rejected(ctx).await;
         let definition: agents::Definition = serde_json::from_value(state.definition)?;
         return Ok(Stream::NoRoom(definition.trouble, definition.language));

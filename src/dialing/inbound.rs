@@ -14,6 +14,7 @@ use crate::{
         agents,
         answer::{self, Hears},
         overview::count_rejected,
+        room,
     },
     error::ApiError,
     ids::{AttemptId, BusinessId, Carrier, Held},
@@ -132,7 +133,7 @@ async fn take(ctx: &Context, business: BusinessId, pace: &str, id: AttemptId) ->
     let ask = Ask {
         business,
         slot_limit: profile.slots,
-        line_limit: profile.lines,
+        line_limit: room::lines_for_a_talk(ctx, profile.lines).await?,
         account: pace,
         calls_per_second: NO_PACE,
         most: 1,

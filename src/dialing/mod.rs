@@ -25,6 +25,7 @@ pub mod live;
 pub mod moves;
 pub mod next;
 pub mod overview;
+pub mod room;
 pub mod send;
 pub mod startup;
 pub mod sweep;

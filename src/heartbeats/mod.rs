@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{config::Role, heartbeats::resources::Machine};
 
-pub use replicas::{Replicas, Room, replica_with_room};
+pub use replicas::{Replicas, Room, replica_with_room, room};
 pub use rounds::{Round, Rounds};
 pub use store::{Heartbeats, Who, any_worker, processes, rounds as last_rounds, workers};
 

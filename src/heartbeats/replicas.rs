@@ -92,6 +92,11 @@ impl Known {
 }
 
 impl Replicas {
+    fn room(&self) -> Option<Room> {
+        let known = self.lock();
+        known.read.is_some_and(|read| read.elapsed() < FRESH).then(|| Room::of(&known.seen))
+    }
+
     /// The pick of what was read lately enough.
     fn pick(&self) -> Option<String> {
         let mut known = self.lock();
@@ -102,6 +107,21 @@ impl Replicas {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The room of all calls programs, as it was within the last second.
+///
+/// # Errors
+/// Where Redis cannot be asked.
+pub async fn room(stores: &Stores, replicas: &Replicas) -> RedisResult<Room> {
+    if let Some(room) = replicas.room() {
+        return Ok(room);
+    }
+    let seen = processes(stores).await?;
+    let room = Room::of(&seen);
+    let mut known = replicas.lock();
+    (known.seen, known.read) = (seen, Some(Instant::now()));
+    Ok(room)
 }
 
 /// Where the stream of one more conversation goes; `None` where no calls program is there that has room. `moved`: a program has

@@ -73,8 +73,9 @@ pub(super) struct Seat(Sessions);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let left = self.0.inner.seats.fetch_sub(1, Ordering::Relaxed) - 1;
-        figures::sessions(left);
+        let taken = self.0.inner.seats.fetch_sub(1, Ordering::Relaxed);
+        figures::sessions(taken - 1);
+        self.0.say_if_nearly_full(taken);
     }
 }
 
@@ -156,7 +157,15 @@ impl Sessions {
             return None;
         }
         figures::sessions(taken + 1);
+        self.say_if_nearly_full(taken + 1);
         Some(seat)
+    }
+
+    /// Where there is little room left, whoever gives out conversations must not wait for the next heartbeat to know it.
+    fn say_if_nearly_full(&self, taken: usize) {
+        if taken >= self.inner.most - self.inner.most / 5 {
+            self.inner.ctx.heartbeats.soon();
+        }
     }
 
     /// Enters a conversation, and tells the one that had its call in this process.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     house::{House, Options, numbers},
-    voice_house::{SOON, lines_of, script},
+    voice_house::{RINGS_UNTIL_ANSWERED, SOON, lines_of, script},
 };
 
 async fn house() -> House {
@@ -287,11 +287,16 @@ async fn a_caller_who_says_nothing_is_asked_and_then_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_calls_program_an_answered_call_is_told_so_and_counted() {
+async fn a_call_whose_calls_program_has_gone_is_told_so_and_counted() {
     let house = house().await;
+    let media = house.media().await;
     let business = house.business(1).await;
     let agent = house.agent(business, json!({"greeting": "Hello.", "trouble": "Please call later."})).await;
-    let run = house.talking(business, agent, &numbers(1)).await;
+    let run = house.talking(business, agent, &[RINGS_UNTIL_ANSWERED.to_owned()]).await;
+    house.until("it rings", || async { house.sim.calls().iter().any(|call| call.status == Status::Ringing) }).await;
+    media.close().await;
+    let sid = house.sim.calls()[0].sid.clone();
+    house.sim.answer(&sid).await.unwrap();
     house.until_run_is(run, "completed").await;
     assert_eq!(house.sim.calls()[0].heard, ["Please call later."]);
     let key = house.ctx.stores.keys.key("metrics:calls_rejected_max_concurrent");

@@ -38,6 +38,7 @@ mod leads_message;
 mod leaves_nothing;
 mod logs_tell_no_secret;
 mod media_is_refused_in_words;
+mod nobody_answers_into_silence;
 mod ops_harness;
 mod ops_tells_what_the_api_tells;
 mod processes;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     house::{House, Options, numbers},
-    voice_house::{lines_of, script},
+    voice_house::{RINGS_UNTIL_ANSWERED, lines_of, script},
 };
 
 fn callee(lines: Vec<Line>) -> Vec<Callee> {
@@ -67,11 +67,16 @@ async fn a_conversation_over_telnyx_goes_on_where_another_replica_takes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_calls_program_a_call_over_telnyx_is_told_so_and_hung_up() {
+async fn a_call_over_telnyx_whose_calls_program_has_gone_is_told_so_and_hung_up() {
     let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let media = house.media().await;
     let business = house.telnyx_business(1).await;
     let agent = house.agent(business, json!({"greeting": "Hello.", "trouble": "Please call later."})).await;
-    let run = house.talking(business, agent, &numbers(1)).await;
+    let run = house.talking(business, agent, &[RINGS_UNTIL_ANSWERED.to_owned()]).await;
+    house.until("it rings", || async { house.sim.calls().iter().any(|call| call.status == Status::Ringing) }).await;
+    media.close().await;
+    let sid = house.sim.calls()[0].sid.clone();
+    house.sim.answer(&sid).await.unwrap();
     house.until_run_is(run, "completed").await;
     assert_eq!(house.sim.calls()[0].heard, ["Please call later."]);
     house.close().await;

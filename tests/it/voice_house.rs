@@ -21,6 +21,9 @@ use crate::house::House;
 /// Longest wait for something that must happen.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
 
+/// A number of the sandbox that rings until it is told to answer.
+pub(crate) const RINGS_UNTIL_ANSWERED: &str = "+12125550196";
+
 /// A calls program in this process.
 pub(crate) struct Media {
     pub(crate) sessions: Sessions,
@@ -82,6 +85,7 @@ impl House {
         .execute(&self.ctx.stores.pg)
         .await
         .unwrap();
+        self.ctx.profiles.forget(business);
         self.ctx.ring(business).await;
         run
     }
