@@ -1,6 +1,6 @@
 //! Events of a process, written together: see `stores::together`.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{
     attempts::{
@@ -21,8 +21,8 @@ impl Together for Event {
         self.attempt
     }
 
-    async fn write(pg: &PgPool, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
-        events::apply_all(pg, all).await
+    async fn write(db: &mut PgConnection, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
+        events::apply_all(db, all).await
     }
 
     /// The rank only grows: an event that was applied already moves nothing.

@@ -1,7 +1,7 @@
 //! What the carrier says of calls, applied to the ledger: any number of events in one round trip and one transaction.
 
 use serde_json::{Map, Value};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{
     attempts::{
@@ -103,7 +103,7 @@ pub async fn apply(
 ///
 /// # Errors
 /// Where Postgres does not answer: nothing is known then, and the same may be applied again.
-pub async fn apply_all(pg: &PgPool, events: &[Event]) -> sqlx::Result<Vec<Outcome>> {
+pub async fn apply_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Result<Vec<Outcome>> {
     let texts =
         |read: fn(&Event) -> Option<&str>| events.iter().map(|e| read(e).map(str::to_owned)).collect::<Vec<_>>();
     let rows = sqlx::query!(

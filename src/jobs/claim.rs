@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 
 use crate::{
     config::Times,
@@ -76,7 +76,11 @@ pub async fn claim(
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn claim_all(pg: &PgPool, wanted: &[&Wanted], (grace_ms, retry_ms): (u64, u64)) -> sqlx::Result<Vec<Got>> {
+pub async fn claim_all(
+    pg: impl PgExecutor<'_>,
+    wanted: &[&Wanted],
+    (grace_ms, retry_ms): (u64, u64),
+) -> sqlx::Result<Vec<Got>> {
     let held = || wanted.iter().flat_map(|one| one.held.iter().map(|held| (one.business, held)));
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,

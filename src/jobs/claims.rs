@@ -1,6 +1,6 @@
 //! Claims of a process, written together: see `stores::together`.
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{
     config::Times,
@@ -23,11 +23,11 @@ impl Together for One {
         self.wanted.business
     }
 
-    async fn write(pg: &PgPool, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
+    async fn write(db: &mut PgConnection, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
         let wanted: Vec<&Wanted> = all.iter().map(|one| &one.wanted).collect();
         let (grace_ms, retry_ms) =
             all.first().map_or((0, 0), |one| (one.times.intent_grace_ms, one.times.refused_retry_ms));
-        claim::claim_all(pg, &wanted, (grace_ms, retry_ms)).await
+        claim::claim_all(db, &wanted, (grace_ms, retry_ms)).await
     }
 
     /// A claim that may have been committed is never made again: whoever asked looks for its intents.

@@ -14,6 +14,7 @@ use sqlx::{
 };
 
 mod facts;
+mod kept;
 pub mod together;
 
 pub use facts::{PostgresFacts, Standby};
@@ -263,19 +264,6 @@ fn pool_options(settings: &Settings) -> PgPoolOptions {
         .idle_timeout(Duration::from_secs(60))
         .test_before_acquire(false)
         .before_acquire(|connection, was| Box::pin(still_there(connection, was.idle_for)))
-}
-
-/// A pool of one connection like those of `pool`, kept for as long as the process: the plans of a large function cost more than
-/// hundred executions, and belong to a connection. It connects at its first use.
-fn one_like(pool: &PgPool) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(Duration::from_secs(2))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .before_acquire(|connection, was| Box::pin(still_there(connection, was.idle_for)))
-        .connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
 /// Asks a connection whether it is still there, unless it was a second ago: asking is a round trip of its own.

@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::one_like;
+use super::kept::Kept;
 
 /// No batch begins sooner after the one before it. It costs a call that comes alone nothing, and a busy second few commits.
 const APART: Duration = Duration::from_millis(4);
@@ -31,7 +31,7 @@ pub trait Together: Send + Sync + Sized + 'static {
     fn key(&self) -> Self::Key;
 
     /// Writes them in one transaction; one outcome for each, in their order.
-    fn write(pg: &PgPool, all: &[Self]) -> impl Future<Output = sqlx::Result<Vec<Self::Outcome>>> + Send;
+    fn write(db: &mut PgConnection, all: &[Self]) -> impl Future<Output = sqlx::Result<Vec<Self::Outcome>>> + Send;
 
     /// True where what failed so may be written once more.
     fn repeatable(error: &sqlx::Error) -> bool;
@@ -67,9 +67,9 @@ impl Flush {
 type Told<T> = (oneshot::Sender<sqlx::Result<T>>, oneshot::Sender<sqlx::Result<()>>);
 type Waiting<E> = (E, Told<<E as Together>::Outcome>);
 
-/// One batch at a time.
+/// One batch at a time: two at once would be smaller ones, and cost more than they save.
 pub struct Lane<E: Together> {
-    pg: PgPool,
+    connection: Arc<Kept>,
     queue: Arc<Mutex<Queue<E>>>,
 }
 
@@ -81,7 +81,7 @@ struct Queue<E: Together> {
 
 impl<E: Together> Clone for Lane<E> {
     fn clone(&self) -> Self {
-        Self { pg: self.pg.clone(), queue: self.queue.clone() }
+        Self { connection: self.connection.clone(), queue: self.queue.clone() }
     }
 }
 
@@ -90,19 +90,21 @@ impl<E: Together> Lane<E> {
     #[must_use]
     pub fn new(pg: &PgPool) -> Self {
         let queue = Queue { waiting: VecDeque::new(), under_way: false, begun: None };
-        Self { pg: one_like(pg), queue: Arc::new(Mutex::new(queue)) }
+        Self { connection: Arc::new(Kept::like(pg)), queue: Arc::new(Mutex::new(queue)) }
     }
 
     /// Writes nothing, so that Postgres has made its plans before there is anything to write: that takes a tenth of a second.
     pub async fn warm(&self) {
-        if let Err(error) = E::write(&self.pg, &[]).await {
+        let (written, db) = self.written(&[]).await;
+        if let Err(error) = written {
             tracing::debug!(%error, "nothing could be written yet");
         }
+        self.keep(db);
     }
 
     /// Ends its connection: what is written from now on fails.
     pub async fn close(&self) {
-        self.pg.close().await;
+        self.connection.close().await;
     }
 
     /// Writes one with whatever else there is; it is written even where the caller does not wait for the outcome.
@@ -163,23 +165,7 @@ impl<E: Together> Lane<E> {
 
     async fn write_batch(&self, batch: Vec<Waiting<E>>) {
         let (all, told): (Vec<E>, Vec<_>) = batch.into_iter().unzip();
-        let outcomes: Vec<sqlx::Result<E::Outcome>> = match E::write(&self.pg, &all).await {
-            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            Err(error) if all.len() == 1 => vec![Err(error)],
-            Err(error) if E::repeatable(&error) => {
-                tracing::warn!(%error, batch = all.len(), "a batch was not written; each of it is tried alone");
-                let mut outcomes = Vec::with_capacity(all.len());
-                for one in &all {
-                    let alone = E::write(&self.pg, std::slice::from_ref(one)).await;
-                    outcomes.push(alone.and_then(|mut one| one.pop().ok_or(sqlx::Error::RowNotFound)));
-                }
-                outcomes
-            }
-            Err(error) => {
-                tracing::warn!(%error, batch = all.len(), "nobody knows whether a batch was written");
-                all.iter().map(|_| Err(sqlx::Error::WorkerCrashed)).collect()
-            }
-        };
+        let (outcomes, db) = self.outcomes(&all).await;
         let mut unflushed = Vec::new();
         for (((told, flushed), outcome), one) in told.into_iter().zip(outcomes).zip(&all) {
             // Whoever is gone does not hear it; it is written all the same.
@@ -190,20 +176,54 @@ impl<E: Together> Lane<E> {
                 drop(flushed.send(Ok(())));
             }
         }
-        if !unflushed.is_empty() {
-            self.flush(unflushed).await;
+        // What a broken connection wrote, nobody calls flushed.
+        let Some(mut db) = db else { return };
+        if unflushed.is_empty() || flush(&mut db, unflushed).await {
+            self.keep(Some(db));
         }
     }
 
-    /// A commit that waits for the disk takes every commit before it along.
-    async fn flush(&self, waiting: Vec<oneshot::Sender<sqlx::Result<()>>>) {
-        let commit = sqlx::query_scalar!("SELECT pg_logical_emit_message(true, 'rollcall', '')::text");
-        let committed = commit.fetch_one(&self.pg).await;
-        if let Err(error) = &committed {
-            tracing::warn!(%error, batch = waiting.len(), "nobody knows whether a batch is on the disk");
+    /// What became of each, and the connection over which all of it was written.
+    async fn outcomes(&self, all: &[E]) -> (Vec<sqlx::Result<E::Outcome>>, Option<PgConnection>) {
+        let (written, db) = self.written(all).await;
+        let error = match written {
+            Ok(outcomes) => return (outcomes.into_iter().map(Ok).collect(), db),
+            Err(error) if all.len() == 1 => return (vec![Err(error)], db),
+            Err(error) => error,
+        };
+        let lost = || all.iter().map(|_| Err(sqlx::Error::WorkerCrashed)).collect();
+        if !E::repeatable(&error) {
+            tracing::warn!(%error, batch = all.len(), "nobody knows whether a batch was written");
+            return (lost(), db);
         }
-        for flushed in waiting {
-            drop(flushed.send(committed.as_ref().map(|_| ()).map_err(|_| sqlx::Error::WorkerCrashed)));
+        tracing::warn!(%error, batch = all.len(), "a batch was not written; each of it is tried alone");
+        let Ok(mut db) = self.connection.again(db).await else { return (lost(), None) };
+        let mut outcomes = Vec::with_capacity(all.len());
+        for one in all {
+            let alone = E::write(&mut db, std::slice::from_ref(one)).await;
+            outcomes.push(alone.and_then(|mut one| one.pop().ok_or(sqlx::Error::RowNotFound)));
+        }
+        (outcomes, Some(db))
+    }
+
+    /// Writes all, over a connection that is not given back where it broke.
+    async fn written(&self, all: &[E]) -> (sqlx::Result<Vec<E::Outcome>>, Option<PgConnection>) {
+        let mut db = match self.connection.again(None).await {
+            Ok(db) => db,
+            Err(error) => return (Err(error), None),
+        };
+        let written = E::write(&mut db, all).await;
+        // 57P: Postgres says itself that it ends the connection (PostgreSQL manual, appendix A).
+        let ended = |error: &sqlx::Error| {
+            error.as_database_error().is_none_or(|e| e.code().is_some_and(|c| c.starts_with("57P")))
+        };
+        let broken = written.as_ref().is_err_and(ended);
+        (written, (!broken).then_some(db))
+    }
+
+    fn keep(&self, db: Option<PgConnection>) {
+        if let Some(db) = db {
+            self.connection.put_back(db);
         }
     }
 
@@ -221,4 +241,18 @@ impl<E: Together> Drop for UnderWay<'_, E> {
         queue.under_way = false;
         queue.waiting.clear();
     }
+}
+
+/// A commit that waits for the disk takes every commit before it along. Over the connection that made them: were Postgres to
+/// crash in between, it would be broken. True where it is not.
+async fn flush(db: &mut PgConnection, waiting: Vec<oneshot::Sender<sqlx::Result<()>>>) -> bool {
+    let commit = sqlx::query_scalar!("SELECT pg_logical_emit_message(true, 'rollcall', '')::text");
+    let committed = commit.fetch_one(db).await;
+    if let Err(error) = &committed {
+        tracing::warn!(%error, batch = waiting.len(), "nobody knows whether a batch is on the disk");
+    }
+    for flushed in waiting {
+        drop(flushed.send(committed.as_ref().map(|_| ()).map_err(|_| sqlx::Error::WorkerCrashed)));
+    }
+    committed.is_ok()
 }
