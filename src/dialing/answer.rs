@@ -157,7 +157,8 @@ async fn told(
 ) -> Result<bool, ApiError> {
     let done = match &hears {
         Hears::Speech(speech) => ctx.carriers.say(account, call_id, speech, name).await,
-        Hears::Agent(url) => ctx.carriers.stream(account, call_id, url, name).await,
+        // A name of its own: an earlier command may be remembered under the other.
+        Hears::Agent(url) => ctx.carriers.stream(account, call_id, url, &format!("{name}-stream")).await,
         Hears::Over => return Ok(true),
         Hears::Nothing => {
             hang_up(ctx, account, call_id).await?;
