@@ -16,14 +16,16 @@ use crate::{
         profile::{Profile, Profiles, SealedAccount},
         vault::Vault,
     },
+    calls::Calls,
     carriers::{Account, Client, HttpLimits},
     config::Settings,
-    heartbeats::Heartbeats,
+    heartbeats::{Heartbeats, Replicas},
     ids::{BusinessId, Carrier},
     jobs::{
         claims::Claims,
         queue::{Bells, Why},
     },
+    models::{Login, Permits, Provider, accounts},
     slots::Gate,
     stores::Stores,
 };
@@ -47,8 +49,14 @@ pub struct Context {
     pub claims: Claims,
     /// What this process says of itself.
     pub heartbeats: Heartbeats,
+    /// The calls programs, as this process last read them.
+    pub replicas: Replicas,
     /// What names an attempt in a callback URL.
     pub tokens: Arc<Tokens>,
+    /// Live conversations, as every replica may know them.
+    pub calls: Calls,
+    /// How much of the voice providers this process may use at once.
+    pub permits: Permits,
     /// Talks to the carriers.
     pub carriers: Client,
     /// Businesses as they dial.
@@ -87,6 +95,9 @@ impl Context {
             claims: Claims::new(&stores.pg),
             bells: Bells::new(&stores),
             heartbeats: Heartbeats::new(&stores),
+            replicas: Replicas::default(),
+            calls: Calls::new(&stores),
+            permits: Permits::default(),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),
@@ -140,6 +151,23 @@ impl Context {
         let Some(profile) = self.profile(business).await? else { return Ok(None) };
         let Some(sealed) = profile.accounts.iter().find(|a| a.reference == reference) else { return Ok(None) };
         self.opened(business, sealed).map(Some)
+    }
+
+    /// The account at a voice provider that a business's calls use: its own, or the installation's; `None` without either.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer or the envelope cannot be opened.
+    pub async fn login(&self, business: BusinessId, provider: Provider) -> anyhow::Result<Option<Login>> {
+        let settings = self.settings.voice.provider(provider.as_str());
+        let Some(sealed) = accounts::get(&self.stores.pg, business, provider).await? else {
+            let key = settings.key.cloned();
+            return Ok(key.map(|key| Login::new(provider, settings.base_url.clone(), key, settings.most_at_once)));
+        };
+        let place = format!("voice account {business} {provider}");
+        let key = self.vault.open_bytes(place.as_bytes(), &sealed.secret)?;
+        let base_url = sealed.base_url.map_or_else(|| Ok(settings.base_url.clone()), |url| url.parse())?;
+        let key = SecretString::from(String::from_utf8(key)?);
+        Ok(Some(Login::new(provider, base_url, key, usize::try_from(sealed.most_at_once)?)))
     }
 
     /// The account of a business at a carrier, opened; `None` where it has none.

@@ -67,6 +67,10 @@ id!(
     KeyId
 );
 id!(
+    /// What a voice agent says and may do, in all its versions.
+    AgentId
+);
+id!(
     /// One upload of leads into one run.
     ImportId
 );

@@ -12,12 +12,15 @@ pub mod stores;
 pub mod telemetry;
 
 // facts: one store each
+pub mod agents;
 pub mod attempts;
 pub mod businesses;
+pub mod calls;
 pub mod carriers;
 pub mod heartbeats;
 pub mod jobs;
 pub mod leads;
+pub mod models;
 pub mod runs;
 pub mod slots;
 

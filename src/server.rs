@@ -22,7 +22,7 @@ use tower_http::{
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::{api, config::Role, context::Context, error::ApiError, heartbeats::Who, voice, webhooks};
+use crate::{api, config::Role, context::Context, error::ApiError, heartbeats::Who, voice, voice::Sessions, webhooks};
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -39,9 +39,8 @@ pub fn doors(ctx: Context) -> Router {
 }
 
 /// Every door of the calls program on one router: media streams, health.
-pub fn media_doors(ctx: Context) -> Router {
-    voice::router()
-        .with_state(ctx.clone())
+pub fn media_doors(ctx: Context, sessions: Sessions) -> Router {
+    voice::router(sessions)
         .merge(api::admin::health(ctx))
         .fallback(api::frame::not_found)
         .method_not_allowed_fallback(api::frame::method_not_allowed)
@@ -63,6 +62,14 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
 pub async fn beats(ctx: &Context, role: Role) {
     let who = Who::new(role, &Who::new_name(), &ctx.settings);
     ctx.heartbeats.beat(who, || 0, ctx.stopping.clone(), ctx.stopping.clone()).await;
+}
+
+/// Everything that a calls program does besides answering at its doors, until its conversations are over or handed over:
+/// then `ended` is cancelled.
+pub async fn holds_conversations(ctx: &Context, sessions: &Sessions, name: &str, ended: CancellationToken) {
+    let who = Who::new(Role::Calls, name, &ctx.settings);
+    let beats = ctx.heartbeats.beat(who, || sessions.count(), ctx.stopping.clone(), ended.clone());
+    tokio::join!(beats, sessions.keep(ended.clone()), sessions.drain(ended.clone()));
 }
 
 /// Puts a request id and a log line around every route.

@@ -42,6 +42,6 @@ impl Bench {
         carrier.extend(faults);
         let lines = ("MAX_CONCURRENT_CALLS", MAX_CONCURRENT_CALLS.to_owned());
         let settings = std::iter::once(lines).chain(self.set.iter().cloned()).collect();
-        Plan { programs: self.programs.clone(), carrier, settings, postgres: Vec::new(), workers: 1 }
+        Plan { programs: self.programs.clone(), carrier, settings, postgres: Vec::new(), workers: 1, talks: false }
     }
 }

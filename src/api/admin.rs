@@ -43,7 +43,7 @@ pub fn router(ctx: Context, process: PrometheusHandle) -> Router {
         .route("/metrics.json", get(figures))
         .route("/status", get(whole))
         .route("/status/workers", get(workers))
-        .route("/status/models", get(async || ApiError::not_available("", "The status of models")))
+        .route("/status/models", get(models))
         .route("/dashboard", get(board))
         .route("/metrics", get(metrics))
         .with_state(ctx.clone())
@@ -86,6 +86,11 @@ async fn whole(State(ctx): State<Context>) -> Result<Json<Status>, ApiError> {
 
 async fn workers(State(ctx): State<Context>) -> Result<Json<WorkerPool>, ApiError> {
     status::workers(&ctx).await.map(Json)
+}
+
+/// The accounts at voice providers that this process has used, and the model inside.
+async fn models(State(ctx): State<Context>) -> Json<Value> {
+    Json(json!({ "data": ctx.permits.status(), "voice_activity": { "name": "earshot", "shared": false } }))
 }
 
 async fn board(State(ctx): State<Context>) -> Json<Dashboard> {

@@ -6,10 +6,12 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod agents;
 pub mod attempts;
 pub mod auth;
 pub mod body;
 pub mod businesses;
+pub mod caller_ids;
 pub mod calls;
 pub mod check;
 pub mod dashboard;
@@ -28,9 +30,12 @@ pub mod pointer;
 pub mod recordings;
 pub mod results;
 pub mod runs;
+pub mod sessions;
 pub mod status;
 pub mod suppressions;
 pub mod telnyx_accounts;
+pub mod transcripts;
+pub mod voice_accounts;
 pub mod why;
 
 use axum::{Router, middleware};
@@ -70,10 +75,15 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(events::routes())
         .merge(why::routes())
         .merge(calls::routes())
+        .merge(agents::routes())
+        .merge(sessions::routes())
+        .merge(voice_accounts::routes())
+        .merge(transcripts::routes())
         .merge(businesses::routes())
         .merge(keys::routes())
         .merge(accounts::routes())
         .merge(telnyx_accounts::routes())
         .merge(recordings::routes())
         .merge(suppressions::routes())
+        .merge(caller_ids::routes())
 }

@@ -243,8 +243,8 @@ pub struct Admission {
     pub external_id: Option<String>,
     /// The callee's variables, a JSON object.
     pub variables: serde_json::Value,
-    /// What is said, a template: `{text, language, voice}`.
-    pub message: serde_json::Value,
+    /// What is said, a template: `{text, language, voice}`; none where an agent talks.
+    pub message: Option<serde_json::Value>,
     /// Seconds that it may ring.
     pub ring_timeout_secs: i32,
     /// Seconds that it may last.

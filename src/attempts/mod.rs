@@ -8,6 +8,7 @@ pub mod batch;
 pub mod events;
 pub mod export;
 pub mod figures;
+pub mod inbound;
 pub mod ledger;
 pub mod looks;
 pub mod open;

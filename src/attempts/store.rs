@@ -50,6 +50,8 @@ struct Row {
 
 impl From<Row> for Attempt {
     fn from(row: Row) -> Self {
+        // The ledger has the other side as `to`, whoever rings.
+        let (from, to) = directed(&row.direction, row.from_number, row.to_number);
         Self {
             id: row.attempt_id,
             n: row.n,
@@ -62,8 +64,8 @@ impl From<Row> for Attempt {
             needs_person: row.needs_person,
             carrier: row.carrier,
             carrier_call_id: row.carrier_call_id,
-            from: row.from_number,
-            to: row.to_number,
+            from,
+            to,
             slot: row.slot,
             line: row.line,
             answered_by: row.answered_by,
@@ -82,6 +84,11 @@ impl From<Row> for Attempt {
             events: row.events.0,
         }
     }
+}
+
+/// Who rang, and who was rung, of the two numbers of an attempt.
+fn directed(direction: &str, ours: String, theirs: String) -> (String, String) {
+    if direction == "inbound" { (theirs, ours) } else { (ours, theirs) }
 }
 
 fn price(amount: Option<String>, currency: Option<String>) -> Option<Price> {
@@ -262,6 +269,18 @@ pub async fn want_hangup(tx: &mut PgTransaction<'_>, business: BusinessId, what:
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// Marks an open attempt to be hung up whose conversation is over; false where it is closed.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn want_ended(pg: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Result<bool> {
+    let done =
+        sqlx::query!("UPDATE attempt SET hangup_wanted = true WHERE attempt_id = $1 AND open", attempt as AttemptId)
+            .execute(pg)
+            .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Closes a single call that no worker has taken: nothing was sent, and now nothing will be. True if it did.

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use crate::ids::{AttemptId, BusinessId};
 
 const VERSION: u8 = 1;
+/// Of a token that names a business and no attempt: people ring it.
+const INBOUND: u8 = 2;
 const MAC_BYTES: usize = 16;
 
 /// Makes tokens under one key and reads them under several, while a key is being replaced.
@@ -29,8 +31,18 @@ impl Tokens {
     /// The token of an attempt.
     #[must_use]
     pub fn make(&self, business: BusinessId, attempt: AttemptId) -> String {
+        self.made(VERSION, business, attempt)
+    }
+
+    /// The token of a business at which people ring its numbers.
+    #[must_use]
+    pub fn inbound(&self, business: BusinessId) -> String {
+        self.made(INBOUND, business, AttemptId(Uuid::nil()))
+    }
+
+    fn made(&self, version: u8, business: BusinessId, attempt: AttemptId) -> String {
         let mut token = Vec::with_capacity(33 + MAC_BYTES);
-        token.push(VERSION);
+        token.push(version);
         token.extend_from_slice(business.0.as_bytes());
         token.extend_from_slice(attempt.0.as_bytes());
         if let Some(key) = self.keys.first() {
@@ -42,9 +54,19 @@ impl Tokens {
     /// Whose attempt a token names; nothing where it is not one that this key made.
     #[must_use]
     pub fn read(&self, token: &str) -> Option<(BusinessId, AttemptId)> {
+        self.proven(VERSION, token)
+    }
+
+    /// Whose numbers are rung at this token.
+    #[must_use]
+    pub fn read_inbound(&self, token: &str) -> Option<BusinessId> {
+        self.proven(INBOUND, token).map(|(business, _)| business)
+    }
+
+    fn proven(&self, version: u8, token: &str) -> Option<(BusinessId, AttemptId)> {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (named, mac) = bytes.split_at_checked(33)?;
-        if named[0] != VERSION || mac.len() != MAC_BYTES {
+        if named[0] != version || mac.len() != MAC_BYTES {
             return None;
         }
         let fits = |key| bool::from(subtle::ConstantTimeEq::ct_eq(&self::mac(key, named)[..MAC_BYTES], mac));
@@ -77,6 +99,9 @@ mod tests {
         let (business, attempt) = (BusinessId::new(), AttemptId::new());
         let token = tokens.make(business, attempt);
         assert_eq!(token.len(), 66);
+        let inbound = tokens.inbound(business);
+        assert_eq!((tokens.read_inbound(&inbound), tokens.read(&inbound)), (Some(business), None));
+        assert_eq!(tokens.read_inbound(&token), None);
         assert_eq!(tokens.read(&token), Some((business, attempt)));
         assert_eq!(Tokens::new([[8; 32]]).read(&token), None);
         for at in 0..token.len() {

@@ -7,9 +7,12 @@ use rollcall::{
     api,
     config::{Role, Settings},
     context::Context,
+    heartbeats::Who,
     server, shutdown, telemetry,
+    voice::Sessions,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -38,12 +41,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
         () = stopping.cancelled() => return Ok(()),
     };
+    let (name, ended) = (Who::new_name(), CancellationToken::new());
+    let sessions = Sessions::new(ctx.clone(), &name)?;
     tracing::info!(calls = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-calls serves");
     let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
     tokio::try_join!(
-        server::serve(doors, server::media_doors(ctx.clone()), stopping.clone()),
-        server::serve(admin, status, stopping),
-        futures::FutureExt::map(server::beats(&ctx, Role::Calls), Ok),
+        server::serve(doors, server::media_doors(ctx.clone(), sessions.clone()), stopping),
+        server::serve(admin, status, ended.clone()),
+        futures::FutureExt::map(server::holds_conversations(&ctx, &sessions, &name, ended), Ok),
     )?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! Not here: who may ask (`api::auth`), and what is done with an account (`carriers`, `dialing`).
 
 pub mod accounts;
+pub mod answering;
 pub mod answers;
 pub mod audit;
 pub mod health;

@@ -26,6 +26,8 @@ pub struct Profile {
     pub lines: i32,
     /// True where it may dial.
     pub active: bool,
+    /// True where an agent talks in one of its running runs: there must be room for a conversation before a number is dialed.
+    pub talks: bool,
     /// Its accounts: first those that it dials with, in the order in which it wants them tried.
     pub accounts: Vec<SealedAccount>,
 }
@@ -119,6 +121,8 @@ impl Profiles {
 pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Profile>> {
     let rows = sqlx::query!(
         r#"SELECT b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
+               EXISTS (SELECT 1 FROM run r WHERE r.business_id = b.business_id AND r.state = 'running' AND r.agent_id IS NOT NULL)
+                   AS "talks!",
                a.carrier AS "carrier?: Carrier", a.reference AS "reference?", a.calls_per_second AS "calls_per_second?",
                a.api_base_url, a.secret AS "secret?", a.sealing_key AS "sealing_key?", a.health AS "health?", a.public_key,
                CASE WHEN a.former_until > clock_timestamp() THEN a.former_secret END AS former_secret, a.former_sealing_key,
@@ -135,6 +139,7 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
         slots: first.max_concurrent_calls,
         lines: first.max_lines,
         active: first.active,
+        talks: first.talks,
         accounts: Vec::new(),
     };
     for row in rows {

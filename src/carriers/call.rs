@@ -180,6 +180,8 @@ pub enum Told {
     Detected(CallEvent),
     /// What was to be said is said.
     SpeechOver(CallEvent),
+    /// A media stream of the call is over, or was never connected. The call may go on.
+    StreamOver(CallEvent),
     /// A recording is ready.
     Recorded(CallEvent, Recording),
     /// Something that changes nothing here; its name.

@@ -247,6 +247,38 @@ impl Client {
         .await
     }
 
+    /// Tells the carrier to stream the sound of a call that was answered to `url`, both ways. `key` names this command: a second
+    /// one with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn stream(&self, account: &Account, call_id: &str, url: &Url, key: &str) -> Result<HangUp, CarrierError> {
+        match self.at(account) {
+            At::Twilio(_) => Ok(HangUp::Done),
+            At::Telnyx(telnyx) => timed(account, "stream", telnyx.stream(call_id, url, key)).await,
+        }
+    }
+
+    /// Puts a live call through to another number. Not repeated here: a second one would begin the transfer anew.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn transfer(
+        &self,
+        account: &Account,
+        call_id: &str,
+        number: &str,
+        caller_id: &str,
+    ) -> Result<(), CarrierError> {
+        timed(account, "transfer", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.transfer(call_id, number, caller_id).await,
+                At::Telnyx(telnyx) => telnyx.transfer(call_id, number, caller_id).await,
+            }
+        })
+        .await
+    }
+
     /// The callback URLs that a call was created with, to find our token in them; `None` where the carrier
     /// says that there is no such call. An empty list may mean that the carrier does not show them yet.
     ///

@@ -1,10 +1,11 @@
-//! What an answered call hears: the run's message with this callee's variables, or nothing behind the fence.
+//! What an answered call hears: an agent, the run's message with this callee's variables, or nothing behind the fence.
 //!
 //! One carrier asks for it, another has to be told. Telling may happen twice (a doubled event, a look that comes with it): the
 //! carrier ignores a second command of the same name, and the ledger remembers what was said.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use url::Url;
 
 use crate::{
     attempts::{
@@ -15,6 +16,7 @@ use crate::{
     },
     carriers::{Account, AnsweredBy, CallEvent, CallState, CallView, CarrierError, Client, HangUp, How, Speech},
     context::Context,
+    dialing::conversation::{self, Stream},
     error::{ApiError, Slug},
     ids::{AttemptId, BusinessId},
     leads::message::Template,
@@ -28,15 +30,24 @@ struct Message {
     voice: Option<String>,
 }
 
-/// The speech for an answered call; `None` where it must hear nothing and be hung up.
+/// What an answered call hears.
+#[derive(Clone)]
+pub enum Hears {
+    /// This, and then it is hung up.
+    Speech(Speech),
+    /// An agent, over a media stream to this address.
+    Agent(Url),
+    /// Nothing: it is hung up.
+    Nothing,
+    /// Nothing more: its conversation is over, and whoever ended that has seen to the call.
+    Over,
+}
+
+/// What a call hears that was answered just now.
 ///
 /// # Errors
-/// Where Postgres does not answer: nothing is known then.
-pub async fn what_to_say(
-    ctx: &Context,
-    key: (BusinessId, AttemptId),
-    event: &CallEvent,
-) -> sqlx::Result<Option<Speech>> {
+/// Where a store does not answer: nothing is known then.
+pub async fn what_it_hears(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> Result<Hears, ApiError> {
     let said = Said {
         call_id: event.call_id.as_deref(),
         answered_by: event.answered_by.map(AnsweredBy::as_str),
@@ -51,20 +62,45 @@ async fn heard(
     key: (BusinessId, AttemptId),
     source: Source,
     said: &Said<'_>,
-) -> sqlx::Result<Option<Speech>> {
+) -> Result<Hears, ApiError> {
     let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
     let answered = Event::new(key, source, (AttemptState::Answered, None), said);
     let answer = ctx.batches.answer(answered.asks(fence)).await?;
-    let Some(Answer { message: Some(message), variables }) = answer else {
-        metrics::answer_fenced();
-        tracing::warn!(attempt.id = %key.1, call.id = said.call_id, "answered behind the fence: it hears nothing");
-        return Ok(None);
-    };
-    Ok(speech(message, variables)
-        .inspect_err(
-            |error| tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said"),
-        )
-        .ok())
+    match answer {
+        None => {
+            metrics::answer_fenced();
+            tracing::warn!(attempt.id = %key.1, call.id = said.call_id, "answered behind the fence: it hears nothing");
+            Ok(Hears::Nothing)
+        }
+        Some(Answer { message: Some(message), variables }) => {
+            let speech = speech(message, variables).inspect_err(|error| {
+                tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said");
+            });
+            Ok(speech.map_or(Hears::Nothing, Hears::Speech))
+        }
+        Some(Answer { message: None, .. }) => agent(ctx, key, false).await,
+    }
+}
+
+/// What a call hears after a media stream that was closed.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn once_more(ctx: &Context, key: (BusinessId, AttemptId)) -> Result<Hears, ApiError> {
+    agent(ctx, key, true).await
+}
+
+async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), closed: bool) -> Result<Hears, ApiError> {
+    match conversation::stream(ctx, business, attempt, closed).await? {
+        Stream::To(url) => Ok(Hears::Agent(url)),
+        Stream::Nothing => Ok(Hears::Nothing),
+        Stream::Over => Ok(Hears::Over),
+        Stream::NoRoom(text, language) => {
+            tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
+            let speech = text.map(|text| Hears::Speech(Speech { text, language, voice: None }));
+            Ok(speech.unwrap_or(Hears::Nothing))
+        }
+    }
 }
 
 fn speech(message: Value, variables: Map<String, Value>) -> anyhow::Result<Speech> {
@@ -80,7 +116,7 @@ fn speech(message: Value, variables: Map<String, Value>) -> anyhow::Result<Speec
 /// Tells the carrier what an answered call is to hear, or hangs it up where that is nothing. True where it hears something.
 ///
 /// # Errors
-/// Where Postgres or the carrier does not answer: the same may be asked for again.
+/// Where a store or the carrier does not answer: the same may be asked for again.
 pub async fn by_command(
     ctx: &Context,
     account: &Account,
@@ -92,15 +128,48 @@ pub async fn by_command(
         return Ok(true);
     }
     let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), ..Said::default() };
-    let Some(speech) = heard(ctx, key, source, &said).await? else {
-        hang_up(ctx, account, call_id).await?;
-        return Ok(false);
+    let hears = heard(ctx, key, source, &said).await?;
+    // A double of the carrier's own word comes within seconds, and is ignored there by this name.
+    told(ctx, account, key.1, call_id, hears, &key.1.to_string()).await
+}
+
+/// A media stream of a call that was told to stream is over: it gets another one, or is hung up.
+///
+/// # Errors
+/// Where a store or the carrier does not answer: the same may be asked for again.
+pub async fn stream_over(
+    ctx: &Context,
+    account: &Account,
+    key: (BusinessId, AttemptId),
+    call_id: &str,
+) -> Result<(), ApiError> {
+    let hears = once_more(ctx, key).await?;
+    told(ctx, account, key.1, call_id, hears, &uuid::Uuid::new_v4().to_string()).await.map(drop)
+}
+
+async fn told(
+    ctx: &Context,
+    account: &Account,
+    attempt: AttemptId,
+    call_id: &str,
+    hears: Hears,
+    name: &str,
+) -> Result<bool, ApiError> {
+    let done = match &hears {
+        Hears::Speech(speech) => ctx.carriers.say(account, call_id, speech, name).await,
+        // A name of its own: an earlier command may be remembered under the other.
+        Hears::Agent(url) => ctx.carriers.stream(account, call_id, url, &format!("{name}-stream")).await,
+        Hears::Over => return Ok(true),
+        Hears::Nothing => {
+            hang_up(ctx, account, call_id).await?;
+            return Ok(false);
+        }
     };
-    match ctx.carriers.say(account, call_id, &speech, &key.1.to_string()).await {
-        Ok(HangUp::Done) => speech::said(&ctx.stores.pg, key.1).await?,
+    match done {
+        Ok(HangUp::Done) => speech::said(&ctx.stores.pg, attempt).await?,
         Ok(HangUp::AlreadyEnded | HangUp::NotFound) => {}
         Err(error @ (CarrierError::Refused { .. } | CarrierError::NotACallId)) => {
-            tracing::error!(attempt.id = %key.1, call.id = call_id, %error, "the carrier will not say the message; it hangs up");
+            tracing::error!(attempt.id = %attempt, call.id = call_id, %error, "the carrier will not do what the call is to hear; it hangs up");
             hang_up(ctx, account, call_id).await?;
             return Ok(false);
         }

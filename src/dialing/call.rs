@@ -9,12 +9,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    agents::{Agent, store},
     attempts::{self, Call, ledger},
     businesses::profile::{Profile, SealedAccount},
     context::Context,
-    dialing::{create, import, overview::REJECTED},
+    dialing::{agents, create, import, overview::count_rejected, room},
     error::{ApiError, FieldError, Slug},
-    ids::{AttemptId, BusinessId, Carrier, Held},
+    ids::{AgentId, AttemptId, BusinessId, Carrier, Held},
     leads::Template,
     runs::{Message, new::text_fits},
     slots::{Ask, Taken},
@@ -35,8 +36,8 @@ pub struct NewCall {
     pub from: Option<String>,
     /// Through which of the business's carriers; the first that takes calls now by default.
     pub carrier: Option<Carrier>,
-    /// Not available yet.
-    pub agent_id: Option<Value>,
+    /// Who talks to whoever answers, in place of a message.
+    pub agent_id: Option<AgentId>,
     /// What is said.
     pub message: Option<Message>,
     /// What the message's `{{names}}` stand for.
@@ -63,9 +64,21 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         return Ok(call);
     }
     let home = create::home(&ctx.stores.tenant, business).await?;
+    let agent = match new.agent_id {
+        Some(id) => Some(agents::named(ctx, business, id).await?),
+        None => None,
+    };
     let (profile, account) = account(ctx, business, new.carrier).await?;
-    let (to, message) = checked(&home, &new, account.carrier)?;
-    let held = take(ctx, business, &profile, &account, id).await?;
+    let (to, message) = checked(&home, &new, account.carrier, agent.as_ref())?;
+    let lines = match &agent {
+        Some(_) => room::lines_for_a_talk(ctx, profile.lines).await?,
+        None => profile.lines,
+    };
+    let held = take(ctx, business, (profile.slots, lines), &account, id).await?;
+    if let Some(agent) = &agent {
+        // Before the attempt: a worker may have it answered before this line was reached.
+        store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
+    }
     // The whole ledger has to agree that there is room, not only the part of it that the business sees.
     let outcome =
         ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, (account.carrier, held))).await;
@@ -79,6 +92,9 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
             if let Err(error) = ctx.gate.give_back(business, &account.reference, &[id]).await {
                 tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder");
             }
+            if agent.is_some() {
+                store::unpin_attempt(&ctx.stores.pg, id).await?;
+            }
             outcome?;
             Err(refusal(ctx, &refused).await)
         }
@@ -90,11 +106,13 @@ async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Resu
 }
 
 /// The number and the message of a call that fits.
-fn checked(home: &create::Home, new: &NewCall, carrier: Carrier) -> Result<(String, Value), ApiError> {
-    for (pointer, what, asked) in [
-        ("/agent_id", "A voice agent", new.agent_id.is_some()),
-        ("/machine", "Machine detection", new.machine.is_some()),
-    ] {
+fn checked(
+    home: &create::Home,
+    new: &NewCall,
+    carrier: Carrier,
+    agent: Option<&Agent>,
+) -> Result<(String, Option<Value>), ApiError> {
+    for (pointer, what, asked) in [("/machine", "Machine detection", new.machine.is_some())] {
         if asked {
             return Err(ApiError::not_available(pointer, what));
         }
@@ -111,14 +129,29 @@ fn checked(home: &create::Home, new: &NewCall, carrier: Carrier) -> Result<(Stri
     if new.max_wait_secs.is_some_and(|secs| !MAX_WAIT_SECS.contains(&secs)) {
         wrong.push(FieldError::new("/max_wait_secs", "out_of_range", "Write a whole number from 1 to 300."));
     }
-    let message = message(new, &mut wrong);
+    let message = match agent {
+        Some(agent) => talks(new, agent, &mut wrong).map(|()| None),
+        None => message(new, &mut wrong).map(Some),
+    };
     match (to, message) {
         (Ok(to), Some(message)) if wrong.is_empty() => Ok((to.e164.as_str().to_owned(), message)),
         _ => Err(ApiError::validation(wrong)),
     }
 }
 
-fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
+/// The variables that the agent's texts need are there.
+fn talks(new: &NewCall, agent: &Agent, wrong: &mut Vec<FieldError>) -> Option<()> {
+    check_variables(new, wrong);
+    if new.message.is_some() {
+        wrong.push(FieldError::new("/message", "conflict", "Name an agent or a message, not both."));
+    }
+    if let Err(error) = agents::said(&agent.definition, &new.variables) {
+        wrong.push(FieldError::new("/variables", "missing_variable", error.to_string()));
+    }
+    Some(())
+}
+
+fn check_variables(new: &NewCall, wrong: &mut Vec<FieldError>) {
     if new.variables.values().any(|value| value.is_object() || value.is_array()) {
         wrong.push(FieldError::new("/variables", "wrong_type", "A variable is a text, a number, true, false or null."));
     }
@@ -129,6 +162,10 @@ fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
             "All variables together must stay below 16 KiB.",
         ));
     }
+}
+
+fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
+    check_variables(new, wrong);
     let Some(message) = &new.message else {
         wrong.push(FieldError::new("/message", "missing", "Say what the call shall say."));
         return None;
@@ -148,7 +185,7 @@ fn admission(
     ctx: &Context,
     new: &NewCall,
     to: String,
-    message: Value,
+    message: Option<Value>,
     (carrier, held): (Carrier, Held),
 ) -> ledger::Admission {
     ledger::Admission {
@@ -188,14 +225,14 @@ async fn account(
 async fn take(
     ctx: &Context,
     business: BusinessId,
-    profile: &Profile,
+    (slot_limit, line_limit): (i32, i32),
     account: &SealedAccount,
     id: AttemptId,
 ) -> Result<Held, ApiError> {
     let ask = Ask {
         business,
-        slot_limit: profile.slots,
-        line_limit: profile.lines,
+        slot_limit,
+        line_limit,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: 1,
@@ -225,12 +262,7 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
         }
         "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
         _ => {
-            let key = ctx.stores.keys.key(REJECTED);
-            let counted: redis::RedisResult<()> =
-                redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
-            if let Err(error) = counted {
-                tracing::debug!(%error, "a rejected call was not counted");
-            }
+            count_rejected(ctx).await;
             ApiError::new(Slug::AtCapacity, "No slot or line is free for this call now. Try again.").retry_after(1)
         }
     }

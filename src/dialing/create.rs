@@ -3,8 +3,12 @@
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::import::{self, Imported};
+use super::{
+    agents::unknown_agent,
+    import::{self, Imported},
+};
 use crate::{
+    agents,
     config::Settings,
     error::{ApiError, FieldError},
     ids::{BusinessId, Carrier, RunId},
@@ -34,7 +38,12 @@ pub async fn run(
 ) -> Result<Created, ApiError> {
     let home = home(pg, business).await?;
     let leads = new.leads.take();
-    let further = further_faults(&new);
+    let mut further = further_faults(&new);
+    if let Some(agent) = new.agent_id
+        && agents::store::one(pg, business, agent).await?.is_none()
+    {
+        further.extend(unknown_agent());
+    }
     let defaults = Defaults {
         default_region: home.default_region.clone(),
         ring_timeout_secs: settings.ring_timeout_secs,

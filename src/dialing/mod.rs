@@ -5,12 +5,14 @@
 //! this process owns.
 //! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
 
+pub mod agents;
 pub mod answer;
 pub mod ask;
 pub mod by_person;
 pub mod call;
 pub mod cancel;
 pub mod cleanup;
+pub mod conversation;
 pub mod create;
 pub mod doubt;
 pub mod finish;
@@ -18,12 +20,15 @@ pub mod gate;
 pub mod hang_up;
 pub mod holders;
 pub mod import;
+pub mod inbound;
 pub mod live;
 pub mod moves;
 pub mod next;
 pub mod overview;
+pub mod room;
 pub mod send;
 pub mod startup;
 pub mod sweep;
 pub mod translate;
+pub mod trial;
 pub mod why;

@@ -3,8 +3,12 @@
 use serde::Serialize;
 use sqlx::{PgPool, PgTransaction};
 
-use super::import::importing;
+use super::{
+    agents::{needed, unknown_agent},
+    import::importing,
+};
 use crate::{
+    agents,
     attempts::{self, InFlight},
     error::{ApiError, FieldError, Slug},
     ids::{BusinessId, RunId},
@@ -46,7 +50,7 @@ pub async fn start(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> R
         return Err(ApiError::validation(vec![FieldError::new("/leads", "no_leads", detail)]));
     }
     check_account(&mut tx, &locked).await?;
-    check_message(&mut tx, &locked).await?;
+    check_texts(&mut tx, &locked).await?;
     locked.act(&mut tx, Action::Start, by).await?;
     let run = shown(&mut tx, &locked).await?;
     tx.commit().await?;
@@ -133,16 +137,26 @@ async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<()
     Err(ApiError::validation(vec![FieldError::new("/caller_ids", "unknown_caller_id", detail)]))
 }
 
-/// There must be a message, and every lead must have what it says. The rows are looked at only where the run's own summary
-/// says that some lead lacks a variable.
-async fn check_message(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
-    let Some(message) = &locked.message else {
-        let detail = "The run has no message. Make it with {\"message\": {\"text\": \"…\"}}.";
-        return Err(ApiError::validation(vec![FieldError::new("/message", "required", detail)]));
+/// There must be a message or an agent, and every lead must have what it says. The rows are looked at only where the run's own
+/// summary says that some lead lacks a variable. The version of the agent is the run's from now on.
+async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
+    let (pointer, needed) = match (&locked.message, locked.agent) {
+        (Some(message), _) => {
+            let template = Template::parse(&message.text).map_err(anyhow::Error::from)?;
+            ("/message/text", template.missing(&serde_json::Map::new()))
+        }
+        (None, Some(id)) => {
+            let agent = agents::store::one(&mut **tx, locked.business, id).await?;
+            let agent = agent.ok_or_else(|| ApiError::validation(unknown_agent()))?;
+            locked.pin_agent(tx, agent.version).await?;
+            ("/agent_id", needed(&agent.definition)?.into_iter().collect())
+        }
+        (None, None) => {
+            let detail = "The run has no message. Make it with {\"message\": {\"text\": \"…\"}}, or with an agent_id.";
+            return Err(ApiError::validation(vec![FieldError::new("/message", "required", detail)]));
+        }
     };
-    let template = Template::parse(&message.text).map_err(anyhow::Error::from)?;
     let known = locked.lead_variables.as_deref().unwrap_or_default();
-    let needed = template.missing(&serde_json::Map::new());
     let unsure: Vec<String> = needed.into_iter().filter(|name| !known.contains(name)).collect();
     if unsure.is_empty() {
         return Ok(());
@@ -156,7 +170,7 @@ async fn check_message(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<()
         let lines = lines.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
         let and_more = if count > LINES_SHOWN { ", …" } else { "" };
         let detail = format!("{count} leads lack the variable {name}: rows {lines}{and_more}.");
-        errors.push(FieldError::new("/message/text", "missing_variable", detail));
+        errors.push(FieldError::new(pointer, "missing_variable", detail));
     }
     match errors.first() {
         None => Ok(()),

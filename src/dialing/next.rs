@@ -12,7 +12,10 @@ use crate::{
     attempts::ledger,
     businesses::profile::{Profile, SealedAccount},
     context::Context,
-    dialing::send::{self, ClaimedAt},
+    dialing::{
+        room,
+        send::{self, ClaimedAt},
+    },
     ids::{AttemptId, BusinessId, Held},
     jobs::{
         claim::{self, Wanted, surely_not_committed},
@@ -156,7 +159,7 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
         if owner.draining.is_cancelled() {
             return Ok(Dialed::AllThatMayBe);
         }
-        let ask = ask(at);
+        let ask = ask(ctx, at).await?;
         let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
             tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
             return Ok(Dialed::AllThatMayBe);
@@ -179,15 +182,16 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
     Ok(Dialed::AllThatMayBe)
 }
 
-fn ask(Through { business, profile, account }: Through<'_>) -> Ask<'_> {
-    Ask {
+async fn ask<'a>(ctx: &Context, Through { business, profile, account }: Through<'a>) -> anyhow::Result<Ask<'a>> {
+    let line_limit = if profile.talks { room::lines_for_a_talk(ctx, profile.lines).await? } else { profile.lines };
+    Ok(Ask {
         business,
         slot_limit: profile.slots,
-        line_limit: profile.lines,
+        line_limit,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: MOST_PER_CLAIM,
-    }
+    })
 }
 
 /// Claims for these holders, sends what was claimed, and gives back what got nothing; returns how many jobs were claimed.

@@ -9,14 +9,14 @@ use crate::{
     businesses::health::{self, Troubles},
     context::Context,
     dialing::gate::{self, Drift},
-    heartbeats::{self, Rounds, Seen, State},
+    heartbeats::{self, Room, Rounds, Seen, State},
     runs::figures::{self as runs, Figures as Runs},
     stores::{PostgresReport, RedisReport},
     telemetry::metrics::{self, Level},
 };
 
 /// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
-pub const REJECTED: &str = "metrics:calls_rejected_max_concurrent";
+const REJECTED: &str = "metrics:calls_rejected_max_concurrent";
 /// Whoever asks for figures is not kept waiting by a store that hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -46,6 +46,8 @@ pub struct Pulse {
     pub calls_rejected: i64,
     /// How Redis keeps what it holds.
     pub redis: RedisReport,
+    /// Answered calls that wait for their session.
+    pub waiting: u64,
 }
 
 /// Workers by what they are good for.
@@ -85,10 +87,25 @@ impl Workers {
 }
 
 impl Pulse {
+    /// The conversations and the room of all calls programs.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        Room::of(&self.processes)
+    }
+
     /// The workers among the processes.
     #[must_use]
     pub fn workers(&self) -> Vec<Seen> {
         self.processes.iter().filter(|process| process.beat.role == crate::config::Role::Worker).cloned().collect()
+    }
+}
+
+/// Counts a call that was turned away because nothing was free.
+pub async fn count_rejected(ctx: &Context) {
+    let key = ctx.stores.keys.key(REJECTED);
+    let counted: redis::RedisResult<()> = redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
+    if let Err(error) = counted {
+        tracing::debug!(%error, "a rejected call was not counted");
     }
 }
 
@@ -118,6 +135,7 @@ pub async fn pulse(ctx: &Context) -> redis::RedisResult<Pulse> {
         rounds: heartbeats::last_rounds(&ctx.stores).await?,
         bells: ctx.bells.outstanding().await?,
         calls_rejected: rejected.unwrap_or(0),
+        waiting: ctx.calls.waiting().await?,
         redis: ctx.stores.redis_report().await?,
     })
 }
@@ -172,7 +190,7 @@ fn of_ledger(ledger: Option<&Ledger>) -> [Level; 14] {
 }
 
 /// A round of which Redis knows no end is as old as this process' knowledge: its age rises all the same.
-fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 13] {
+fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 16] {
     let workers = pulse.map(|pulse| Workers::of(&pulse.workers()));
     let count = |read: fn(&Workers) -> usize| workers.as_ref().map(|workers| read(workers) as f64);
     let number = |read: fn(&Pulse) -> f64| pulse.map(read);
@@ -193,6 +211,9 @@ fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 13] {
         level("rollcall_redis_evicted_keys", number(|p| p.redis.evicted_keys as f64)),
         level("rollcall_redis_persistent", number(|p| f64::from(u8::from(p.redis.persistent)))),
         level("rollcall_redis_memory_bytes", number(|p| p.redis.memory_bytes as f64)),
+        level("rollcall_sessions_live", number(|p| p.room().sessions as f64)),
+        level("rollcall_sessions_waiting", number(|p| p.waiting as f64)),
+        level("rollcall_calls_programs_wanted", pulse.and_then(|p| p.room().wanted(p.waiting)).map(|n| n as f64)),
     ]
 }
 

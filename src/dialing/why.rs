@@ -8,7 +8,7 @@ use crate::{
     businesses::store::Health,
     clock::Time,
     error::ApiError,
-    heartbeats,
+    heartbeats::{self, Room},
     ids::{BusinessId, Carrier, RunId},
     runs::{RunState, progress::Held},
     stores::Stores,
@@ -51,9 +51,11 @@ pub struct Blocker {
 /// # Errors
 /// 404; 503 while Postgres is away.
 pub async fn of_run(stores: &Stores, pg: &PgPool, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
-    let (facts, worker) = tokio::join!(facts(pg, business, run), heartbeats::any_worker(stores));
+    let asked = (heartbeats::any_worker(stores), heartbeats::processes(stores));
+    let (facts, worker, processes) = tokio::join!(facts(pg, business, run), asked.0, asked.1);
     let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
-    let blockers = blockers(&facts, worker.ok());
+    let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
+    let blockers = blockers(&facts, worker.ok(), room);
     // What only slows the run down, or concerns single numbers, does not stop it.
     // So does an account that takes no calls where another does.
     let another = facts.accounts.iter().any(AccountFacts::takes_calls);
@@ -91,6 +93,7 @@ struct Facts {
     slot_limit: i32,
     lines_held: i64,
     line_limit: i32,
+    talks: bool,
     in_doubt: i64,
     needs_person: i64,
     accounts: Json<Vec<AccountFacts>>,
@@ -129,6 +132,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                   own.held AS "slots_held!", b.max_concurrent_calls AS slot_limit,
                   lines_in_use() AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
+                  r.agent_id IS NOT NULL AS "talks!",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
                           'held_until', CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END)
@@ -149,8 +153,8 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
     .await
 }
 
-/// `worker` says whether one is alive; none where Redis cannot be asked.
-fn blockers(facts: &Facts, worker: Option<bool>) -> Vec<Blocker> {
+/// `worker` says whether one is alive; none where Redis cannot be asked. `room` is that of the calls programs, where an agent talks.
+fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Blocker> {
     let queued = facts.queued;
     let mut found = Vec::new();
     let mut add = |applies: bool, code, count, next_at, detail: String| {
@@ -172,6 +176,13 @@ fn blockers(facts: &Facts, worker: Option<bool>) -> Vec<Blocker> {
     add(facts.slots_held >= i64::from(facts.slot_limit), "no_slot", queued, None, detail);
     let detail = format!("All {} calls that the installation may have at once are taken.", facts.line_limit);
     add(facts.lines_held >= i64::from(facts.line_limit), "no_line", queued, None, detail);
+    if let Some(Room { ready, sessions, most }) = room {
+        let detail = match ready {
+            0 => "No calls program takes conversations. Start rollcall-calls.".into(),
+            _ => format!("All {most} conversations that the calls programs have room for are taken."),
+        };
+        add(sessions >= most, "no_session", queued, None, detail);
+    }
     let detail = "The business has no account at any carrier of the run: PUT /v1/businesses/{id}/carriers/….";
     add(facts.accounts.is_empty(), "no_caller_id", queued, None, detail.into());
     for account in facts.accounts.iter() {

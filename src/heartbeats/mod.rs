@@ -4,6 +4,7 @@
 //! job and no attempt depends on it; Redis may forget all of it, and the next beat brings it back.
 //! Not here: when a process beats (the programs), what a round does (`dialing`), and how this is shown (`api`, `ops`).
 
+pub mod replicas;
 pub mod resources;
 pub mod rounds;
 pub mod store;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{config::Role, heartbeats::resources::Machine};
 
+pub use replicas::{Replicas, Room, replica_with_room, room};
 pub use rounds::{Round, Rounds};
 pub use store::{Heartbeats, Who, any_worker, processes, rounds as last_rounds, workers};
 
@@ -52,8 +54,14 @@ pub struct Beat {
     /// The classes of work that it takes on; empty for what is no worker.
     #[serde(default)]
     pub queues: Vec<String>,
-    /// Sends under way.
+    /// Sends under way; of a calls program, its conversations.
     pub in_flight: usize,
+    /// Where carriers open media streams to it; of calls programs only.
+    #[serde(default)]
+    pub media_url: Option<String>,
+    /// Conversations that it holds at once; of calls programs only.
+    #[serde(default)]
+    pub most_sessions: Option<usize>,
     /// Its time on the processor since its last beat, in percent of one core.
     #[serde(default)]
     pub cpu_percent: Option<f32>,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use redis::{RedisResult, Script, aio::ConnectionManager};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 const STEP: usize = 1_000;
 /// Workers by the moment from which on their silence means that they are dead.
 const DEAD_AT: &str = "workers_dead_at";
+/// Beats that are brought forward are so far apart.
+const SOONEST: Duration = Duration::from_millis(100);
 /// Redis is told of the same round at most this often.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,7 @@ pub struct Heartbeats {
     keys: Keys,
     round: Script,
     own: Arc<Mutex<Own>>,
+    soon: watch::Sender<()>,
     since: Instant,
 }
 
@@ -48,6 +52,8 @@ pub struct Who {
     pub queues: Vec<String>,
     /// How often it beats.
     pub interval: Duration,
+    /// Where its media streams come in, and how many conversations it holds at once.
+    pub media: Option<(String, usize)>,
 }
 
 impl Who {
@@ -60,6 +66,8 @@ impl Who {
             name: name.to_owned(),
             queues: classes.iter().map(|class| class.as_str().to_owned()).collect(),
             interval: Duration::from_secs(settings.worker_heartbeat_interval),
+            media: (role == Role::Calls)
+                .then(|| (settings.voice.public_media_url.to_string(), settings.voice.max_sessions as usize)),
         }
     }
 
@@ -79,12 +87,13 @@ impl Heartbeats {
             keys: stores.keys.clone(),
             round: Script::new(include_str!("round.lua")),
             own: Arc::default(),
+            soon: watch::Sender::new(()),
             since: Instant::now(),
         }
     }
 
     /// Beats at once and then every interval, until `ended`; then the heartbeat is taken away. Once `stopping` is cancelled
-    /// it says that the process drains. `in_flight` is asked before each beat.
+    /// it says that the process drains. `in_flight` is asked before each beat. [`Heartbeats::soon`] brings the next one forward.
     pub async fn beat(
         &self,
         who: Who,
@@ -92,7 +101,7 @@ impl Heartbeats {
         stopping: CancellationToken,
         ended: CancellationToken,
     ) {
-        let (mut probe, mut started_at) = (Probe::default(), None);
+        let (mut probe, mut started_at, mut soon) = (Probe::default(), None, self.soon.subscribe());
         while !ended.is_cancelled() {
             let draining = stopping.is_cancelled();
             if let Err(error) = self.one(&who, in_flight(), draining, &mut probe, &mut started_at).await {
@@ -100,6 +109,7 @@ impl Heartbeats {
             }
             tokio::select! {
                 () = tokio::time::sleep(who.interval) => {}
+                _ = soon.changed() => tokio::time::sleep(SOONEST).await,
                 () = stopping.cancelled(), if !draining => {}
                 () = ended.cancelled() => {}
             }
@@ -114,6 +124,11 @@ impl Heartbeats {
         if let Err(error) = gone {
             tracing::debug!(%error, "the heartbeat fades by itself");
         }
+    }
+
+    /// What this process last said of itself is not so any more, and others decide by it.
+    pub fn soon(&self) {
+        self.soon.send_replace(());
     }
 
     async fn one(
@@ -144,6 +159,8 @@ impl Heartbeats {
             draining,
             queues: who.queues.clone(),
             in_flight,
+            media_url: who.media.as_ref().map(|media| media.0.clone()),
+            most_sessions: who.media.as_ref().map(|media| media.1),
             cpu_percent: resources.and_then(|all| all.cpu_percent),
             memory_bytes: resources.and_then(|all| all.memory_bytes),
             sweep_age_ms: own.sweep.map(millis),

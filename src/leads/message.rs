@@ -38,8 +38,8 @@ pub enum RenderError {
     /// The lead lacks these variables.
     #[error("The lead lacks: {}.", .0.join(", "))]
     Missing(Vec<String>),
-    /// The message would be longer than [`MESSAGE_MAX`] characters.
-    #[error("The message would have more than {MESSAGE_MAX} characters.")]
+    /// What is said would be longer than the template may be.
+    #[error("What is said would have more characters than fit.")]
     TooLong,
     /// The engine refused; nothing that [`Template::parse`] lets pass should come here.
     #[error("The message could not be written: {0}")]
@@ -50,6 +50,8 @@ pub enum RenderError {
 #[derive(Debug, Clone)]
 pub struct Template {
     engine: Environment<'static>,
+    /// The most characters of the text and of what it says.
+    most: usize,
     /// Whether each variable must be there: not where every use of it has a default.
     variables: BTreeMap<String, bool>,
 }
@@ -60,9 +62,17 @@ impl Template {
     /// # Errors
     /// Where the text holds anything else in braces, or is too long, with the place.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_within(text, MESSAGE_MAX)
+    }
+
+    /// The same for a text that is not said to a carrier and may have `most` characters.
+    ///
+    /// # Errors
+    /// As [`Template::parse`].
+    pub fn parse_within(text: &str, most: usize) -> Result<Self, TemplateError> {
         let fault = |at: usize, detail: String| place(text, at, detail);
-        if let Some((at, _)) = text.char_indices().nth(MESSAGE_MAX) {
-            return Err(fault(at, format!("A message has at most {MESSAGE_MAX} characters. Shorten it.")));
+        if let Some((at, _)) = text.char_indices().nth(most) {
+            return Err(fault(at, format!("This text has at most {most} characters. Shorten it.")));
         }
         if let Some(at) = text.find('\0') {
             return Err(fault(at, "A message holds no NUL character. Remove it.".to_owned()));
@@ -81,7 +91,7 @@ impl Template {
             column: 1,
             detail: format!("This is no template: {}.", error.detail().unwrap_or("its braces do not fit")),
         })?;
-        Ok(Self { engine, variables })
+        Ok(Self { engine, most, variables })
     }
 
     /// Every variable that the template names.
@@ -109,7 +119,7 @@ impl Template {
         let used = variables.iter().filter(|(name, _)| self.variables.contains_key(*name));
         let given = used.filter_map(|(name, value)| Some((name.clone(), spoken(value)?)));
         let given = minijinja::Value::from_pairs(given);
-        let mut said = Said { bytes: Vec::new(), full: false };
+        let mut said = Said { bytes: Vec::new(), most: self.most, full: false };
         let template = self.engine.get_template(NAME).map_err(|e| RenderError::Engine(e.to_string()))?;
         let rendered = template.render_captured_to(given, &mut said).map(drop);
         if said.full {
@@ -117,7 +127,7 @@ impl Template {
         }
         rendered.map_err(|e| RenderError::Engine(e.to_string()))?;
         let text = String::from_utf8(said.bytes).map_err(|e| RenderError::Engine(e.to_string()))?;
-        if text.chars().count() > MESSAGE_MAX { Err(RenderError::TooLong) } else { Ok(text) }
+        if text.chars().count() > self.most { Err(RenderError::TooLong) } else { Ok(text) }
     }
 }
 
@@ -241,13 +251,14 @@ fn place(text: &str, at: usize, detail: String) -> TemplateError {
 /// What has been said so far; refuses more than any message can hold, so that a large value cannot fill the memory.
 struct Said {
     bytes: Vec<u8>,
+    most: usize,
     full: bool,
 }
 
 impl io::Write for Said {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A character has at most four bytes.
-        if self.bytes.len() + bytes.len() > MESSAGE_MAX * 4 {
+        if self.bytes.len() + bytes.len() > self.most * 4 {
             self.full = true;
             return Err(io::ErrorKind::FileTooLarge.into());
         }

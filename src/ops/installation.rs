@@ -1,7 +1,8 @@
-//! A whole installation of our own: stores, sandbox carrier, api and workers, as children of this process that see nothing
+//! A whole installation of our own: stores, sandbox, api, workers and a calls program, as children of this process that see nothing
 //! of its settings. The demo and the bench run on one.
 //!
-//! It can never ring a person: its only carrier is the sandbox, and an address that is not on loopback is refused.
+//! It can never ring a person: its only carrier is the sandbox, and an address that is not on loopback is refused. So are its
+//! voice providers.
 
 use std::{
     net::SocketAddr,
@@ -26,6 +27,7 @@ use crate::{
 };
 
 const API: &str = "api";
+const CALLS: &str = "calls";
 const CARRIER: &str = "carrier";
 /// The workers of an installation by their number; as many as there are names can be had.
 const WORKERS: [&str; 4] = ["worker", "worker-2", "worker-3", "worker-4"];
@@ -41,12 +43,14 @@ pub struct Plan {
     pub programs: PathBuf,
     /// Flags of the sandbox carrier.
     pub carrier: Vec<&'static str>,
-    /// Settings of api and worker besides those that say who is where.
+    /// Settings of api, worker and calls program besides those that say who is where.
     pub settings: Vec<(&'static str, String)>,
     /// Settings of Postgres besides its defaults, each as `name=value`.
     pub postgres: Vec<&'static str>,
     /// How many workers, at most four.
     pub workers: usize,
+    /// Whether agents talk: a calls program runs, and the sandbox's voice providers hear, think and speak.
+    pub talks: bool,
 }
 
 /// Everything that runs.
@@ -67,24 +71,29 @@ struct Addresses {
     api_admin: SocketAddr,
     worker_admins: [SocketAddr; WORKERS.len()],
     carrier: SocketAddr,
+    calls: SocketAddr,
+    calls_admin: SocketAddr,
 }
 
 impl Installation {
-    /// Starts the stores, applies the schema, and starts carrier, api and workers, each when the one before answers.
+    /// Starts the stores, applies the schema, and starts the programs of the plan, each when the one before answers.
     ///
     /// # Errors
     /// Where a program is missing or does not start; with the end of its log.
     pub async fn start(plan: Plan) -> anyhow::Result<Self> {
         let stores = PrivateStores::start_with(Durability::Flushed, plan.postgres.clone()).await?;
         stores.migrate(&MIGRATOR).await?;
-        let [api, api_admin, carrier, a, b, c, d] = free_addresses()?;
-        let addresses = Addresses { api, api_admin, worker_admins: [a, b, c, d], carrier };
+        let [api, api_admin, carrier, calls, calls_admin, a, b, c, d] = free_addresses()?;
+        let addresses = Addresses { api, api_admin, worker_admins: [a, b, c, d], carrier, calls, calls_admin };
         let (operator_key, sealing_key) = (random_text(), random_text());
         let settings = settings(&plan, &stores, &addresses, &operator_key, &sealing_key)?;
         let http = http_client(EXCHANGE)?;
         let mut all = Self { plan, stores, settings, addresses, operator_key, http };
         all.start_carrier().await?;
         all.start_api().await?;
+        if all.plan.talks {
+            all.start_calls().await?;
+        }
         for number in 0..all.plan.workers {
             all.start_worker(number).await?;
         }
@@ -132,7 +141,7 @@ impl Installation {
         self.stores.children().scratch()
     }
 
-    /// The processes: `api`, `carrier`, `worker`, `worker-2` …, and those of the stores.
+    /// The processes: `api`, `calls`, `carrier`, `worker`, `worker-2` …, and those of the stores.
     pub fn children(&mut self) -> &mut Children {
         self.stores.children()
     }
@@ -148,9 +157,9 @@ impl Installation {
     /// # Errors
     /// With the end of its log.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        let workers = self.plan.workers;
+        let (workers, calls) = (self.plan.workers, self.plan.talks.then_some(CALLS));
         let children = self.stores.children();
-        for name in WORKERS.into_iter().take(workers).chain([API, CARRIER]) {
+        for name in WORKERS.into_iter().take(workers).chain(calls).chain([API, CARRIER]) {
             if !children.runs(name)? {
                 bail!("the {name} ended.\n{}", children.log_end(name));
             }
@@ -178,7 +187,7 @@ impl Installation {
         self.start_worker(number).await
     }
 
-    /// Stops workers, api and carrier, then Redis and Postgres, and removes what they wrote.
+    /// Stops workers, calls program, api and carrier, then Redis and Postgres, and removes what they wrote.
     ///
     /// # Errors
     /// Where the runtime itself is stopping.
@@ -199,6 +208,15 @@ impl Installation {
         command.env("SERVICE_ROLE", "api").env("ADMIN_ADDR", self.addresses.api_admin.to_string());
         let ready = format!("{}/readyz", self.admin_url());
         self.start_program(API, command, ready).await
+    }
+
+    async fn start_calls(&mut self) -> anyhow::Result<()> {
+        let mut command = self.program("rollcall-calls")?;
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        let (calls, admin) = (self.addresses.calls, self.addresses.calls_admin);
+        command.env("SERVICE_ROLE", "calls").env("ADMIN_ADDR", admin.to_string());
+        command.env("CALLS_ADDR", calls.to_string()).env("PUBLIC_MEDIA_URL", format!("ws://{calls}"));
+        self.start_program(CALLS, command, format!("http://{admin}/readyz")).await
     }
 
     async fn start_worker(&mut self, number: usize) -> anyhow::Result<()> {
@@ -229,7 +247,7 @@ impl Installation {
     }
 }
 
-/// The settings of api and worker: these and no others.
+/// The settings of api, worker and calls program: these and no others.
 fn settings(
     plan: &Plan,
     stores: &PrivateStores,
@@ -246,7 +264,14 @@ fn settings(
         ("PUBLIC_BASE_URL", format!("http://{}", addresses.api)),
         ("ROLLCALL_OPERATOR_KEY", operator_key.to_owned()),
         ("ROLLCALL_SEALING_KEY", sealing_key.to_owned()),
-        // Also what names no carrier address of its own goes to the sandbox.
+        // Also what names no address of its own goes to the sandbox, which takes every key.
+        ("DEEPGRAM_BASE_URL", carrier.clone()),
+        ("DEEPGRAM_API_KEY", "sandbox".to_owned()),
+        ("OPENAI_BASE_URL", format!("{carrier}/v1")),
+        ("OPENAI_API_KEY", "sandbox".to_owned()),
+        ("ELEVENLABS_BASE_URL", carrier.clone()),
+        ("ELEVENLABS_API_KEY", "sandbox".to_owned()),
+        ("TELNYX_API_BASE_URL", carrier.clone()),
         ("TWILIO_API_BASE_URL", carrier),
         ("DRAIN_TIMEOUT_SECS", DRAIN_SECS.to_owned()),
     ];

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::Message;
 use crate::{
     error::{ApiError, FieldError, Slug},
-    ids::Carrier,
+    ids::{AgentId, Carrier},
 };
 
 /// The most characters of a name.
@@ -33,9 +33,9 @@ pub struct NewRun {
     pub carriers: Option<Vec<Carrier>>,
     /// Numbers to call from, all of the carrier account; empty: all that it has.
     pub caller_ids: Option<Vec<String>>,
-    /// Not available yet.
-    pub agent_id: Option<Value>,
-    /// What is said; needed before the start.
+    /// Who talks to whoever answers, in place of a message. The run keeps the agent's version of its start.
+    pub agent_id: Option<AgentId>,
+    /// What is said; needed before the start where there is no agent.
     pub message: Option<Message>,
     /// Country of numbers without a country code; the business's own by default.
     pub default_region: Option<String>,
@@ -141,7 +141,7 @@ pub struct RunRules {
     pub external_id: Option<String>,
     pub carriers: Vec<Carrier>,
     pub caller_ids: Vec<String>,
-    pub agent_id: Option<uuid::Uuid>,
+    pub agent_id: Option<AgentId>,
     pub message: Option<Message>,
     pub default_region: String,
     pub max_concurrent_calls: Option<i32>,
@@ -214,7 +214,7 @@ impl NewRun {
             external_id: self.external_id,
             carriers: self.carriers.unwrap_or_else(|| defaults.carriers.clone()),
             caller_ids: self.caller_ids.unwrap_or_default(),
-            agent_id: None,
+            agent_id: self.agent_id,
             message: self.message,
             default_region: self.default_region.unwrap_or_else(|| defaults.default_region.clone()),
             max_concurrent_calls: None,
@@ -242,6 +242,9 @@ impl NewRun {
         }
         if let Some(message) = &self.message {
             message.check(wrong);
+        }
+        if self.message.is_some() && self.agent_id.is_some() {
+            wrong.push(FieldError::new("/message", "conflict", "Name an agent or a message, not both."));
         }
     }
 
@@ -274,7 +277,6 @@ impl NewRun {
         let retry = self.retry.as_ref();
         let machine = self.machine.as_ref();
         let unbuilt = [
-            ("/agent_id", "A voice agent", self.agent_id.is_some()),
             ("/max_concurrent_calls", "A limit for one run", self.max_concurrent_calls.is_some()),
             ("/weight", "A weight other than 1", self.weight.is_some_and(|weight| weight != 1)),
             ("/machine/detect", "Machine detection", machine.is_some_and(|m| m.detect != Detect::Off)),

@@ -8,7 +8,7 @@ use super::{Action, LeadCounts, Message, Pause, Progress, Run, RunRules, RunStat
 use crate::{
     clock::Time,
     error::ApiError,
-    ids::{BusinessId, Carrier, RunId},
+    ids::{AgentId, BusinessId, Carrier, RunId},
 };
 
 struct Row {
@@ -18,7 +18,7 @@ struct Row {
     external_id: Option<String>,
     carriers: Vec<Carrier>,
     caller_ids: Vec<String>,
-    agent_id: Option<uuid::Uuid>,
+    agent_id: Option<AgentId>,
     message: Option<Json<Message>>,
     default_region: String,
     max_concurrent_calls: Option<i32>,
@@ -104,7 +104,7 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT r.run_id AS "run_id: RunId", r.business_id AS "business_id: BusinessId", r.name, r.external_id,
-                  r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id, r.message AS "message: Json<Message>",
+                  r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id AS "agent_id: AgentId", r.message AS "message: Json<Message>",
                   r.default_region, r.max_concurrent_calls, r.weight, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
                   r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
@@ -169,8 +169,8 @@ pub async fn insert(
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
-                          ring_timeout_secs, call_time_limit_secs, record)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (run_id) DO NOTHING",
+                          ring_timeout_secs, call_time_limit_secs, record, agent_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -183,6 +183,7 @@ pub async fn insert(
         rules.ring_timeout_secs,
         rules.call_time_limit_secs,
         rules.record,
+        rules.agent_id as Option<AgentId>,
     )
     .execute(&mut **tx)
     .await?;
@@ -200,6 +201,8 @@ pub struct Locked {
     pub state: RunState,
     /// Its message.
     pub message: Option<Message>,
+    /// Its agent.
+    pub agent: Option<AgentId>,
     /// Variables that every accepted lead has; `None` before the first lead.
     pub lead_variables: Option<Vec<String>>,
 }
@@ -219,7 +222,7 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
         .fetch_optional(&mut **tx)
         .await?;
     let row = sqlx::query!(
-        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", lead_variables
+        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables
            FROM run WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE"#,
         business as BusinessId,
         run as RunId
@@ -228,7 +231,7 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
     .await?;
     let row = row.ok_or_else(|| ApiError::not_found("run"))?;
     let message = row.message.map(|message| message.0);
-    Ok(Locked { run, business, state: row.state, message, lead_variables: row.lead_variables })
+    Ok(Locked { run, business, state: row.state, message, agent: row.agent, lead_variables: row.lead_variables })
 }
 
 impl Locked {
@@ -247,6 +250,17 @@ impl Locked {
     pub async fn act(&mut self, tx: &mut PgTransaction<'_>, action: Action, by: &str) -> Result<(), ApiError> {
         let Some(to) = self.state.after(action) else { return Err(Run::refuse(self.state, action)) };
         Ok(self.move_to(tx, to, by).await?)
+    }
+
+    /// Keeps the version of its agent that the run starts with.
+    ///
+    /// # Errors
+    /// Where Postgres cannot answer.
+    pub async fn pin_agent(&self, tx: &mut PgTransaction<'_>, version: i32) -> sqlx::Result<()> {
+        sqlx::query!("UPDATE run SET agent_version = $2 WHERE run_id = $1", self.run as RunId, version)
+            .execute(&mut **tx)
+            .await?;
+        Ok(())
     }
 
     /// Ends a run that is being cancelled and has no call in flight.

@@ -6,14 +6,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     callbacks::Announcement,
     clock::Stamp,
     dial::{Dial, Order},
+    media::Conversation,
     outcome::Outcome,
     telnyx,
-    twilio::Event,
+    twilio::{Event, Script},
 };
 
 /// The states of a call, in the carrier's words.
@@ -122,6 +124,14 @@ pub(crate) struct Call {
     pub(crate) sip: Option<u16>,
     pub(crate) answered_by: Option<&'static str>,
     pub(crate) heard: Vec<String>,
+    /// What was said on each of its media streams, once closed.
+    pub(crate) conversations: Vec<Conversation>,
+    /// New orders for an answered call, which go before the rest of its script.
+    pub(crate) detour: Option<Script>,
+    /// Requests to end it or to send it on.
+    pub(crate) updates: u32,
+    /// Ends the media stream that was started by a command, while there is one.
+    pub(crate) streaming: Option<CancellationToken>,
     pub(crate) notes: Vec<String>,
     pub(crate) callbacks: Vec<CallbackReport>,
     /// Everything that Telnyx would list as an event of the call, told or not.
@@ -177,6 +187,12 @@ pub struct CallReport {
     pub sip: Option<u16>,
     /// What the far end heard, in order: spoken texts, `[play URL]`.
     pub heard: Vec<String>,
+    /// What was said and heard on each of its media streams, once it is closed.
+    #[serde(default)]
+    pub conversations: Vec<Conversation>,
+    /// Requests to end it or to send it on.
+    #[serde(default)]
+    pub updates: u32,
     /// What went wrong on the way, with the carrier's code.
     pub notes: Vec<String>,
     /// Every state and its Unix time in ms, oldest first.
@@ -188,6 +204,11 @@ pub struct CallReport {
 impl Call {
     pub(crate) fn status(&self) -> Status {
         self.history.last().map_or(Status::Queued, |(_, status)| *status)
+    }
+
+    /// True while the call is in a state, and nobody has ordered it elsewhere.
+    pub(crate) fn stands(&self, state: Status) -> bool {
+        self.status() == state && self.detour.is_none()
     }
 
     /// The state as it was at a moment; none when the call did not exist yet.
@@ -231,6 +252,8 @@ impl Call {
             status: self.status(),
             sip: self.sip,
             heard: self.heard.clone(),
+            conversations: self.conversations.clone(),
+            updates: self.updates,
             notes: self.notes.clone(),
             timeline: self.history.iter().map(|(stamp, status)| (*status, stamp.unix_ms())).collect(),
             callbacks: self.callbacks.clone(),

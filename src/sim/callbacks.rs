@@ -134,7 +134,7 @@ impl Shared {
         }
         let (tries, outcome) = match &announcement.parcel {
             Parcel::Twilio(parcel) => {
-                let receipt = self.post.send(parcel).await;
+                let receipt = Box::pin(self.post.send(parcel)).await;
                 (receipt.tries, receipt.outcome.map(|answer| answer.status))
             }
             Parcel::Telnyx(parcel) => telnyx::send(self, parcel).await,

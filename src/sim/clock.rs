@@ -21,6 +21,11 @@ impl Stamp {
         self.wall.timestamp_millis()
     }
 
+    /// As web services write dates, for example `2025-06-05T08:54:19.698408Z`.
+    pub(crate) fn rfc3339(self) -> String {
+        self.wall.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+    }
+
     /// As carriers write dates, for example `Fri, 18 Oct 2019 17:00:00 +0000`.
     pub(crate) fn rfc2822(self) -> String {
         self.wall.format("%a, %d %b %Y %H:%M:%S +0000").to_string()

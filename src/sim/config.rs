@@ -4,7 +4,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use super::{outcome::Shares, telnyx::Double};
+use super::{media::Manners, outcome::Shares, providers::Providers, sound::Speed, telnyx::Double};
 
 /// Everything that can be set when the sandbox starts. Durations are in ms.
 #[derive(Debug, Clone, clap::Args)]
@@ -40,6 +40,12 @@ pub struct Config {
     /// How far lists and events lag behind.
     #[arg(long, value_name = "MS", default_value_t = Config::default().list_lag_ms)]
     pub list_lag_ms: u64,
+    /// How callees behave on media streams.
+    #[command(flatten)]
+    pub manners: Manners,
+    /// How the voice providers behave.
+    #[command(flatten)]
+    pub providers: Providers,
     /// Telnyx: dials per second of one connection, over 5 s, before more are refused with 90103; 0 refuses none.
     #[arg(long, value_name = "RATE", default_value_t = Config::default().telnyx_dps, value_parser = pace)]
     pub telnyx_dps: f64,
@@ -115,6 +121,8 @@ impl Default for Config {
             talk_ms: Millis::between(500, 3000),
             accept_delay_ms: Millis::between(100, 250),
             list_lag_ms: 1000,
+            manners: Manners::default(),
+            providers: Providers::default(),
             telnyx_dps: 30.0,
             telnyx_double: Double::Same,
             telnyx_unclear_ends: false,
@@ -140,6 +148,14 @@ impl Config {
             talk_ms: at_once,
             accept_delay_ms: at_once,
             list_lag_ms: 0,
+            manners: Manners {
+                callee_speed: Speed::FASTEST,
+                reaction_ms: Millis::exactly(100),
+                patience_ms: Millis::exactly(3_000),
+                interrupts: 0.0,
+                reordered: 0.0,
+            },
+            providers: Providers::quick(),
             ..Self::default()
         }
     }

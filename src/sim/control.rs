@@ -15,7 +15,9 @@ use axum::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{CallReport, Faults, Figures, Forged, Shared, Status, Undrivable, Until};
+use super::{
+    Answer, CallReport, Callee, Faults, Figures, Forged, ProviderRule, SessionReport, Shared, Status, Undrivable, Until,
+};
 
 type Here = State<Arc<Shared>>;
 
@@ -58,20 +60,25 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/healthz", get(async || "ok\n"))
         .route("/_figures", get(figures).delete(reset))
         .route("/_faults", get(faults).put(set_faults).delete(clear_faults))
+        .route("/_answers", get(answers).put(set_answers))
+        .route("/_provider_faults", get(provider_faults).put(set_provider_faults))
+        .route("/_sessions", get(sessions))
+        .route("/_callees", get(callees).put(set_callees))
         .route("/_calls", get(calls))
         .route("/_calls/{sid}/answer", post(answer))
         .route("/_calls/{sid}/end", post(end))
         .route("/_calls/{sid}/callback", post(callback))
         .route("/_log", get(log))
+        .route("/_ring", post(ring))
         .route("/_wait", get(wait))
 }
 
 async fn figures(State(shared): Here) -> Json<Figures> {
-    Json(shared.world().tally.figures())
+    Json(shared.figures())
 }
 
 async fn reset(State(shared): Here) -> StatusCode {
-    shared.world().tally.reset();
+    shared.reset();
     StatusCode::NO_CONTENT
 }
 
@@ -89,6 +96,50 @@ async fn set_faults(State(shared): Here, body: Result<Json<Faults>, JsonRejectio
 async fn clear_faults(State(shared): Here) -> StatusCode {
     shared.world().faults = Faults::default();
     StatusCode::NO_CONTENT
+}
+
+async fn answers(State(shared): Here) -> Json<Vec<Answer>> {
+    Json(shared.switchboard().answers.clone())
+}
+
+async fn set_answers(
+    State(shared): Here,
+    body: Result<Json<Vec<Answer>>, JsonRejection>,
+) -> Result<Json<Vec<Answer>>, Wrong> {
+    let Json(answers) = body?;
+    shared.switchboard().answers = answers.clone();
+    Ok(Json(answers))
+}
+
+async fn provider_faults(State(shared): Here) -> Json<Vec<ProviderRule>> {
+    Json(shared.switchboard().rules.clone())
+}
+
+async fn set_provider_faults(
+    State(shared): Here,
+    body: Result<Json<Vec<ProviderRule>>, JsonRejection>,
+) -> Result<Json<Vec<ProviderRule>>, Wrong> {
+    let Json(rules) = body?;
+    super::providers::check(&rules).map_err(|why| Wrong(StatusCode::BAD_REQUEST, why))?;
+    shared.switchboard().rules = rules.clone();
+    Ok(Json(rules))
+}
+
+async fn sessions(State(shared): Here) -> Json<Vec<SessionReport>> {
+    Json(shared.switchboard().sessions())
+}
+
+async fn callees(State(shared): Here) -> Json<Vec<Callee>> {
+    Json(shared.world().callees.clone())
+}
+
+async fn set_callees(
+    State(shared): Here,
+    body: Result<Json<Vec<Callee>>, JsonRejection>,
+) -> Result<Json<Vec<Callee>>, Wrong> {
+    let Json(callees) = body?;
+    shared.world().callees = callees.clone();
+    Ok(Json(callees))
 }
 
 /// Which calls `GET /_calls` shows; all when nothing is asked.
@@ -137,20 +188,27 @@ struct What {
     created: Option<u64>,
     ended: Option<u64>,
     idle: Option<u8>,
+    streams: Option<u64>,
+    sessions: Option<u64>,
     timeout_ms: Option<u64>,
 }
 
 async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) -> Result<Response, Wrong> {
     let Query(what) = what?;
     let limit = Duration::from_millis(what.timeout_ms.unwrap_or(30_000).min(LONGEST_WAIT_MS));
-    let until = match (what.requests, what.created, what.ended, what.idle) {
-        (Some(count), ..) => Until::Requests(count),
-        (_, Some(count), ..) => Until::Created(count),
-        (_, _, Some(count), _) => Until::Ended(count),
-        (.., Some(_)) => Until::Idle,
-        _ => return Err(Wrong(StatusCode::BAD_REQUEST, "wait for requests, created, ended or idle".to_owned())),
+    let wishes = [
+        what.requests.map(Until::Requests),
+        what.created.map(Until::Created),
+        what.ended.map(Until::Ended),
+        what.idle.map(|_| Until::Idle),
+        what.streams.map(Until::Streams),
+        what.sessions.map(Until::Sessions),
+    ];
+    let Some(until) = wishes.into_iter().flatten().next() else {
+        let choice = "wait for requests, created, ended, idle, streams or sessions";
+        return Err(Wrong(StatusCode::BAD_REQUEST, choice.to_owned()));
     };
-    let reached = shared.until(|world| until.is_met(world), limit).await.is_ok();
+    let reached = shared.until(|world| until.is_met(world, &shared), limit).await.is_ok();
     let status = if reached { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
     let world = shared.world();
     let counts = json!({
@@ -158,6 +216,26 @@ async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) ->
         "ended": world.tally.ended(), "live": world.tally.live(), "under_way": world.in_flight,
     });
     Ok((status, Json(counts)).into_response())
+}
+
+/// A call that comes in: `POST /_ring`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ring {
+    /// The Twilio account that is rung, and its auth token.
+    account: String,
+    auth_token: String,
+    from: String,
+    to: String,
+    /// The number's voice URL, which is its status callback, too.
+    url: String,
+}
+
+async fn ring(State(shared): Here, body: Result<Json<Ring>, JsonRejection>) -> Result<Response, Wrong> {
+    let Json(ring) = body?;
+    let rung = shared.ring((&ring.account, &ring.auth_token), &ring.from, &ring.to, &ring.url);
+    let sid = rung.map_err(|why| Wrong(StatusCode::CONFLICT, why))?;
+    Ok((StatusCode::CREATED, Json(json!({ "sid": sid }))).into_response())
 }
 
 async fn answer(State(shared): Here, Path(sid): Path<String>) -> Result<StatusCode, Wrong> {

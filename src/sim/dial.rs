@@ -13,6 +13,8 @@ pub(crate) struct Dial {
     /// What names one dial of the caller: the last segment of the path that its callbacks go to.
     pub(crate) token: Option<String>,
     pub(crate) order: Order,
+    /// Somebody rings a number of the account's, in place of the account ringing somebody.
+    pub(crate) inbound: bool,
 }
 
 /// The part of one carrier.

@@ -176,11 +176,6 @@ impl Faults {
 
     /// Why the rules make no sense, if they do not.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let when = |share: f64, next: u32| match (0.0..=1.0).contains(&share) {
-            false => Err(format!("share {share} is not between 0 and 1")),
-            true if share == 0.0 && next == 0 => Err("a rule needs `share` or `next`".to_owned()),
-            true => Ok(()),
-        };
         for rule in &self.create {
             when(rule.share, rule.next)?;
             let client_error = rule.http_status.is_none_or(|status| (400..600).contains(&status));
@@ -200,6 +195,15 @@ impl Faults {
             }
         }
         Ok(())
+    }
+}
+
+/// Why a rule never strikes or cannot, if so.
+pub(crate) fn when(share: f64, next: u32) -> Result<(), String> {
+    match (0.0..=1.0).contains(&share) {
+        false => Err(format!("share {share} is not between 0 and 1")),
+        true if share == 0.0 && next == 0 => Err("a rule needs `share` or `next`".to_owned()),
+        true => Ok(()),
     }
 }
 

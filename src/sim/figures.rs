@@ -9,7 +9,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
-use super::call::Status;
+use super::{
+    call::Status,
+    media::MediaFigures,
+    providers::{Provider, ProviderFigures},
+};
 
 /// The answer of `GET /_figures`. Counts run from the start or the last `DELETE /_figures`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,12 @@ pub struct Figures {
     pub accounts: BTreeMap<String, Scope>,
     /// By caller id, which is how the sandbox tells businesses apart.
     pub froms: BTreeMap<String, Scope>,
+    /// Media streams.
+    #[serde(default)]
+    pub media: MediaFigures,
+    /// Voice providers.
+    #[serde(default)]
+    pub providers: BTreeMap<Provider, ProviderFigures>,
     /// From the first accepted create to the last create or end, ms.
     pub busy_ms: f64,
     /// Accepted creates per second of that span.
@@ -261,6 +271,8 @@ impl Tally {
             total: self.total.read(),
             accounts: self.accounts.iter().map(|(sid, counts)| (sid.clone(), counts.read())).collect(),
             froms: self.froms.iter().map(|(from, counts)| (from.clone(), counts.read())).collect(),
+            media: MediaFigures::default(),
+            providers: BTreeMap::new(),
             busy_ms,
             calls_per_second: if busy_ms > 0.0 { created * 1000.0 / busy_ms } else { 0.0 },
             cpu_ms,
@@ -290,19 +302,21 @@ impl Counts {
     }
 
     fn read(&self) -> Scope {
-        let mut scope = self.scope.clone();
-        if let Some(histogram) = &self.turnaround {
-            #[expect(clippy::cast_precision_loss, reason = "µs of a turnaround stay far below 2^52")]
-            let ms = |us: u64| us as f64 / 1000.0;
-            scope.turnaround_ms = Quantiles {
-                count: histogram.len(),
-                p50: ms(histogram.value_at_quantile(0.5)),
-                p95: ms(histogram.value_at_quantile(0.95)),
-                p99: ms(histogram.value_at_quantile(0.99)),
-                max: ms(histogram.max()),
-            };
-        }
-        scope
+        let turnaround_ms = self.turnaround.as_ref().map(quantiles).unwrap_or_default();
+        Scope { turnaround_ms, ..self.scope.clone() }
+    }
+}
+
+/// The quantiles of a histogram of µs.
+pub(crate) fn quantiles(histogram: &Histogram<u64>) -> Quantiles {
+    #[expect(clippy::cast_precision_loss, reason = "µs of what is measured here stay far below 2^52")]
+    let ms = |us: u64| us as f64 / 1000.0;
+    Quantiles {
+        count: histogram.len(),
+        p50: ms(histogram.value_at_quantile(0.5)),
+        p95: ms(histogram.value_at_quantile(0.95)),
+        p99: ms(histogram.value_at_quantile(0.99)),
+        max: ms(histogram.max()),
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 pub(crate) enum Turn {
     /// The time is over.
     Elapsed,
-    /// Somebody moved the call meanwhile: it is in another state now.
+    /// Somebody moved the call meanwhile: it is in another state now, or has new orders.
     Moved,
 }
 
@@ -114,7 +114,7 @@ pub(crate) async fn wait(shared: &Shared, id: CallId, state: Status, until: Opti
     };
     tokio::pin!(elapsed);
     // A nudge may be an old one, of a move that this call's life made itself: the state decides.
-    while shared.status(id) == state {
+    while shared.world().call(id).stands(state) {
         if until.is_some_and(|until| until <= Instant::now()) {
             return Turn::Elapsed;
         }

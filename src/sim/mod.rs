@@ -5,7 +5,7 @@
 //!
 //! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
 //! that was accepted is counted, whatever the client saw of it.
-//! Not here: media streams and inbound calls.
+//! Not here: inbound calls.
 mod call;
 mod callbacks;
 mod clock;
@@ -16,10 +16,14 @@ mod dial;
 mod faults;
 mod figures;
 mod life;
+mod media;
 mod outcome;
+mod providers;
 mod recording;
+mod sound;
 mod telnyx;
 mod twilio;
+mod waiting;
 mod wire;
 mod world;
 
@@ -37,13 +41,20 @@ pub use call::{CallReport, CallbackReport, Status};
 pub use config::{Account, Config, FaultShares, Millis};
 pub use faults::{ApiFault, CallbackFault, CreateFault, Faults, Rule};
 pub use figures::{Figures, Quantiles, Scope};
+pub use media::{Callee, Conversation, Line, Manners, MediaFigures, Then};
 pub use outcome::{MAGIC, MAGIC_HELP, Outcome, Shares};
+pub use providers::{Answer, Call, Provider, ProviderFault, ProviderFigures, ProviderRule, Providers, SessionReport};
+pub use sound::{Ear, Heard, Speed, Utterance};
 pub use telnyx::{Double, sign as sign_telnyx};
 pub use twilio::{Forged, sign, signed_url};
+pub use waiting::{Late, Undrivable, Until};
+pub use wire::Tls;
 pub use world::LogEntry;
 
 use call::{CallId, Tempo};
 use dial::{Dial, Trouble};
+use media::MediaTally;
+use providers::Switchboard;
 use twilio::Post;
 use world::World;
 
@@ -55,41 +66,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub struct Sim {
     shared: Arc<Shared>,
     addr: SocketAddr,
-    server: Option<JoinHandle<()>>,
-}
-
-/// What [`Sim::wait`] waits for. Counts run from the start or the last reset of the figures.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Until {
-    /// So many creates were received.
-    Requests(u64),
-    /// So many creates were accepted.
-    Created(u64),
-    /// So many calls have ended.
-    Ended(u64),
-    /// No call is open, no create is being decided, and no callback is under way.
-    Idle,
-    /// A call, by its SID, came to this state or a later one.
-    Reached(String, Status),
-}
-
-/// What was waited for did not happen in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it did not happen in time")]
-pub struct Late;
-
-/// Why a call cannot be driven by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Undrivable {
-    /// No call has this SID.
-    #[error("no call has this SID")]
-    Unknown,
-    /// The call is past this already, or did not ring in time.
-    #[error("the call is not in a state for this")]
-    State,
-    /// The call has no status callback.
-    #[error("the call has no status callback")]
-    Silent,
+    servers: Vec<JoinHandle<()>>,
 }
 
 /// What all parts of one sandbox share.
@@ -97,6 +74,9 @@ pub enum Undrivable {
 pub(crate) struct Shared {
     config: Config,
     world: Mutex<World>,
+    /// Apart from the rest, because every stream counts.
+    media: Mutex<MediaTally>,
+    switchboard: Mutex<Switchboard>,
     /// Counts changes; waiters look again at each.
     changed: watch::Sender<u64>,
     post: Post,
@@ -115,25 +95,43 @@ impl Sim {
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
             world: Mutex::new(World::new(&config)),
+            media: Mutex::default(),
+            switchboard: Mutex::new(Switchboard::new(config.seed)),
             config,
             changed: watch::Sender::new(0),
             post: Post::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        let router = twilio::router()
-            .merge(telnyx::router())
-            .merge(recording::router())
-            .merge(control::router())
-            .with_state(Arc::clone(&shared));
+        let mut sim = Self { shared, addr, servers: Vec::new() };
+        sim.serve(wire::Doors { listener, tls: None });
+        Ok(sim)
+    }
+
+    /// Listens with TLS too, and returns where.
+    ///
+    /// # Errors
+    /// When the socket or a file cannot be used.
+    pub fn listen_with_tls(&mut self, tls: &Tls) -> io::Result<SocketAddr> {
+        let (acceptor, listener) = (tls.acceptor()?, TcpListener::bind(tls.at)?);
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let at = listener.local_addr()?;
+        self.serve(wire::Doors { listener, tls: Some(acceptor) });
+        Ok(at)
+    }
+
+    fn serve(&mut self, doors: wire::Doors) {
+        let carriers = twilio::router().merge(telnyx::router()).merge(recording::router());
+        let router = carriers.merge(providers::router()).merge(control::router());
+        let router = router.with_state(Arc::clone(&self.shared));
         let service = router.into_make_service_with_connect_info::<wire::Cut>();
-        let stopped = shared.stop.clone().cancelled_owned();
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(wire::Doors(listener), service).with_graceful_shutdown(stopped).await {
+        let stopped = self.shared.stop.clone().cancelled_owned();
+        self.servers.push(tokio::spawn(async move {
+            if let Err(error) = axum::serve(doors, service).with_graceful_shutdown(stopped).await {
                 tracing::error!(%error, "the sandbox stopped serving");
             }
-        });
-        Ok(Self { shared, addr, server: Some(server) })
+        }));
     }
 
     /// Starts a sandbox on a free loopback port.
@@ -159,12 +157,12 @@ impl Sim {
     /// What was counted so far.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        self.shared.world().tally.figures()
+        self.shared.figures()
     }
 
     /// Counts from zero again; calls, their log and live counts stay.
     pub fn reset_figures(&self) {
-        self.shared.world().tally.reset();
+        self.shared.reset();
     }
 
     /// Every call, oldest first.
@@ -201,6 +199,32 @@ impl Sim {
         Ok(())
     }
 
+    /// Says who answers: the first that fits a call's numbers. What fits none answers as the flags say.
+    pub fn set_callees(&self, callees: Vec<Callee>) {
+        self.shared.world().callees = callees;
+    }
+
+    /// Every session of a voice provider, oldest first.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionReport> {
+        self.shared.switchboard().sessions()
+    }
+
+    /// What the voice providers say to what: the first that fits. What fits none is said back.
+    pub fn set_answers(&self, answers: Vec<Answer>) {
+        self.shared.switchboard().answers = answers;
+    }
+
+    /// Replaces the faults of the voice providers; none end every fault.
+    ///
+    /// # Errors
+    /// Says which rule makes no sense; then nothing changes.
+    pub fn set_provider_faults(&self, rules: Vec<ProviderRule>) -> Result<(), String> {
+        providers::check(&rules)?;
+        self.shared.switchboard().rules = rules;
+        Ok(())
+    }
+
     /// The key that verifies Telnyx's webhooks, as its portal shows it.
     #[must_use]
     pub fn telnyx_public_key(&self) -> String {
@@ -217,7 +241,16 @@ impl Sim {
     /// # Errors
     /// [`Late`] when it did not within `limit`.
     pub async fn wait(&self, until: Until, limit: Duration) -> Result<(), Late> {
-        self.shared.until(|world| until.is_met(world), limit).await
+        self.shared.until(|world| until.is_met(world, &self.shared), limit).await
+    }
+
+    /// Lets somebody ring a number of a Twilio account (its SID and auth token), whose voice URL and status callback are `url`.
+    /// Returns the call's SID.
+    ///
+    /// # Errors
+    /// When the account is unknown here, or has as many calls as it may.
+    pub fn ring(&self, account: (&str, &str), from: &str, to: &str, url: &str) -> Result<String, String> {
+        self.shared.ring(account, from, to, url)
     }
 
     /// Answers a call that rings, for example one to a `held` number; waits up to 5 s for it to ring.
@@ -249,10 +282,9 @@ impl Sim {
     pub async fn shutdown(mut self) {
         self.shared.stop.cancel();
         self.shared.tasks.close();
-        if let Some(mut server) = self.server.take()
-            && tokio::time::timeout(LAST_ANSWERS, &mut server).await.is_err()
-        {
-            server.abort();
+        let mut all = futures::future::join_all(std::mem::take(&mut self.servers));
+        if tokio::time::timeout(LAST_ANSWERS, &mut all).await.is_err() {
+            tracing::warn!("answers under way were dropped");
         }
     }
 }
@@ -263,24 +295,30 @@ impl Drop for Sim {
     }
 }
 
-impl Until {
-    fn is_met(&self, world: &World) -> bool {
-        match self {
-            Self::Requests(count) => world.tally.requests() >= *count,
-            Self::Created(count) => world.tally.created() >= *count,
-            Self::Ended(count) => world.tally.ended() >= *count,
-            Self::Idle => world.tally.live() == 0 && world.in_flight == 0,
-            Self::Reached(sid, status) => {
-                world.find(sid).is_some_and(|id| world.call(id).status().rank() >= status.rank())
-            }
-        }
-    }
-}
-
 impl Shared {
     fn world(&self) -> MutexGuard<'_, World> {
         // Every change is complete before anything can panic; a poisoned lock is as good as new.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn media(&self) -> MutexGuard<'_, MediaTally> {
+        self.media.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn switchboard(&self) -> MutexGuard<'_, Switchboard> {
+        self.switchboard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn figures(&self) -> Figures {
+        let figures = self.world().tally.figures();
+        let providers = self.switchboard().figures();
+        Figures { media: self.media().figures(), providers, ..figures }
+    }
+
+    fn reset(&self) {
+        self.world().tally.reset();
+        self.media().reset();
+        self.switchboard().reset();
     }
 
     fn touch(&self) {
@@ -290,9 +328,27 @@ impl Shared {
     /// Runs a task until it is done or the sandbox stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        // A call is a large task: in a box it is moved once.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             stop.run_until_cancelled_owned(task).await;
         });
+    }
+
+    /// Lets somebody ring a number of an account.
+    fn ring(
+        self: &Arc<Self>,
+        (account, auth_token): (&str, &str),
+        from: &str,
+        to: &str,
+        url: &str,
+    ) -> Result<String, String> {
+        if !self.world().lets_in(account, auth_token, &self.config) {
+            return Err("this is not the account's auth token".to_owned());
+        }
+        let dial = twilio::inbound(from, to, url);
+        let id = self.accept(account, dial, Tempo::Natural, Instant::now()).map_err(|why| format!("{why:?}"))?;
+        Ok(self.world().call(id).sid.clone())
     }
 
     /// Accepts a call, whose create was received then, and lets it live.
@@ -301,28 +357,5 @@ impl Shared {
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();
         Ok(id)
-    }
-
-    async fn until(&self, done: impl Fn(&World) -> bool, limit: Duration) -> Result<(), Late> {
-        let mut changes = self.changed.subscribe();
-        let watch = async {
-            while !done(&self.world()) {
-                // The sender lives as long as `self`, so that this cannot fail.
-                changes.changed().await.ok();
-            }
-        };
-        tokio::time::timeout(limit, watch).await.map_err(|_| Late)
-    }
-
-    async fn answer(self: &Arc<Self>, sid: &str) -> Result<(), Undrivable> {
-        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
-        let rings = |world: &World| world.call(id).status().rank() >= Status::Ringing.rank();
-        self.until(rings, Duration::from_secs(5)).await.map_err(|_| Undrivable::State)?;
-        if self.advance(id, Status::InProgress, None) { Ok(()) } else { Err(Undrivable::State) }
-    }
-
-    fn end(self: &Arc<Self>, sid: &str, status: Status) -> Result<(), Undrivable> {
-        let id = self.world().find(sid).ok_or(Undrivable::Unknown)?;
-        if status.is_final() && self.advance(id, status, None) { Ok(()) } else { Err(Undrivable::State) }
     }
 }

@@ -16,6 +16,7 @@ use super::{
     dial::{Dial, Order, Trouble},
     faults::Faults,
     figures::{Tally, Whose},
+    media::Callee,
     outcome::{Outcome, outcome_of},
     recording::Kept,
     telnyx,
@@ -53,6 +54,8 @@ pub(crate) struct World {
     pub(crate) log: Vec<LogEntry>,
     pub(crate) tally: Tally,
     pub(crate) faults: Faults,
+    /// Who answers, by number; what fits none of them answers as the flags say.
+    pub(crate) callees: Vec<Callee>,
     pub(crate) random: StdRng,
     /// Creates that are being decided and callbacks that are on their way.
     pub(crate) in_flight: u64,
@@ -86,6 +89,7 @@ impl World {
             log: Vec::new(),
             tally: Tally::new(),
             faults: Faults::from_shares(&config.faults),
+            callees: Vec::new(),
             random: StdRng::seed_from_u64(config.seed),
             in_flight: 0,
             accounts: config.accounts.iter().map(declared).collect(),
@@ -135,7 +139,8 @@ impl World {
     ) -> Result<CallId, Trouble> {
         let now = Stamp::now();
         let earlier = self.accounts.get(account).and_then(|home| home.by_to.get(&dial.to)).map_or(0, Vec::len);
-        let outcome = outcome_of(&dial.to, earlier, &config.shares, config.seed);
+        let outcome =
+            if dial.inbound { Outcome::Answered } else { outcome_of(&dial.to, earlier, &config.shares, config.seed) };
         match outcome {
             Outcome::Refused => return Err(Trouble::Unreachable),
             // Telnyx takes such a call, and ends it.
@@ -160,7 +165,9 @@ impl World {
         home.calls.push(id);
         home.open.push(id);
         let token = dial.token.clone();
-        self.tally.accepted(Whose { account, from: &dial.from }, &dial.to, token.as_deref(), (received, now.at));
+        // Somebody may ring twice: only who is called twice is counted.
+        let called = if dial.inbound { format!("{} {}", dial.from, id.0) } else { dial.to.clone() };
+        self.tally.accepted(Whose { account, from: &dial.from }, &called, token.as_deref(), (received, now.at));
         let call = Call {
             sid: match &dial.order {
                 Order::Twilio(_) => format!("CA{}", Uuid::new_v4().simple()),
@@ -178,6 +185,10 @@ impl World {
             sip: None,
             answered_by: None,
             heard: Vec::new(),
+            conversations: Vec::new(),
+            detour: None,
+            updates: 0,
+            streaming: None,
             notes: Vec::new(),
             events: Vec::new(),
             callbacks: Vec::new(),

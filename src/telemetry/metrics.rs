@@ -14,6 +14,8 @@ use ::metrics::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::telemetry::voice;
+
 /// Samples of a histogram are put into their buckets at least this often, also where nobody asks for them.
 const UPKEEP: Duration = Duration::from_secs(5);
 
@@ -41,9 +43,12 @@ pub fn start() -> anyhow::Result<PrometheusHandle> {
         .set_buckets_for_metric(Matcher::Full(BELL_TO_POST.into()), &QUICK)?
         .set_buckets_for_metric(Matcher::Full(SLOT_TURNAROUND.into()), &TURNAROUND)?
         .set_buckets_for_metric(Matcher::Full(WEBHOOK.into()), &QUICK)?
-        .set_buckets_for_metric(Matcher::Full(CARRIER_REQUEST.into()), &CARRIER)?;
+        .set_buckets_for_metric(Matcher::Full(CARRIER_REQUEST.into()), &CARRIER)?
+        .set_buckets_for_metric(Matcher::Full(voice::TURN.into()), &voice::BOUNDS)?
+        .set_buckets_for_metric(Matcher::Full(voice::START.into()), &voice::BOUNDS)?;
     let handle = builder.install_recorder()?;
     describe();
+    voice::describe();
     begin_at_zero();
     let upkeep = handle.clone();
     tokio::spawn(async move {
@@ -278,7 +283,7 @@ const COUNTS: [(&str, &str); 14] = [
 ];
 
 /// What `levels` and `machine` set.
-const LEVELS: [(&str, &str); 30] = [
+const LEVELS: [(&str, &str); 33] = [
     ("rollcall_store_up", "1 where the store answers"),
     ("rollcall_workers", "Workers by state: ready, draining, or stale after two missed heartbeats"),
     ("rollcall_workers_alive", "Workers that beat"),
@@ -307,6 +312,9 @@ const LEVELS: [(&str, &str); 30] = [
     ("rollcall_redis_memory_bytes", "Memory that Redis uses"),
     ("rollcall_postgres_transactions", "Transactions of this database since its statistics began; a statement is one"),
     ("rollcall_postgres_connections", "Connections to this database"),
+    ("rollcall_sessions_live", "Conversations, over all calls programs"),
+    ("rollcall_sessions_waiting", "Answered calls that wait for a conversation"),
+    ("rollcall_calls_programs_wanted", "Calls programs that there should be: what an autoscaler follows"),
     ("rollcall_pool_connections", "Connections of this process to Postgres by state: used or idle"),
     ("rollcall_machine_memory_percent", "Memory of this process' machine that cannot be given to somebody else"),
     ("rollcall_machine_cpu_percent", "How much of all processors of this process' machine is busy"),

@@ -6,6 +6,7 @@
 
 pub mod metrics;
 pub mod traces;
+pub mod voice;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 

@@ -4,6 +4,7 @@
 //! answered 2xx. There is no inbox and no work after the answer.
 //! Not here: what an event does (`dialing::finish`), and the carriers' formats (`carriers`).
 
+mod inbound;
 mod telnyx;
 mod twilio;
 
@@ -22,19 +23,18 @@ use crate::{
 };
 
 /// Routes of the public surface whose rule is not built yet: they say so, whoever asks.
-const NOT_AVAILABLE: [(&str, &str); 5] = [
+const NOT_AVAILABLE: [(&str, &str); 2] = [
     ("/webhooks/twilio/amd/{token}", "Machine detection"),
-    ("/webhooks/twilio/resume/{token}", "A call that goes on after its conversation"),
-    ("/webhooks/twilio/stream/{token}", "Media streaming"),
-    ("/webhooks/twilio/inbound/{token}", "Inbound calls"),
     ("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx"),
 ];
 
 /// The routes that carriers call.
 pub fn router() -> Router<Context> {
-    NOT_AVAILABLE.into_iter().fold(twilio::router().merge(telnyx::router()), |router, (path, what)| {
-        router.route(path, post(move || async move { ApiError::not_available("", what) }))
-    })
+    NOT_AVAILABLE
+        .into_iter()
+        .fold(twilio::router().merge(telnyx::router()).merge(inbound::router()), |router, (path, what)| {
+            router.route(path, post(move || async move { ApiError::not_available("", what) }))
+        })
 }
 
 /// Why a request is not believed is for the log alone.

@@ -62,6 +62,12 @@ async fn told(
             answer::over(&ctx, &account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
+        Told::StreamOver(event) => {
+            if let Some(call_id) = &event.call_id {
+                answer::stream_over(&ctx, &account, key, call_id).await?;
+            }
+            Webhook::Answer
+        }
         Told::Recorded(_, recording) => {
             recorded(&ctx, key, &recording).await?;
             Webhook::Recording
@@ -131,7 +137,11 @@ async fn verified(
     verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
     let told = webhook::read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
     match &told {
-        Told::Moved(event) | Told::Detected(event) | Told::SpeechOver(event) | Told::Recorded(event, _)
+        Told::Moved(event)
+        | Told::Detected(event)
+        | Told::SpeechOver(event)
+        | Told::StreamOver(event)
+        | Told::Recorded(event, _)
             if event.account.as_deref().is_some_and(|named| named != account.reference) =>
         {
             Err(refuse(Refused::Account, "another account"))

@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, OriginalUri, Path, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -25,7 +25,10 @@ use crate::{
     },
     config::without_slash,
     context::Context,
-    dialing::{answer, finish},
+    dialing::{
+        answer::{self, Hears},
+        finish,
+    },
     error::ApiError,
     ids::{AttemptId, BusinessId},
     killpoints::{Point, reach},
@@ -43,6 +46,8 @@ pub(super) fn router() -> Router<Context> {
     Router::new()
         .route("/webhooks/twilio/status/{token}", post(status))
         .route("/webhooks/twilio/answer/{token}", post(what_to_say))
+        .route("/webhooks/twilio/resume/{token}", post(resume))
+        .route("/webhooks/twilio/stream/{token}", post(stream_told))
         .route("/webhooks/twilio/recording/{token}", post(recording))
         .layer(DefaultBodyLimit::max(MOST_BYTES))
 }
@@ -75,15 +80,50 @@ async fn what_to_say(
     let begin = Instant::now();
     let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let document = match answer::what_to_say(&ctx, key, &event).await? {
-        Some(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
-        None => {
-            step.failed("it hears nothing");
-            twiml::hang_up()
-        }
-    };
+    let hears = answer::what_it_hears(&ctx, key, &event).await?;
+    if matches!(hears, Hears::Nothing) {
+        step.failed("it hears nothing");
+    }
+    let document = document(&ctx, &token, key.1, hears);
     metrics::webhook_applied(Webhook::Answer, begin.elapsed());
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
+}
+
+/// A media stream of ours was closed and the call is still there: it goes on with another stream, or is over.
+async fn resume(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let (key, _) = verified(&ctx, &token, &uri, &headers, &body).await?;
+    let hears = answer::once_more(&ctx, key).await?;
+    let document = document(&ctx, &token, key.1, hears);
+    Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
+}
+
+/// What Twilio says of a stream is for the log: the session knows more, and the call's own end is told elsewhere.
+async fn stream_told(
+    State(ctx): State<Context>,
+    Path(token): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, ApiError> {
+    let Some((_, attempt)) = ctx.tokens.read(&token) else { return Err(refuse(Refused::Token, "token")) };
+    tracing::debug!(attempt.id = %attempt, bytes = body.len(), "the carrier told of a media stream");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What Twilio is told to do with a call.
+pub(super) fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: Hears) -> String {
+    match hears {
+        Hears::Speech(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
+        Hears::Agent(url) => {
+            let resume = format!("{}/webhooks/twilio/resume/{token}", without_slash(&ctx.settings.public_base_url));
+            twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume)
+        }
+        Hears::Nothing | Hears::Over => twiml::hang_up(),
+    }
 }
 
 async fn recording(
@@ -107,7 +147,7 @@ async fn recording(
 async fn verified(
     ctx: &Context,
     token: &str,
-    uri: &axum::http::Uri,
+    uri: &Uri,
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
@@ -125,10 +165,20 @@ async fn verified(
 async fn authentic<T>(
     ctx: &Context,
     token: &str,
-    (uri, headers, body): (&axum::http::Uri, &HeaderMap, &[u8]),
+    request: (&Uri, &HeaderMap, &[u8]),
     read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
 ) -> Result<((BusinessId, AttemptId), T), ApiError> {
-    let Some((business, attempt)) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
+    let Some(key) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
+    Ok((key, signed(ctx, key.0, request, read).await?))
+}
+
+/// The same for a business that a token named, whatever else it named.
+pub(super) async fn signed<T>(
+    ctx: &Context,
+    business: BusinessId,
+    (uri, headers, body): (&Uri, &HeaderMap, &[u8]),
+    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+) -> Result<T, ApiError> {
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
@@ -149,5 +199,5 @@ async fn authentic<T>(
         verdict = verify(&ctx.account(business, &account).await?.ok_or_else(no_account)?);
     }
     verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
-    Ok(((business, attempt), told))
+    Ok(told)
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `prism`, `promtool`, `schemathesis`, or all without a name. A tool that is absent is
+# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `voice`, `prism`, `promtool`, `schemathesis`, or all without a name. A tool that is absent is
 # one SKIPPED line; with REQUIRE_ALL=1 it is a failure. The last line counts the checks. For bash 3.2 and later.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -45,6 +45,13 @@ official() {
 twilio() { venv twilio "twilio==9.13.0" || return; official twilio; }
 telnyx() { venv telnyx "telnyx==4.189.0" "pynacl==1.5.0" || return; official telnyx; }
 
+# The voice providers' own Python clients use the sandbox's voice providers.
+voice() {
+    venv voice "openai==3.52.0" "deepgram-sdk==7.17.0" "elevenlabs==2.78.0" "websockets==17.4" || return
+    cargo build --locked --quiet --bin rollcall-carrier || return 1
+    "$scratch/voice/bin/python" "$here/voice_providers.py" "$target/debug/rollcall-carrier"
+}
+
 # The carriers' own descriptions of their APIs judge every request of ours.
 prism() { "$here/prism.sh"; }
 
@@ -57,11 +64,11 @@ schemathesis() { "$here/schemathesis.sh"; }
 passed=0
 failed=0
 skipped=0
-for check in ${*:-twilio telnyx prism promtool schemathesis}; do
+for check in ${*:-twilio telnyx voice prism promtool schemathesis}; do
     case "$check" in
-    twilio | telnyx | prism | promtool | schemathesis) ;;
+    twilio | telnyx | voice | prism | promtool | schemathesis) ;;
     *)
-        echo "no such check: $check (twilio, telnyx, prism, promtool, schemathesis)" >&2
+        echo "no such check: $check (twilio, telnyx, voice, prism, promtool, schemathesis)" >&2
         exit 64
         ;;
     esac

@@ -50,7 +50,7 @@ def run(*command, check=True, both=False):
 def environment():
     """What compose sees: nothing that a developer has set for Rollcall, and secrets of this trial."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROLLCALL_", "COMPOSE_", "POSTGRES_"))}
-    for name in ("PUBLIC_BASE_URL", "LOG_FORMAT", "TWILIO_API_BASE_URL", "HTTP_ADDR"):
+    for name in ("PUBLIC_BASE_URL", "PUBLIC_MEDIA_URL", "LOG_FORMAT", "TWILIO_API_BASE_URL", "HTTP_ADDR"):
         kept.pop(name, None)
     return kept | {
         "COMPOSE_FILE": f"{ROOT}/docker-compose.yml:{ROOT}/tests/containers/compose.yml",

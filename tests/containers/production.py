@@ -51,7 +51,7 @@ def the_production_files_start_with_secrets_as_files_and_tls():
         before = dict(ENVIRONMENT)
         ENVIRONMENT.update({
             "COMPOSE_FILE": f"{ROOT}/docker-compose.yml:{ROOT}/docker-compose.prod.yml", "COMPOSE_PROFILES": "stores",
-            "SECRETS_FOLDER": name, "ROLLCALL_IMAGE": "rollcall", "PUBLIC_BASE_URL": "https://localhost",
+            "SECRETS_FOLDER": name, "ROLLCALL_IMAGE": "rollcall", "PUBLIC_BASE_URL": "https://localhost", "PUBLIC_MEDIA_URL": "wss://localhost",
             "HTTP_PORT": "127.0.0.1:0", "HTTPS_PORT": "127.0.0.1:0",
         })
         for hidden in ("ROLLCALL_SEALING_KEY", "ROLLCALL_OPERATOR_KEY"):

@@ -27,6 +27,8 @@ pub(crate) fn beat(name: &str, now_ms: u64) -> Beat {
         draining: false,
         queues: vec!["calls".to_owned()],
         in_flight: 3,
+        media_url: None,
+        most_sessions: None,
         cpu_percent: None,
         memory_bytes: None,
         sweep_age_ms: None,

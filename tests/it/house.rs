@@ -131,6 +131,7 @@ impl House {
             "--telnyx-api-base-url".into(),
             sim.base_url(),
         ];
+        args.extend(voice_args(&sim));
         args.extend(SHORT_TIMES.map(String::from));
         args.extend(options.args.iter().map(|a| (*a).to_owned()));
         let settings = Settings::try_parse_from(&args).unwrap();
@@ -369,6 +370,20 @@ impl House {
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
+}
+
+/// The voice providers of the sandbox.
+fn voice_args(sim: &Sim) -> Vec<String> {
+    let (base, openai) = (sim.base_url(), format!("{}/v1", sim.base_url()));
+    let all = [
+        ("--deepgram-base-url", base.as_str()),
+        ("--deepgram-api-key", "deepgram-key"),
+        ("--openai-base-url", &openai),
+        ("--openai-api-key", "openai-key"),
+        ("--elevenlabs-base-url", &base),
+        ("--elevenlabs-api-key", "elevenlabs-key"),
+    ];
+    all.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]).collect()
 }
 
 /// The operator key of every test.

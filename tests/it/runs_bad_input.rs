@@ -97,7 +97,6 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
 async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     for (field, value, pointer) in [
-        ("agent_id", json!("0198c9d2-7f58-7000-8000-000000000000"), "/agent_id"),
         ("max_concurrent_calls", json!(2), "/max_concurrent_calls"),
         ("weight", json!(2), "/weight"),
         ("machine", json!({"detect": "sync"}), "/machine/detect"),

@@ -48,6 +48,10 @@ pub(crate) enum About {
 /// Every route, and whose things it is about. A route of the document that is not here fails the tests, and so does one that is
 /// here and not in the document.
 pub(crate) const ROUTES: &[(&str, About)] = &[
+    ("GET /v1/agents", About::Own),
+    ("POST /v1/agents", About::Own),
+    ("GET /v1/caller-ids", About::Own),
+    ("PATCH /v1/caller-ids", About::Own),
     ("GET /v1/calls", About::Own),
     ("POST /v1/calls", About::Own),
     ("GET /v1/jobs", About::Own),
@@ -55,13 +59,18 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("GET /v1/recordings", About::Own),
     ("GET /v1/runs", About::Own),
     ("POST /v1/runs", About::Own),
+    ("POST /v1/sessions", About::Own),
     ("GET /v1/suppressions", About::Own),
     ("POST /v1/suppressions", About::Own),
     ("PUT /v1/suppressions/{number}", About::Own),
+    ("DELETE /v1/agents/{id}", About::One),
+    ("GET /v1/agents/{id}", About::One),
+    ("PATCH /v1/agents/{id}", About::One),
     ("GET /v1/attempts/{id}", About::One),
     ("GET /v1/calls/{id}", About::One),
     ("POST /v1/calls/{id}/hangup", About::One),
     ("GET /v1/calls/{id}/recording", About::One),
+    ("GET /v1/calls/{id}/transcript", About::One),
     ("GET /v1/jobs/{id}", About::One),
     ("POST /v1/jobs/{id}/cancel", About::One),
     ("DELETE /v1/runs/{id}", About::One),
@@ -91,18 +100,13 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("GET /v1/businesses/{id}/carriers/twilio", About::Operator),
     ("PATCH /v1/businesses/{id}/carriers/twilio", About::Operator),
     ("PUT /v1/businesses/{id}/carriers/twilio", About::Operator),
+    ("DELETE /v1/businesses/{id}/voice/{provider}", About::Operator),
+    ("GET /v1/businesses/{id}/voice/{provider}", About::Operator),
+    ("PUT /v1/businesses/{id}/voice/{provider}", About::Operator),
     ("GET /v1/businesses/{id}/keys", About::Operator),
     ("POST /v1/businesses/{id}/keys", About::Operator),
     ("DELETE /v1/businesses/{id}/keys/{key_id}", About::Operator),
-    ("GET /v1/agents", About::Unbuilt),
-    ("POST /v1/agents", About::Unbuilt),
-    ("DELETE /v1/agents/{id}", About::Unbuilt),
-    ("GET /v1/agents/{id}", About::Unbuilt),
-    ("PATCH /v1/agents/{id}", About::Unbuilt),
     ("GET /v1/audit", About::Unbuilt),
-    ("GET /v1/caller-ids", About::Unbuilt),
-    ("PATCH /v1/caller-ids", About::Unbuilt),
-    ("GET /v1/calls/{id}/transcript", About::Unbuilt),
     ("GET /v1/hooks", About::Unbuilt),
     ("POST /v1/hooks", About::Unbuilt),
     ("DELETE /v1/hooks/{id}", About::Unbuilt),
@@ -118,7 +122,6 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("GET /v1/runs/{id}/decisions.csv", About::Unbuilt),
     ("POST /v1/runs/{id}/preview", About::Unbuilt),
     ("POST /v1/runs/{id}/test", About::Unbuilt),
-    ("POST /v1/sessions", About::Unbuilt),
 ];
 
 /// What is sent where a route takes a body.
@@ -132,6 +135,12 @@ pub(crate) fn body_of(route: &str, theirs: &Tenant) -> Value {
         "POST /v1/calls" => {
             json!({"to": "+12025550178", "message": {"text": "Hi"}, "business_id": business, "state": "ended"})
         }
+        "POST /v1/agents" => json!({"name": "mine", "prompt": "You talk.", "business_id": business}),
+        "PATCH /v1/agents/{id}" => json!({"name": "mine"}),
+        "PATCH /v1/caller-ids" => {
+            json!({"number": "+12025550100", "agent_id": theirs.ids["agents"], "fallback": "mine"})
+        }
+        "POST /v1/sessions" => json!({"agent_id": theirs.ids["agents"]}),
         "PUT /v1/suppressions/{number}" => json!({"source": "mine", "business_id": business}),
         _ => Value::Null,
     }
@@ -189,9 +198,26 @@ impl Tenant {
             let key = (business, attempt);
             assert!(recordings::saved(pg, key, &format!("RE{mark}"), Some(2), Some(1)).await.unwrap());
         }
+        let agent = json!({"name": mark, "prompt": mark});
+        let agent = text(&app.ask(Method::POST, "/v1/agents", &manager, agent).await.body["id"]);
+        let answers = json!({"number": "+12025550100", "agent_id": agent, "fallback": mark});
+        let set = app.ask(Method::PATCH, "/v1/caller-ids", &manager, answers).await;
+        assert!(set.status.is_success(), "{}", set.body);
+        sqlx::query!(
+            "INSERT INTO conversation (attempt_id, business_id, agent_id, agent_version, end_reason, transcript, turns, usage, started_at)
+             VALUES ($1, $2, $3, 1, 'hung_up', jsonb_build_array(jsonb_build_object('who', 'agent', 'text', $4::text)), '[]', '{}', now())",
+            call.0,
+            business.0,
+            agent.parse::<uuid::Uuid>().unwrap(),
+            mark
+        )
+        .execute(pg)
+        .await
+        .unwrap();
         let job = sqlx::query_scalar!(r#"SELECT job_id AS "job!" FROM attempt WHERE attempt_id = $1"#, open.0);
         let job = job.fetch_one(pg).await.unwrap();
         let ids = BTreeMap::from([
+            ("agents", agent),
             ("runs", run),
             ("jobs", job.to_string()),
             ("attempts", open.to_string()),
@@ -209,7 +235,8 @@ impl Tenant {
         let path = route.split_once(' ').unwrap().1;
         let kind = path.split('/').nth(2).unwrap();
         let id = self.ids.get(kind).cloned().unwrap_or_else(|| self.business.to_string());
-        let mut full = path.replace("{id}", &id).replace("{number}", &self.ids["number"]);
+        let mut full =
+            path.replace("{provider}", "openai").replace("{id}", &id).replace("{number}", &self.ids["number"]);
         for name in ["import_id", "key_id"] {
             full = full.replace(&format!("{{{name}}}"), &self.ids[name]);
         }

@@ -24,6 +24,8 @@ pub(super) const NUMBER_FORMAT: i64 = 10016;
 
 /// A command on a call that nobody has answered yet.
 pub(super) const NOT_ANSWERED_YET: i64 = 90034;
+/// A second media stream for a call that has one.
+pub(super) const STREAMING_ALREADY: i64 = 90045;
 
 /// The meaning of `code`, where it is known.
 pub(super) fn meaning(code: i64) -> Option<Meaning> {

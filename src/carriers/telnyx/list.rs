@@ -235,7 +235,7 @@ impl Telnyx<'_> {
     }
 
     /// A command on a call; that the call is over is an answer, too.
-    async fn command(&self, call_id: &str, command: &str, body: &Value) -> Result<HangUp, CarrierError> {
+    pub(super) async fn command(&self, call_id: &str, command: &str, body: &Value) -> Result<HangUp, CarrierError> {
         if !is_call_id(call_id) {
             return Err(CarrierError::NotACallId);
         }

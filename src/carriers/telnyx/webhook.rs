@@ -87,6 +87,7 @@ pub fn read(body: &[u8]) -> Result<Told, WebhookError> {
             Told::Detected(CallEvent { answered_by: beep.then_some(AnsweredBy::Machine), ..event(CallState::Answered) })
         }
         "call.speak.ended" => Told::SpeechOver(event(CallState::Answered)),
+        "streaming.stopped" | "streaming.failed" => Told::StreamOver(event(CallState::Answered)),
         "call.recording.saved" => match &payload.recording_id {
             Some(id) if is_recording_id(id) => Told::Recorded(event(CallState::Answered), recording(id, &payload)),
             Some(_) => return Err(WebhookError::Value("recording_id")),
@@ -201,7 +202,10 @@ mod tests {
             assert_eq!(heard.answered_by, by, "{event} {result}");
         }
         assert!(matches!(told("call.speak.ended", json!({ "status": "completed" })), Told::SpeechOver(_)));
-        for event in ["streaming.started", "streaming.stopped", "streaming.failed", "call.dtmf.received", "call.new"] {
+        for event in ["streaming.stopped", "streaming.failed"] {
+            assert!(matches!(told(event, json!({})), Told::StreamOver(_)), "{event}");
+        }
+        for event in ["streaming.started", "call.dtmf.received", "call.new"] {
             assert_eq!(told(event, json!({})), Told::Other(event.to_owned()));
         }
     }

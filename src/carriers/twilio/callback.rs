@@ -73,6 +73,16 @@ pub fn recording(body: &[u8]) -> Result<Option<Recording>, CallbackError> {
     }))
 }
 
+/// Who rings, and which number; empty where that is not said.
+///
+/// # Errors
+/// When it is not a form.
+pub fn numbers(body: &[u8]) -> Result<(String, String), CallbackError> {
+    let form = Form::parse(body)?;
+    let field = |name| form.get(name).unwrap_or_default().to_owned();
+    Ok((field("From"), field("To")))
+}
+
 /// The account that a callback says it is of.
 ///
 /// # Errors

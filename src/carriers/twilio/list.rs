@@ -10,8 +10,8 @@ use url::Url;
 
 use super::client::Twilio;
 use super::codes::{self, Meaning};
-use super::is_call_id;
 use super::resource::{Call, Page, RequestEvent};
+use super::{is_call_id, twiml};
 use crate::carriers::CarrierError;
 use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState};
 
@@ -68,6 +68,17 @@ impl Twilio<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Puts a live call through to `number`: it leaves its media stream for it.
+    pub(in crate::carriers) async fn transfer(
+        &self,
+        call_id: &str,
+        number: &str,
+        caller_id: &str,
+    ) -> Result<(), CarrierError> {
+        let document = twiml::dial_and_hang_up(number, caller_id);
+        self.post(self.call_url(call_id, ".json")?, &[("Twiml", &document)]).await
     }
 
     pub(in crate::carriers) async fn request_parameters(

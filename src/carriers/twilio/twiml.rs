@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use quick_xml::Writer;
 use quick_xml::escape::escape;
 use quick_xml::events::{BytesDecl, BytesText, Event};
+use url::Url;
 
 /// Media type to answer with.
 pub const CONTENT_TYPE: &str = "text/xml";
@@ -30,6 +31,38 @@ pub fn say_and_hang_up(text: &str, language: &str, voice: Option<&str>) -> Strin
             say = say.with_attribute(("voice", attribute(voice).as_str()));
         }
         say.write_text_content(BytesText::new(&text))?.create_element("Hangup").write_empty()?;
+        Ok(())
+    })
+}
+
+/// Connects the call to a media stream, both ways, and asks `resume` what to do when the stream was closed by us. Parameters
+/// come back in the stream's `start` (Twilio: name and value together below 500 characters).
+#[must_use]
+pub fn stream(url: &Url, parameters: &[(&str, &str)], resume: &str) -> String {
+    document(|writer| {
+        writer.create_element("Connect").write_inner_content(|writer| {
+            let stream = writer.create_element("Stream").with_attribute(("url", url.as_str()));
+            stream.write_inner_content(|writer| {
+                for (name, value) in parameters {
+                    let parameter = writer.create_element("Parameter").with_attribute(("name", *name));
+                    parameter.with_attribute(("value", attribute(value).as_str())).write_empty()?;
+                }
+                Ok(())
+            })?;
+            Ok(())
+        })?;
+        let redirect = writer.create_element("Redirect").with_attribute(("method", "POST"));
+        redirect.write_text_content(BytesText::new(resume))?;
+        Ok(())
+    })
+}
+
+/// Puts the call through to `number`, and hangs up when that is over.
+#[must_use]
+pub fn dial_and_hang_up(number: &str, caller_id: &str) -> String {
+    document(|writer| {
+        let dial = writer.create_element("Dial").with_attribute(("callerId", attribute(caller_id).as_str()));
+        dial.write_text_content(BytesText::new(number))?.create_element("Hangup").write_empty()?;
         Ok(())
     })
 }
@@ -113,6 +146,18 @@ mod tests {
              Fish &amp; &lt;chips&gt;</Say><Hangup/></Response>"
         );
         assert_eq!(hang_up(), "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Hangup/></Response>");
+    }
+
+    #[test]
+    fn a_stream_is_connected_and_then_asked_about() {
+        let stream =
+            stream(&"wss://a.example/media/twilio/x".parse().unwrap(), &[("attempt", "1")], "https://a.example/resume");
+        assert_eq!(
+            stream,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Response><Connect><Stream url=\"wss://a.example/media/twilio/x\">\
+             <Parameter name=\"attempt\" value=\"1\"/></Stream></Connect><Redirect method=\"POST\">https://a.example/resume\
+             </Redirect></Response>"
+        );
     }
 
     #[test]

@@ -14,6 +14,8 @@ const LEADS: &[u8] = include_bytes!("../../../examples/leads.csv");
 const SUPPRESSED: &str = include_str!("../../../examples/suppressed.csv");
 /// Most calls at once of the demo's business.
 pub(super) const SLOTS: u32 = 25;
+/// Jobs that are looked at to show a conversation.
+const LOOKED_AT: u32 = 20;
 /// Calls per second that the demo's carrier account allows.
 const PACE: f64 = 50.0;
 
@@ -89,9 +91,41 @@ pub(super) struct Slots {
     pub(super) limit: u64,
 }
 
+/// What has been made or is listed.
 #[derive(Deserialize)]
-struct Business {
+struct Made {
     id: Uuid,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    data: Vec<Made>,
+}
+
+#[derive(Deserialize)]
+struct Job {
+    attempts: Vec<Made>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    transcript: Vec<Line>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    who: String,
+    text: String,
+    at_ms: u64,
+    #[serde(default)]
+    cut: bool,
+}
+
+impl Line {
+    fn shown(&self) -> String {
+        let Self { who, text, at_ms, cut } = self;
+        format!("{at_ms:>6} ms  {who:<6}  {text}{}", if *cut { " … (the callee breaks in)" } else { "" })
+    }
 }
 
 #[derive(Deserialize)]
@@ -112,7 +146,7 @@ impl Client {
         let business = json!({
             "name": "Demo", "max_concurrent_calls": SLOTS, "default_region": "US", "allowed_countries": ["US", "CA", "GB"],
         });
-        let business: Business = client.ask(Method::POST, "/v1/businesses", business).await?;
+        let business: Made = client.ask(Method::POST, "/v1/businesses", business).await?;
         let account = json!({
             "account_sid": format!("AC{}", Uuid::new_v4().simple()), "auth_token": Uuid::new_v4().simple().to_string(),
             "caller_ids": ["+12025550100"], "calls_per_second": PACE, "api_base_url": parts.carrier_url(),
@@ -130,12 +164,16 @@ impl Client {
         Ok(client)
     }
 
-    /// Makes the run, gives it the list, and starts it.
+    /// Makes an agent and the run that it talks in, gives the run the list, and starts it.
     pub(super) async fn start_run(&self) -> anyhow::Result<Run> {
-        let run = json!({
-            "name": "Demo", "default_region": "US",
-            "message": {"text": "Hello {{first_name}}, this is a call from the Rollcall demo.", "language": "en-US", "voice": null},
+        let agent = json!({
+            "name": "Demo", "prompt": "You call {{first_name}} for the Rollcall demo. Be brief.",
+            "greeting": "Hello {{first_name}}, this is a call from the Rollcall demo.",
+            "goodbye": "Goodbye.", "voicemail": "Hello {{first_name}}, the Rollcall demo has called you.",
+            "tools": [{"type": "end_call"}],
         });
+        let agent: Made = self.ask(Method::POST, "/v1/agents", agent).await?;
+        let run = json!({ "name": "Demo", "default_region": "US", "agent_id": agent.id });
         let run: Run = self.ask(Method::POST, "/v1/runs", run).await?;
         let path = format!("/v1/runs/{}", run.id);
         let leads = self.request(Method::POST, &format!("{path}/leads")).header(CONTENT_TYPE, "text/csv").body(LEADS);
@@ -147,6 +185,27 @@ impl Client {
     /// The run as it is now.
     pub(super) async fn run(&self, id: Uuid) -> anyhow::Result<Run> {
         answer_of("the run", self.request(Method::GET, &format!("/v1/runs/{id}"))).await
+    }
+
+    /// A conversation of this run, preferably one in which the callee broke in; its lines. `None` where nobody answered.
+    pub(super) async fn a_conversation(&self, run: &Run) -> anyhow::Result<Option<Vec<String>>> {
+        let path = format!("/v1/runs/{}/jobs?state=completed&limit={LOOKED_AT}", run.id);
+        let jobs: Listed = answer_of("the jobs", self.request(Method::GET, &path)).await?;
+        let mut shown = None;
+        for job in jobs.data {
+            let job: Job = answer_of("a job", self.request(Method::GET, &format!("/v1/jobs/{}", job.id))).await?;
+            let Some(call) = job.attempts.last() else { continue };
+            let path = format!("/v1/calls/{}/transcript", call.id);
+            let said: Said = answer_of("a transcript", self.request(Method::GET, &path)).await?;
+            let broken_in = said.transcript.iter().any(|line| line.cut);
+            if broken_in || shown.is_none() {
+                shown = Some(said.transcript.iter().map(Line::shown).collect());
+            }
+            if broken_in {
+                break;
+            }
+        }
+        Ok(shown)
     }
 
     /// What keeps the run from dialing, as the API says it.

@@ -1,4 +1,5 @@
-//! The demo: a list of fictional numbers called at the sandbox carrier, with nothing that is not private to it.
+//! The demo: a list of fictional numbers called at the sandbox carrier, where an agent talks to whoever answers, with nothing
+//! that is not private to it.
 //!
 //! Invariant: it can never ring a person. It reads no `.env` and no exported setting, and refuses a carrier that is not
 //! on this machine's loopback.
@@ -38,7 +39,7 @@ pub(super) struct Demo {
 /// Where something does not start, or a program ends in the middle.
 pub(super) async fn demo(order: &Demo) -> anyhow::Result<u8> {
     let stop = interrupted()?;
-    println!("Starting a private Postgres and Redis, the sandbox carrier, the api and the worker …");
+    println!("Starting a private Postgres and Redis, the sandbox, the api, the worker and the calls program …");
     let mut parts = tokio::select! {
         parts = parts::start() => parts?,
         () = stop.cancelled() => return Ok(EXIT_INTERRUPTED),
@@ -49,7 +50,7 @@ pub(super) async fn demo(order: &Demo) -> anyhow::Result<u8> {
         done = call_the_list(&mut parts, order, &stop) => done,
         () = stop.cancelled() => Ok(EXIT_INTERRUPTED),
     };
-    println!("Stopping worker, api and carrier, then Redis and Postgres …");
+    println!("Stopping worker, calls program, api and sandbox, then Redis and Postgres …");
     parts.end().await?;
     done
 }
@@ -69,10 +70,16 @@ fn interrupted() -> std::io::Result<CancellationToken> {
 async fn call_the_list(parts: &mut Installation, order: &Demo, stop: &CancellationToken) -> anyhow::Result<u8> {
     let client = Client::set_up(parts).await?;
     let run = client.start_run().await?;
-    println!("Calling {} numbers, {} at once:", run.leads.accepted, client::SLOTS);
+    println!("Calling {} numbers, {} at once; an agent talks to whoever answers:", run.leads.accepted, client::SLOTS);
     let trial = if order.kill { Trial::KillWorker } else { Trial::None };
     let (run, took) = watch::watch(parts, &client, run, trial).await?;
     let all_kept = summary::print(&run, took, &Figures::read(parts).await?);
+    if let Some(talk) = client.a_conversation(&run).await? {
+        println!("\nOne of the conversations:");
+        for line in talk {
+            println!("  {line}");
+        }
+    }
     if order.keep {
         say_where(parts, &client, &run);
         stop.cancelled().await;

@@ -6,8 +6,9 @@ use crate::ops::installation::{Installation, Plan};
 
 /// Most calls at once of the whole demo installation.
 pub(super) const MAX_LINES: u32 = 50;
-/// How the sandbox carrier behaves: calls that are short, an answer that is quick, and a share of each outcome.
-const CARRIER_FLAGS: [&str; 19] = [
+/// How the sandbox behaves: callees who answer quickly, a share of each outcome, and people and voices that speak several times
+/// as fast as in life, so that the demo is short. Providers take the time that real ones take until their first word.
+const CARRIER_FLAGS: [&str; 27] = [
     "--no-magic",
     "--cps",
     "50",
@@ -27,6 +28,14 @@ const CARRIER_FLAGS: [&str; 19] = [
     "0.20",
     "--failed",
     "0.08",
+    "--callee-speed",
+    "8",
+    "--speech-speed",
+    "8",
+    "--reaction-ms",
+    "150..300",
+    "--interrupts",
+    "0.3",
 ];
 
 /// Starts the installation of the demo, with the programs that stand beside this one.
@@ -34,6 +43,6 @@ pub(super) async fn start() -> anyhow::Result<Installation> {
     let own = std::env::current_exe().context("this program's own place is unknown")?;
     let programs = own.parent().context("this program stands in no folder")?.to_owned();
     let settings = vec![("MAX_CONCURRENT_CALLS", MAX_LINES.to_string())];
-    Installation::start(Plan { programs, carrier: CARRIER_FLAGS.to_vec(), settings, postgres: Vec::new(), workers: 1 })
-        .await
+    let carrier = CARRIER_FLAGS.to_vec();
+    Installation::start(Plan { programs, carrier, settings, postgres: Vec::new(), workers: 1, talks: true }).await
 }

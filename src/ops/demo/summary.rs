@@ -14,7 +14,22 @@ use super::client::{Run, SLOTS};
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Figures {
     total: Scope,
+    media: Media,
     calls_per_second: f64,
+}
+
+/// The conversations, as those who were called heard them.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Media {
+    opened: u64,
+    live: u64,
+    turns: u64,
+    interruptions: u64,
+    foreign: u64,
+    first_sound_ms: Quantiles,
+    answer_ms: Quantiles,
+    clear_ms: Quantiles,
+    jitter_ms: Quantiles,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -33,6 +48,12 @@ struct Quantiles {
     p50: f64,
     p95: f64,
     p99: f64,
+}
+
+impl std::fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {:.0} ms · p95 {:.0} ms · p99 {:.0} ms", self.p50, self.p95, self.p99)
+    }
 }
 
 /// A promise and whether this run kept it.
@@ -79,24 +100,31 @@ fn table(run: &Run, took: Duration, figures: &Figures) -> Table {
         "Calls".to_owned(),
         format!("{} in {:.1} s, {:.1} per second", total.created, took.as_secs_f64(), figures.calls_per_second),
     ]);
-    let turnaround = total.turnaround_ms;
-    table.add_row([
-        "Slot turnaround".to_owned(),
-        format!(
-            "p50 {:.0} ms · p95 {:.0} ms · p99 {:.0} ms (end of a call to the next call)",
-            turnaround.p50, turnaround.p95, turnaround.p99
-        ),
-    ]);
+    table.add_row(["Slot turnaround".to_owned(), format!("{} (end of a call to the next call)", total.turnaround_ms)]);
     table.add_row([
         "Most at once".to_owned(),
         format!("{} of {SLOTS} allowed, as the carrier counted", total.most_live),
     ]);
     table.add_row(["Called twice", &total.numbers_called_twice.to_string()]);
+    let media = &figures.media;
+    table.add_row([
+        "Conversations".to_owned(),
+        format!("{}: {} turns of the agent, {} barge-ins", media.opened, media.turns, media.interruptions),
+    ]);
+    for (what, times, meaning) in [
+        ("First sound", media.first_sound_ms, "media stream opened to the agent's first sound"),
+        ("Answers", media.answer_ms, "the callee's last sound to the agent's first, the providers' time included"),
+        ("Barge-ins", media.clear_ms, "the callee's first sound to the agent's silence"),
+        ("Jitter", media.jitter_ms, "of the frames that the callee heard"),
+    ] {
+        table.add_row([what.to_owned(), format!("{times} ({meaning})")]);
+    }
     table
 }
 
 fn promises(run: &Run, figures: &Figures) -> Vec<Promise> {
-    let (total, progress) = (&figures.total, &run.progress);
+    let (total, media, progress) = (&figures.total, &figures.media, &run.progress);
+    let answered = progress.dispositions.get("answered").copied().unwrap_or_default();
     let promise = |kept: bool, text: String| Promise { kept, text };
     let rows = run.leads.accepted + run.leads.duplicates + run.leads.suppressed + run.leads.rejected;
     vec![
@@ -113,16 +141,21 @@ fn promises(run: &Run, figures: &Figures) -> Vec<Promise> {
             format!("every job has ended ({} of {})", progress.states.finished(), progress.total),
         ),
         promise(
-            progress.attempts_open == 0 && progress.slots.held == 0 && total.live == 0,
+            progress.attempts_open == 0 && progress.slots.held == 0 && total.live == 0 && media.live == 0,
             format!(
-                "nothing is held ({} attempts, {} slots, {} calls)",
-                progress.attempts_open, progress.slots.held, total.live
+                "nothing is held ({} attempts, {} slots, {} calls, {} media streams)",
+                progress.attempts_open, progress.slots.held, total.live, media.live
             ),
         ),
         promise(
             rows == run.leads.rows && run.leads.accepted == progress.total && rows > 0,
             format!("every row is accounted for ({rows} of {})", run.leads.rows),
         ),
+        promise(
+            media.opened == answered && (media.turns >= answered),
+            format!("an agent talks to everybody who answers ({} to {answered})", media.opened),
+        ),
+        promise(media.foreign == 0, format!("nobody hears a word of another's call ({} were heard)", media.foreign)),
     ]
 }
 
@@ -134,10 +167,12 @@ mod tests {
     fn good() -> (Run, Figures) {
         let leads = LeadCounts { rows: 5, accepted: 2, duplicates: 1, suppressed: 1, rejected: 1 };
         let states = States { completed: 1, unreached: 1, ..States::default() };
-        let progress = Progress { total: 2, states, attempts: 2, ..Progress::default() };
+        let dispositions = BTreeMap::from([("answered".to_owned(), 1), ("busy".to_owned(), 1)]);
+        let progress = Progress { total: 2, states, attempts: 2, dispositions, ..Progress::default() };
         let run = Run { id: uuid::Uuid::nil(), state: "completed".into(), leads, progress };
         let total = Scope { created: 2, most_live: 2, ..Scope::default() };
-        (run, Figures { total, calls_per_second: 2.0 })
+        let media = Media { opened: 1, turns: 3, ..Media::default() };
+        (run, Figures { total, media, calls_per_second: 2.0 })
     }
 
     fn broken(spoil: impl Fn(&mut Run, &mut Figures)) -> usize {
@@ -161,5 +196,9 @@ mod tests {
         assert_eq!(broken(|run, _| run.progress.attempts_open = 1), 1);
         assert_eq!(broken(|_, figures| figures.total.live = 1), 1);
         assert_eq!(broken(|run, _| run.leads.rows = 6), 1);
+        assert_eq!(broken(|_, figures| figures.media.live = 1), 1);
+        assert_eq!(broken(|_, figures| figures.media.foreign = 1), 1);
+        assert_eq!(broken(|_, figures| figures.media.opened = 0), 1);
+        assert_eq!(broken(|_, figures| figures.media.turns = 0), 1);
     }
 }

@@ -13,10 +13,10 @@ use super::client::{Client, Run};
 const LOOK: Duration = Duration::from_millis(200);
 /// Where no bar can be drawn, a line is printed after so many looks.
 const LOOKS_PER_LINE: u32 = 25;
-/// A run that takes longer is stuck: it needs about 15 s.
-const LIMIT: Duration = Duration::from_secs(120);
+/// A run that takes longer is stuck: it needs about a minute, on a machine with nothing else to do.
+const LIMIT: Duration = Duration::from_secs(300);
 /// A killed worker leaves attempts in doubt, and the protocol takes 90 s to be sure that they never became calls.
-const LIMIT_AFTER_KILL: Duration = Duration::from_secs(420);
+const LIMIT_AFTER_KILL: Duration = Duration::from_secs(600);
 
 /// What is done to the run while it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

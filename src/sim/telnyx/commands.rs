@@ -1,4 +1,4 @@
-//! Commands on a call: hang up, and speak.
+//! Commands on a call: hang up, speak, stream, send tones, and transfer.
 use std::sync::Arc;
 
 use axum::{
@@ -9,7 +9,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Refusal, authenticate, conversation::speak, struck};
+use super::{
+    Refusal, authenticate,
+    conversation::speak,
+    streaming::{self, Streaming},
+    struck,
+};
 use crate::sim::{
     Shared,
     call::{CallId, Status},
@@ -51,6 +56,31 @@ pub(crate) async fn command(
             }
             if is_new(&shared, id, &body) {
                 speak(&shared, id, words);
+            }
+        }
+        "streaming_start" | "streaming_stop" | "send_dtmf" | "transfer" if now != Status::InProgress => {
+            return Err(Refusal::new(422, 90034, "Call not answered yet"));
+        }
+        "streaming_start" => {
+            let fields = body.as_object().cloned().unwrap_or_default();
+            let streaming = Streaming::read(&fields)?;
+            let streaming = streaming.ok_or_else(|| Refusal::field(10004, "/stream_url", "stream_url is required"))?;
+            if is_new(&shared, id, &body) {
+                streaming::start(&shared, id, streaming)?;
+            }
+        }
+        "streaming_stop" => streaming::stop(&shared, id)?,
+        "send_dtmf" => {
+            let digits =
+                body["digits"].as_str().ok_or_else(|| Refusal::field(10004, "/digits", "digits is required"))?;
+            if is_new(&shared, id, &body) {
+                shared.world().call_mut(id).heard.push(format!("[digits {digits}]"));
+            }
+        }
+        "transfer" => {
+            let to = body["to"].as_str().ok_or_else(|| Refusal::field(10004, "/to", "to is required"))?;
+            if is_new(&shared, id, &body) {
+                speak(&shared, id, format!("[dial {to}]"));
             }
         }
         _ => return Err(Refusal::not_found()),

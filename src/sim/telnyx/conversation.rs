@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, json};
 
-use super::events::event;
+use super::{events::event, streaming};
 use crate::sim::{
     Shared,
     call::{CallId, Status},
@@ -11,14 +11,21 @@ use crate::sim::{
     outcome::Outcome,
 };
 
-/// Says who answered where that was asked for, then waits for commands: the far end never hangs up by itself.
+/// Says who answered where that was asked for, opens the stream that the dial names, and waits for
+/// commands: without a stream the far end never hangs up by itself.
 pub(crate) async fn converse(shared: &Arc<Shared>, id: CallId) {
-    let result = {
+    let (result, streaming) = {
         let world = shared.world();
         let call = world.call(id);
-        let detects = call.dial.telnyx().is_some_and(|order| order.detects);
-        detects.then_some(if call.outcome == Outcome::Machine { "machine" } else { "human" })
+        let order = call.dial.telnyx();
+        let detects = order.is_some_and(|order| order.detects);
+        let result = detects.then_some(if call.outcome == Outcome::Machine { "machine" } else { "human" });
+        (result, order.and_then(|order| order.streaming.clone()))
     };
+    if let Some(streaming) = streaming {
+        // Nobody has streamed this call before, so that it is not refused.
+        streaming::start(shared, id, streaming).ok();
+    }
     if let Some(result) = result {
         let more = Map::from_iter([("result".to_owned(), json!(result))]);
         shared.tell(id, Status::InProgress, |call, _| {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: the double of a dial within 60 s makes no second call; `client_state` comes back in every event and list.
 //! Not here: how long a call rings and how it ends (`life`), counts (`figures`), and everything that Telnyx can do besides
-//! placing calls, speaking and hanging up.
+//! placing calls, speaking, streaming, sending tones, transferring and hanging up.
 mod commands;
 mod conversation;
 mod create;
@@ -12,6 +12,7 @@ mod reads;
 mod refusal;
 mod request;
 mod signature;
+mod streaming;
 mod webhook;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
 
-use super::Refusal;
+use super::{Refusal, streaming::Streaming};
 use crate::sim::{
     dial::{self, Dial},
     twilio::token_of,
@@ -32,6 +32,8 @@ pub(crate) struct Order {
     /// Pauses before each repeat of a webhook, by event, ms.
     pub(super) retries: Map<String, Value>,
     pub(super) detects: bool,
+    /// The media stream that opens with the answer.
+    pub(super) streaming: Option<Streaming>,
     pub(crate) record: bool,
     pub(super) leg: Uuid,
     pub(super) session: Uuid,
@@ -73,6 +75,7 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
         webhook_url: webhook_url.map(str::to_owned),
         retries: retries(body)?,
         detects: detection.is_some_and(|detection| detection != "disabled"),
+        streaming: Streaming::read(body)?,
         record: text("record", "/record")? == Some("record-from-answer"),
         leg: Uuid::new_v4(),
         session: Uuid::new_v4(),
@@ -84,6 +87,7 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
         time_limit: Duration::from_secs(talk),
         token: webhook_url.and_then(token_of),
         order: dial::Order::Telnyx(order),
+        inbound: false,
     })
 }
 

@@ -1,31 +1,72 @@
 //! An answered call: fetch the TwiML, act it out, remember what was heard.
 use std::{sync::Arc, time::Duration};
 
+use axum::http::HeaderName;
+use url::Url;
+use uuid::Uuid;
+
 use super::{
-    dial::{Hook, Script},
+    dial::{Hook, Method, Script},
+    signature::{sign, signed_url},
     status::{answered_by, detection_result, twiml_request},
-    twiml::{self, Unusable, Verb},
+    twiml::{self, Connect, Unusable, Verb},
 };
 use crate::sim::{
     Shared,
     call::{CallId, Status},
     life::{Turn, passed, wait},
+    media::{self, Dialect, End, Order},
     outcome::Outcome,
 };
 
 /// The largest TwiML document, bytes (error 11750).
 const LONGEST_TWIML: usize = 64 * 1024;
+/// How many documents one call may go through.
+const MOST_DOCUMENTS: usize = 100;
 
 /// Talks to the end of the script. A script that cannot be had ends the call as failed.
 pub(crate) async fn converse(shared: &Arc<Shared>, id: CallId) {
     detect(shared, id);
-    match script(shared, id).await {
-        Ok(verbs) => act(shared, id, verbs).await,
-        Err(unusable) => {
-            shared.note(id, format!("{}: {}", unusable.code, unusable.why));
-            shared.advance(id, Status::Failed, Some(200));
-        }
+    let (mut script, fallback) = {
+        let world = shared.world();
+        let Some(order) = world.call(id).dial.twilio() else { return };
+        (order.script.clone(), order.fallback.clone())
+    };
+    for _ in 0..MOST_DOCUMENTS {
+        let base = match &script {
+            Script::Fetch(hook) => Some(hook.url.clone()),
+            _ => None,
+        };
+        let verbs = match read(shared, id, script, fallback.clone()).await {
+            Ok(verbs) => verbs,
+            Err(unusable) => {
+                shared.note(id, format!("{}: {}", unusable.code, unusable.why));
+                shared.advance(id, Status::Failed, Some(200));
+                return;
+            }
+        };
+        let next = act(shared, id, verbs).await;
+        // What the caller ordered meanwhile goes before what the document says.
+        let ordered = shared.world().call_mut(id).detour.take();
+        script = match (ordered, next) {
+            (Some(ordered), _) => ordered,
+            (None, Some(url)) => match absolute(base.as_deref(), &url) {
+                Ok(url) => Script::Fetch(Hook { url, method: Method::Post }),
+                Err(why) => return shared.note(id, format!("11100: {why}")),
+            },
+            (None, None) => return,
+        };
     }
+    shared.note(id, "the document goes round in circles");
+}
+
+/// A URL of a document, which may be relative to the document's own.
+fn absolute(base: Option<&str>, url: &str) -> Result<String, String> {
+    let joined = match base.map(Url::parse) {
+        Some(Ok(base)) => base.join(url),
+        _ => Url::parse(url),
+    };
+    joined.map(String::from).map_err(|error| format!("`{url}`: {error}"))
 }
 
 /// Says who answered, where that was asked for.
@@ -48,13 +89,7 @@ fn detect(shared: &Arc<Shared>, id: CallId) {
     }
 }
 
-async fn script(shared: &Arc<Shared>, id: CallId) -> Result<Vec<Verb>, Unusable> {
-    let (script, fallback) = {
-        let world = shared.world();
-        let call = world.call(id);
-        let Some(order) = call.dial.twilio() else { return Ok(Vec::new()) };
-        (order.script.clone(), order.fallback.clone())
-    };
+async fn read(shared: &Arc<Shared>, id: CallId, script: Script, fallback: Option<Hook>) -> Result<Vec<Verb>, Unusable> {
     let first = match script {
         Script::Inline(twiml) => twiml::read(&twiml),
         Script::Fetch(hook) => fetch(shared, id, hook).await,
@@ -92,25 +127,77 @@ async fn fetch(shared: &Arc<Shared>, id: CallId, hook: Hook) -> Result<Vec<Verb>
     twiml::read(&document)
 }
 
-async fn act(shared: &Arc<Shared>, id: CallId, verbs: Vec<Verb>) {
+/// Acts the verbs out; the document that goes on, if one does.
+async fn act(shared: &Arc<Shared>, id: CallId, verbs: Vec<Verb>) -> Option<String> {
     for verb in verbs {
         // Whoever hung up while the script was fetched hears nothing.
-        if shared.status(id) != Status::InProgress {
-            return;
+        if !shared.world().call(id).stands(Status::InProgress) {
+            return None;
         }
         let turn = match verb {
-            Verb::Hangup => return,
+            Verb::Hangup => return None,
+            Verb::Redirect(url) => return Some(url),
             Verb::Say(words) => speak(shared, id, words).await,
             Verb::Play(url) => speak(shared, id, format!("[play {url}]")).await,
+            Verb::Dial(number) => speak(shared, id, format!("[dial {number}]")).await,
+            Verb::Digits(digits) => speak(shared, id, format!("[digits {digits}]")).await,
             Verb::Pause(seconds) => passed(shared, id, Status::InProgress, Duration::from_secs(seconds)).await,
+            Verb::Connect(connect) => {
+                let action = connect.action.clone();
+                // Only a call that streams needs the room for it.
+                match Box::pin(stream(shared, id, connect)).await {
+                    Turn::Elapsed if action.is_some() => return action,
+                    turn => turn,
+                }
+            }
             Verb::Other(name) => {
                 shared.note(id, format!("the sandbox does not act out <{name}>"));
                 Turn::Elapsed
             }
         };
         if turn == Turn::Moved {
-            return;
+            return None;
         }
+    }
+    None
+}
+
+/// Opens a media stream, with a signed handshake, and stays on it. It is over when the server closes it.
+async fn stream(shared: &Arc<Shared>, id: CallId, connect: Connect) -> Turn {
+    let order = {
+        let world = shared.world();
+        let call = world.call(id);
+        // Twilio connects to the address without its query.
+        let url = connect.url.split_once('?').map_or(&*connect.url, |(url, _)| url).to_owned();
+        let signature = sign::<&str, &str>(world.auth_token(&call.account), &signed_url(&url), &[]);
+        Order {
+            signature: Some((HeaderName::from_static("x-twilio-signature"), signature)),
+            dialect: Dialect::Twilio {
+                account: call.account.clone(),
+                call: call.sid.clone(),
+                stream: format!("MZ{}", Uuid::new_v4().simple()),
+                parameters: connect.parameters,
+            },
+            stop: shared.stop.child_token(),
+            url,
+        }
+    };
+    match media::run(shared, id, order, || {}).await {
+        End::Closed(code) => {
+            if let Some(code) = code.filter(|code| *code != 1000) {
+                shared.note(id, format!("31921: the server closed the stream with {code}"));
+            }
+            Turn::Elapsed
+        }
+        End::Broken(why) => {
+            shared.note(id, format!("31920: {why}"));
+            Turn::Elapsed
+        }
+        End::HungUp => {
+            shared.advance(id, Status::Completed, None);
+            Turn::Moved
+        }
+        End::Moved => Turn::Moved,
     }
 }
 

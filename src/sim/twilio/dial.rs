@@ -188,7 +188,32 @@ pub(crate) fn read(form: Vec<(String, String)>) -> Result<Dial, Refusal> {
         time_limit: Duration::from_secs(talk),
         token,
         order: crate::sim::dial::Order::Twilio(order),
+        inbound: false,
     })
+}
+
+/// A call from somebody to a number of an account whose voice URL and status callback are `url`.
+pub(crate) fn inbound(from: &str, to: &str, url: &str) -> Dial {
+    let hook = Hook { url: url.to_owned(), method: Method::Post };
+    let order = Order {
+        script: Script::Fetch(hook.clone()),
+        fallback: None,
+        report: Some(hook),
+        events: vec![Event::Completed],
+        detection: Detection::Off,
+        record: false,
+        recording: None,
+        form: Vec::new(),
+    };
+    Dial {
+        to: to.to_owned(),
+        from: from.to_owned(),
+        ring_limit: Duration::from_secs(60),
+        time_limit: Duration::from_secs(TIME_LIMIT_SECS),
+        token: None,
+        order: crate::sim::dial::Order::Twilio(order),
+        inbound: true,
+    }
 }
 
 /// Names that Twilio would not know, each once. Case matters.

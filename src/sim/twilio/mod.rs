@@ -25,7 +25,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 pub(crate) use conversation::converse;
-pub(crate) use dial::{Event, Order, token_of};
+pub(crate) use dial::{Event, Order, Script, inbound, token_of};
 pub(crate) use refusal::Refusal;
 pub use signature::{sign, signed_url};
 pub use status::Forged;

@@ -16,6 +16,7 @@ use url::form_urlencoded;
 
 use super::{
     Refusal, authenticate,
+    dial::{Hook, Method, Script},
     filter::Filter,
     rows::{self, Page},
 };
@@ -93,7 +94,8 @@ pub(crate) async fn events(
     Ok(Json(page.body()))
 }
 
-/// `POST …/Calls/{sid}.json`: `canceled` ends what is not answered, `completed` ends anything.
+/// `POST …/Calls/{sid}.json`: `canceled` ends what is not answered, `completed` ends anything; `Url` or `Twiml` sends an
+/// answered call on to another document.
 pub(crate) async fn update(
     State(shared): Here,
     Path((account, file)): Path<(String, String)>,
@@ -102,23 +104,42 @@ pub(crate) async fn update(
 ) -> Result<Response, Refusal> {
     open(&shared, &account, &headers, |faults| &mut faults.update)?;
     let id = find(&shared, &account, &file)?;
+    shared.world().call_mut(id).updates += 1;
     let form: Vec<(String, String)> = form_urlencoded::parse(&body).into_owned().collect();
-    let status = form.iter().find(|(name, _)| name == "Status").map(|(_, value)| value.as_str());
+    let value = |wanted: &str| form.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let orders = match (value("Url"), value("Twiml")) {
+        (Some(url), _) => Some(Script::Fetch(Hook { url, method: Method::Post })),
+        (None, twiml) => twiml.map(Script::Inline),
+    };
     let now = shared.status(id);
     if now.is_final() {
         return Err(Refusal::call_state());
     }
     let answered = now == Status::InProgress;
-    match status {
+    match value("Status").as_deref() {
         Some("canceled") if answered => {}
         // Before the answer there is nothing to complete: the call counts as cancelled.
         Some("canceled" | "completed") if !answered => _ = shared.advance(id, Status::Canceled, None),
         Some("completed") => _ = shared.advance(id, Status::Completed, None),
         Some(other) => return Err(Refusal::parameter(20001, format!("Invalid Status: {other}"))),
-        None => return Err(Refusal::parameter(20001, "The sandbox changes nothing but Status")),
+        None if orders.is_none() => {
+            return Err(Refusal::parameter(20001, "The sandbox changes nothing but Status, Url and Twiml"));
+        }
+        None if !answered => return Err(Refusal::call_state()),
+        None => shared.order(id, orders),
     }
     let row = rows::at(shared.world().call(id), Instant::now());
     Ok(Json(row).into_response())
+}
+
+impl Shared {
+    /// Sends an answered call on: what it is in the middle of ends.
+    fn order(&self, id: CallId, orders: Option<Script>) {
+        let mut world = self.world();
+        let call = world.call_mut(id);
+        call.detour = orders;
+        call.nudge.notify_one();
+    }
 }
 
 /// `GET …/Recordings/{sid}.mp3`.

@@ -45,7 +45,7 @@ pub(crate) fn at(call: &Call, moment: Instant) -> Value {
         "duration": ended.map(|_| call.talked_ms(moment).div_ceil(1000).to_string()),
         "price": null,
         "price_unit": "USD",
-        "direction": "outbound-api",
+        "direction": super::status::direction(call),
         "answered_by": call.answered_by,
         "annotation": null,
         "api_version": super::API_VERSION,

@@ -65,7 +65,8 @@ fn compose(call: &Call, hook: Hook, status: Status, sequence: u32, auth_token: S
 
 /// The request for TwiML, when the call was answered.
 pub(crate) fn twiml_request(call: &Call, hook: Hook, auth_token: String) -> Parcel {
-    let mut form = fields(call, Status::InProgress);
+    // A call that comes in rings until its document says what to do.
+    let mut form = fields(call, if call.dial.inbound { Status::Ringing } else { Status::InProgress });
     match call.dial.twilio().map(|order| &order.detection) {
         Some(Detection::Blocking(_)) => form.push(("MachineDetectionDuration", DETECTION_MS.to_owned())),
         // A detection beside the call has no result yet when the words are asked for.
@@ -118,6 +119,11 @@ pub(crate) fn answered_by(call: &Call) -> Option<&'static str> {
     })
 }
 
+/// Who rings whom, in Twilio's word.
+pub(super) fn direction(call: &Call) -> &'static str {
+    if call.dial.inbound { "inbound" } else { "outbound-api" }
+}
+
 /// The fields that every request about a call carries.
 fn fields(call: &Call, status: Status) -> Vec<(&'static str, String)> {
     let (to, from) = (&call.dial.to, &call.dial.from);
@@ -131,7 +137,7 @@ fn fields(call: &Call, status: Status) -> Vec<(&'static str, String)> {
         ("Called", to.clone()),
         ("CallStatus", status.word().to_owned()),
         ("ApiVersion", super::API_VERSION.to_owned()),
-        ("Direction", "outbound-api".to_owned()),
+        ("Direction", direction(call).to_owned()),
     ];
     // Geography is often empty, and an empty value is signed like any other.
     for name in ["FromCity", "FromState", "FromZip", "ToCity", "ToState", "ToZip"] {

@@ -1,4 +1,6 @@
 //! Reading TwiML: the verbs that the sandbox can act out.
+use std::collections::BTreeMap;
+
 use quick_xml::{
     Reader, XmlVersion,
     escape::resolve_predefined_entity,
@@ -16,8 +18,27 @@ pub(crate) enum Verb {
     Pause(u64),
     /// The end of the call.
     Hangup,
+    /// A media stream in both directions.
+    Connect(Connect),
+    /// URL of the document that goes on.
+    Redirect(String),
+    /// A number that the call is passed on to.
+    Dial(String),
+    /// Keys that are pressed for the far end.
+    Digits(String),
     /// A verb that the sandbox does not know how to act out.
     Other(String),
+}
+
+/// What `<Connect><Stream>` asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Connect {
+    /// Where the stream goes; empty when there is no `<Stream>`.
+    pub(crate) url: String,
+    /// The `<Parameter>` elements.
+    pub(crate) parameters: BTreeMap<String, String>,
+    /// The document that goes on after the stream, in place of the next verb.
+    pub(crate) action: Option<String>,
 }
 
 /// Why a document cannot be used, with Twilio's code.
@@ -42,6 +63,8 @@ pub(crate) fn read(document: &str) -> Result<Vec<Verb>, Unusable> {
                 if path.len() == 1 {
                     verbs.push(verb(&name, &tag)?);
                     text.clear();
+                } else {
+                    inner(verbs.last_mut(), &name, &tag)?;
                 }
                 path.push(name);
             }
@@ -50,6 +73,8 @@ pub(crate) fn read(document: &str) -> Result<Vec<Verb>, Unusable> {
                 enter(&path, &name, &mut had_root)?;
                 if path.len() == 1 {
                     verbs.push(verb(&name, &tag)?);
+                } else {
+                    inner(verbs.last_mut(), &name, &tag)?;
                 }
             }
             Event::Text(part) if path.len() > 1 => text.push_str(&part.xml10_content()),
@@ -63,7 +88,8 @@ pub(crate) fn read(document: &str) -> Result<Vec<Verb>, Unusable> {
             },
             Event::End(_) => {
                 if path.len() == 2
-                    && let Some(Verb::Say(words) | Verb::Play(words)) = verbs.last_mut()
+                    && let Some(Verb::Say(words) | Verb::Play(words) | Verb::Redirect(words) | Verb::Dial(words)) =
+                        verbs.last_mut()
                 {
                     text.trim().clone_into(words);
                 }
@@ -95,22 +121,43 @@ fn name(tag: &BytesStart<'_>) -> Result<String, Unusable> {
 fn verb(name: &str, tag: &BytesStart<'_>) -> Result<Verb, Unusable> {
     Ok(match name {
         "Say" => Verb::Say(String::new()),
-        "Play" => Verb::Play(String::new()),
+        "Play" => attribute(tag, "digits")?.map_or_else(|| Verb::Play(String::new()), Verb::Digits),
         "Hangup" | "Reject" => Verb::Hangup,
+        "Redirect" => Verb::Redirect(String::new()),
+        "Dial" => Verb::Dial(String::new()),
+        "Connect" => Verb::Connect(Connect { action: attribute(tag, "action")?, ..Connect::default() }),
         "Pause" => {
-            let mut length = 1;
-            for attribute in tag.attributes() {
-                let attribute = attribute.map_err(broken)?;
-                let key: &str = attribute.key.into_inner();
-                if key == "length" {
-                    let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(broken)?;
-                    length = value.parse().map_err(|_| broken("Pause length"))?;
-                }
-            }
-            Verb::Pause(length)
+            let length = attribute(tag, "length")?.map(|value| value.parse().map_err(|_| broken("Pause length")));
+            Verb::Pause(length.transpose()?.unwrap_or(1))
         }
         other => Verb::Other(other.to_owned()),
     })
+}
+
+/// An element within a verb: what a stream is made of.
+fn inner(verb: Option<&mut Verb>, name: &str, tag: &BytesStart<'_>) -> Result<(), Unusable> {
+    let Some(Verb::Connect(connect)) = verb else { return Ok(()) };
+    match name {
+        "Stream" => connect.url = attribute(tag, "url")?.ok_or_else(|| broken("a <Stream> without url"))?,
+        "Parameter" => {
+            let missing = || broken("a <Parameter> needs name and value");
+            let pair = (attribute(tag, "name")?.ok_or_else(missing)?, attribute(tag, "value")?.ok_or_else(missing)?);
+            connect.parameters.insert(pair.0, pair.1);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn attribute(tag: &BytesStart<'_>, wanted: &str) -> Result<Option<String>, Unusable> {
+    for attribute in tag.attributes() {
+        let attribute = attribute.map_err(broken)?;
+        let key: &str = attribute.key.into_inner();
+        if key == wanted {
+            return Ok(Some(attribute.normalized_value(XmlVersion::Implicit1_0).map_err(broken)?.into_owned()));
+        }
+    }
+    Ok(None)
 }
 
 fn broken(why: impl ToString) -> Unusable {

@@ -177,10 +177,7 @@ impl Post {
         if let Some(client) = clients.get(&connect_ms) {
             return Ok(client.clone());
         }
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // A second one to arrive loses, which is as good.
-            rustls::crypto::ring::default_provider().install_default().ok();
-        }
+        crate::sim::wire::provide_tls();
         let client = Client::builder()
             .no_proxy()
             .connect_timeout(Duration::from_millis(connect_ms))

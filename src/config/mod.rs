@@ -3,12 +3,16 @@
 //! Invariant: a contradiction is refused before a port opens, with exit code 64; a wrong role with 78.
 //! Not here: what a business may set for itself (rows in Postgres), and the sandbox carrier's own flags.
 
+mod voice;
+
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+pub use voice::VoiceSettings;
 
 /// Exit code of a command line or setting that does not fit (sysexits.h EX_USAGE).
 pub const EXIT_USAGE: u8 = 64;
@@ -160,6 +164,9 @@ pub struct Settings {
     /// A collector that traces of calls are sent to (OTLP over HTTP, e.g. http://127.0.0.1:4318); unset: none are made.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_parser = base_url)]
     pub otel_exporter_otlp_endpoint: Option<Url>,
+    /// Conversations.
+    #[command(flatten)]
+    pub voice: VoiceSettings,
     /// The times of the dial protocol.
     #[command(flatten)]
     pub times: Times,

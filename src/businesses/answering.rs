@@ -1,0 +1,94 @@
+//! The numbers that a business calls from, and who talks to the people who ring them.
+
+use sqlx::PgPool;
+
+use crate::ids::{AgentId, BusinessId, Carrier};
+
+/// A number of a business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerId {
+    /// E.164.
+    pub number: String,
+    /// Where it is.
+    pub carrier: Carrier,
+    /// Who talks to people who ring it; nobody where none.
+    pub agent: Option<AgentId>,
+    /// What they hear where there is no room.
+    pub fallback: Option<String>,
+}
+
+/// The numbers of a business in their order, after the one whose number and carrier are `after`.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn list(pg: &PgPool, business: BusinessId, after: Option<&str>, most: i64) -> sqlx::Result<Vec<CallerId>> {
+    sqlx::query_as!(
+        CallerId,
+        r#"SELECT n.number AS "number!", c.carrier AS "carrier: Carrier", a.agent_id AS "agent?: AgentId", a.fallback AS "fallback?"
+           FROM carrier_account c CROSS JOIN LATERAL unnest(c.caller_ids) AS n (number)
+           LEFT JOIN answering a ON a.business_id = c.business_id AND a.number = n.number
+           WHERE c.business_id = $1 AND ($2::text IS NULL OR n.number || ' ' || c.carrier > $2)
+           ORDER BY n.number || ' ' || c.carrier LIMIT $3"#,
+        business.0,
+        after,
+        most
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// Who talks to people who ring this number of a business, if it is one and anybody does.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn of(pg: &PgPool, business: BusinessId, number: &str) -> sqlx::Result<Option<(AgentId, Option<String>)>> {
+    let row = sqlx::query!(
+        r#"SELECT agent_id AS "agent: AgentId", fallback FROM answering a WHERE business_id = $1 AND number = $2
+               AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = $1 AND $2 = ANY (c.caller_ids))"#,
+        business.0,
+        number
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(row.map(|row| (row.agent, row.fallback)))
+}
+
+/// Lets an agent talk to people who ring this number, or nobody. False where it is no number of the business.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn set(
+    pg: &PgPool,
+    business: BusinessId,
+    number: &str,
+    agent: Option<(AgentId, Option<&str>)>,
+) -> sqlx::Result<bool> {
+    let Some((agent, fallback)) = agent else {
+        sqlx::query!("DELETE FROM answering WHERE business_id = $1 AND number = $2", business.0, number)
+            .execute(pg)
+            .await?;
+        return is_ours(pg, business, number).await;
+    };
+    let done = sqlx::query!(
+        "INSERT INTO answering (business_id, number, agent_id, fallback) SELECT $1, $2, $3, $4
+         WHERE EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = $1 AND $2 = ANY (c.caller_ids))
+         ON CONFLICT (business_id, number) DO UPDATE SET agent_id = excluded.agent_id, fallback = excluded.fallback",
+        business.0,
+        number,
+        agent.0,
+        fallback
+    )
+    .execute(pg)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+async fn is_ours(pg: &PgPool, business: BusinessId, number: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM carrier_account WHERE business_id = $1 AND $2 = ANY (caller_ids)) AS "is!""#,
+        business.0,
+        number
+    )
+    .fetch_one(pg)
+    .await
+}

@@ -1,0 +1,192 @@
+//! A conversation seen from the dialer: whether a call may be talked in, where its stream goes, and how it is ended.
+//!
+//! A session is built from the call's state alone. The state is made of the ledger, so that it can be made again when Redis
+//! was emptied, by whoever needs it.
+
+use url::Url;
+
+use crate::{
+    agents, attempts,
+    businesses::suppressions,
+    calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
+    carriers::{HangUp, How},
+    context::Context,
+    ids::{AttemptId, BusinessId, Carrier},
+    telemetry::voice as figures,
+};
+
+/// Streams of one call at most: a call whose sessions all break off is ended.
+const MOST_STREAMS: u32 = 20;
+
+/// Where the stream of a call goes.
+#[derive(Debug, Clone)]
+pub enum Stream {
+    /// There: the address with its ticket, good for one connection.
+    To(Url),
+    /// The call may not be talked in, or talks to no agent.
+    Nothing,
+    /// Its conversation is over: it is hung up, or a worker has it to do.
+    Over,
+    /// It would be talked in, but no calls program has room; this is what to say.
+    NoRoom(Option<String>, String),
+}
+
+/// The state of a call that may be talked in, made of the ledger; `None` where it may not, or no agent talks in it.
+///
+/// # Errors
+/// Where Postgres does not answer, or the agent's texts need a variable that is not there.
+pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -> anyhow::Result<Option<CallState>> {
+    let pg = &ctx.stores.pg;
+    let Some(call) = conversation::answered(pg, business, attempt).await? else { return Ok(None) };
+    let Some(pinned) = agents::store::of_attempt(pg, attempt).await? else { return Ok(None) };
+    let definition = super::agents::said(&pinned.definition, &call.variables)?;
+    Ok(Some(CallState {
+        v: VERSION,
+        business,
+        attempt,
+        run: call.run,
+        job: call.job,
+        direction: call.direction,
+        carrier: Some(call.carrier),
+        account: call.account,
+        call_id: call.call_id,
+        from: call.from,
+        to: call.to,
+        answered_by: call.answered_by,
+        variables: call.variables,
+        agent: pinned.agent,
+        agent_version: pinned.version,
+        definition: serde_json::to_value(definition)?,
+        call_time_limit_secs: call.call_time_limit_secs,
+        phase: Phase::Answered,
+        memory: Memory::default(),
+    }))
+}
+
+/// Where the stream of an answered call goes: its first, or after one that was `closed`.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, closed: bool) -> anyhow::Result<Stream> {
+    let Some(state) = state_of(ctx, business, attempt).await? else { return Ok(Stream::Nothing) };
+    let Some(media) = super::room::replica(ctx, closed).await? else {
+        super::overview::count_rejected(ctx).await;
+        let definition: agents::Definition = serde_json::from_value(state.definition)?;
+        return Ok(Stream::NoRoom(definition.trouble, definition.language));
+    };
+    let carrier = state.carrier.map_or("session", Carrier::as_str);
+    let media_url = format!("{}/media/{carrier}", media.trim_end_matches('/'));
+    let ticket = Ticket {
+        business,
+        attempt,
+        carrier: state.carrier,
+        account: state.account.clone(),
+        call_id: state.call_id.clone(),
+        media_url: media_url.clone(),
+        frames: None,
+    };
+    let (held, text) = ctx.calls.open(&state, &ticket).await?;
+    if held.phase == Phase::Ended || held.memory.sessions >= MOST_STREAMS {
+        ctx.calls.forget(&state.call_id).await?;
+        return Ok(if held.phase == Phase::Ended { Stream::Over } else { Stream::Nothing });
+    }
+    Ok(Stream::To(format!("{media_url}/{text}").parse()?))
+}
+
+/// Ends a call at its carrier: one request, and one that cannot be made is left to a worker, which repeats it. An end that
+/// was there already counts.
+pub async fn hang_up(ctx: &Context, state: &CallState) {
+    if state.carrier.is_none() {
+        return;
+    }
+    let asked = async {
+        let account = ctx.account(state.business, &state.account).await?;
+        let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
+        anyhow::Ok(ctx.carriers.hang_up(&account, &state.call_id, How::Complete).await?)
+    };
+    match asked.await {
+        Ok(HangUp::Done | HangUp::AlreadyEnded | HangUp::NotFound) => {
+            tracing::info!(attempt.id = %state.attempt, call.id = state.call_id, "the conversation is over: hung up");
+        }
+        Err(error) => {
+            tracing::warn!(attempt.id = %state.attempt, error = format!("{error:#}"), "the hang-up was not taken; a worker asks again");
+            if let Err(error) = attempts::store::want_ended(&ctx.stores.pg, state.attempt).await {
+                tracing::error!(attempt.id = %state.attempt, %error, "nobody knows that this call is to be hung up");
+            }
+        }
+    }
+}
+
+/// Puts the caller through to another number; the carrier's side goes on without us.
+///
+/// # Errors
+/// Where the carrier does not take it, or there is none.
+pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(state.carrier.is_some(), "a session without a carrier cannot be put through");
+    let account = ctx.account(state.business, &state.account).await?;
+    let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
+    Ok(ctx.carriers.transfer(&account, &state.call_id, to, &state.from).await?)
+}
+
+/// Never calls this person again.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
+    if state.carrier.is_none() {
+        return Ok(());
+    }
+    let number = if state.direction == "inbound" { &state.from } else { &state.to };
+    suppressions::put(&ctx.stores.pg, state.business, number, "agent", None, None).await?;
+    ctx.ring(state.business).await;
+    Ok(())
+}
+
+/// Ends calls whose session has gone silent or never came. Returns how many there were.
+///
+/// # Errors
+/// Where Redis does not answer; the next round sees the same calls.
+pub async fn end_orphans(ctx: &Context) -> anyhow::Result<usize> {
+    let calls = ctx.calls.orphans().await?;
+    for call_id in &calls {
+        let Some(mut state) = ctx.calls.read(call_id).await? else {
+            ctx.calls.forget(call_id).await?;
+            continue;
+        };
+        // A session without a carrier has no call to end.
+        if state.phase != Phase::Ended && attempts::store::want_ended(&ctx.stores.pg, state.attempt).await? {
+            figures::session_failed("orphan");
+            tracing::warn!(attempt.id = %state.attempt, call.id = call_id, "a call that no session has is hung up");
+            state.phase = Phase::Ended;
+            if state.memory.started_at_ms > 0 {
+                conversation::keep(&ctx.stores.pg, &state, "lost").await?;
+            }
+        }
+        ctx.calls.forget(call_id).await?;
+    }
+    Ok(calls.len())
+}
+
+/// Ends a call whose conversation broke down inside of us: what was saved of it is kept.
+pub async fn give_up(ctx: &Context, attempt: AttemptId, call_id: &str) {
+    let done = async {
+        if let Some(state) = ctx.calls.read(call_id).await?.filter(|state| state.memory.started_at_ms > 0) {
+            conversation::keep(&ctx.stores.pg, &state, "lost").await?;
+        }
+        attempts::store::want_ended(&ctx.stores.pg, attempt).await?;
+        anyhow::Ok(ctx.calls.forget(call_id).await?)
+    };
+    if let Err(error) = done.await {
+        tracing::error!(attempt.id = %attempt, error = format!("{error:#}"), "it is ended once its lease has run out");
+    }
+}
+
+/// Keeps what was said, and ends the call where it is ours to end.
+pub async fn ended(ctx: &Context, state: &CallState, reason: &str, hang_up_too: bool) {
+    if let Err(error) = conversation::keep(&ctx.stores.pg, state, reason).await {
+        tracing::error!(attempt.id = %state.attempt, %error, "what was said was not kept");
+    }
+    if hang_up_too {
+        hang_up(ctx, state).await;
+    }
+}

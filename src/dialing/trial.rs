@@ -1,0 +1,87 @@
+//! A conversation without a carrier: an agent that is tried from a browser or a script.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::{
+    calls::{CallState, Memory, Phase, Ticket, state::VERSION},
+    context::Context,
+    dialing::{agents, overview},
+    error::{ApiError, FieldError, Slug},
+    heartbeats,
+    ids::{AgentId, AttemptId, BusinessId},
+};
+
+/// What the messages of such a session hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Frames {
+    /// G.711 mu-law at 8 kHz.
+    #[default]
+    Mulaw,
+    /// 16-bit samples at 8 kHz, little-endian.
+    Pcm16,
+}
+
+/// Makes a session under this id; the address of its one socket.
+///
+/// # Errors
+/// 422 where the agent is unknown or a variable is missing; 503 where no calls program has room.
+pub async fn open(
+    ctx: &Context,
+    business: BusinessId,
+    id: AttemptId,
+    (agent, variables): (AgentId, Map<String, Value>),
+    frames: Frames,
+) -> Result<Url, ApiError> {
+    let agent = agents::named(ctx, business, agent).await?;
+    let definition = agents::said(&agent.definition, &variables).map_err(|error| {
+        ApiError::validation(vec![FieldError::new("/variables", "missing_variable", error.to_string())])
+    })?;
+    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, false).await? else {
+        overview::count_rejected(ctx).await;
+        return Err(
+            ApiError::new(Slug::AtCapacity, "No calls program has room for a session now. Try again.").retry_after(1)
+        );
+    };
+    let call_id = format!("WS{}", id.0.simple());
+    let limit = i32::try_from(definition.limits.call_secs).unwrap_or(i32::MAX);
+    let state = CallState {
+        v: VERSION,
+        business,
+        attempt: id,
+        run: None,
+        job: None,
+        direction: "inbound".to_owned(),
+        carrier: None,
+        account: String::new(),
+        call_id: call_id.clone(),
+        from: String::new(),
+        to: String::new(),
+        answered_by: None,
+        variables,
+        agent: agent.id,
+        agent_version: agent.version,
+        definition: serde_json::to_value(definition).map_err(anyhow::Error::from)?,
+        call_time_limit_secs: limit,
+        phase: Phase::Answered,
+        memory: Memory::default(),
+    };
+    let media_url = format!("{}/media/session", media.trim_end_matches('/'));
+    let frames = match frames {
+        Frames::Mulaw => "mulaw",
+        Frames::Pcm16 => "pcm16",
+    };
+    let ticket = Ticket {
+        business,
+        attempt: id,
+        carrier: None,
+        account: String::new(),
+        call_id,
+        media_url: media_url.clone(),
+        frames: Some(frames.to_owned()),
+    };
+    let (_, text) = ctx.calls.open(&state, &ticket).await?;
+    Ok(format!("{media_url}/{text}").parse().map_err(anyhow::Error::from)?)
+}

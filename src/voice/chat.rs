@@ -1,0 +1,295 @@
+//! A chat model that streams its answer (OpenAI chat completions, and what speaks the same).
+//!
+//! Source: OpenAI, "Chat", streaming. Server-sent events may be cut anywhere and end in `\n` or `\r\n`; a tool call comes in pieces
+//! that belong together by their `index`. Whoever drops the task cancels the answer.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use eventsource_stream::Eventsource;
+use futures::StreamExt;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::{
+    agents::{Definition, Tool},
+    calls::{Memory, Who},
+    models::{Login, Permits, Provider},
+    voice::{
+        elevenlabs::Order,
+        link::short,
+        pipeline::{Ears, Event},
+        sentences::Sentences,
+    },
+};
+
+/// What a model may take to begin, on top of which one repetition comes.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Most characters of one answer: nobody listens longer.
+const MOST_TEXT: usize = 20_000;
+
+/// One answer that is asked for.
+pub(super) struct Ask {
+    pub(super) turn: u32,
+    pub(super) body: Value,
+    pub(super) limit: Duration,
+}
+
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Delta,
+}
+
+#[derive(Default, Deserialize)]
+struct Delta {
+    #[serde(default)]
+    content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<Piece>>,
+}
+
+#[derive(Deserialize)]
+struct Piece {
+    #[serde(default)]
+    index: usize,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    function: Option<Function>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    #[serde(default)]
+    prompt_tokens: f64,
+    #[serde(default)]
+    completion_tokens: f64,
+}
+
+/// The body of a request: the agent's prompt, what was said, and its tools.
+pub(super) fn body(agent: &Definition, memory: &Memory) -> Value {
+    let mut messages = vec![json!({"role": "system", "content": agent.prompt})];
+    for spoken in &memory.said {
+        match (spoken.who, &spoken.tool) {
+            (Who::Caller, _) => messages.push(json!({"role": "user", "content": spoken.text})),
+            (Who::Agent, _) => messages.push(json!({"role": "assistant", "content": spoken.text})),
+            (Who::Tool, Some(tool)) => {
+                messages.push(json!({"role": "assistant", "content": null, "tool_calls": [{"id": tool["id"],
+                    "type": "function", "function": {"name": tool["name"], "arguments": tool["arguments"]}}]}));
+                let output = tool["output"].to_string();
+                messages.push(json!({"role": "tool", "tool_call_id": tool["id"], "content": output}));
+            }
+            (Who::Tool, None) => {}
+        }
+    }
+    let mut body = json!({"model": agent.models.chat, "messages": messages, "stream": true,
+        "stream_options": {"include_usage": true}});
+    if !agent.tools.is_empty() {
+        body["tools"] = agent.tools.iter().map(described).collect();
+    }
+    if let Some(temperature) = agent.models.temperature {
+        body["temperature"] = temperature.into();
+    }
+    if let Some(most) = agent.models.max_tokens {
+        body["max_completion_tokens"] = most.into();
+    }
+    body
+}
+
+fn described(tool: &Tool) -> Value {
+    let (name, description, parameters) = tool.told();
+    json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}})
+}
+
+/// Where the words of an answer go: to the speech in whole sentences, and to the session as they are ordered.
+pub(super) struct Mouth {
+    pub(super) turn: u32,
+    pub(super) sentences: Sentences,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) texts: mpsc::Sender<Order>,
+}
+
+impl Mouth {
+    async fn add(&mut self, words: &str) {
+        if let Some(piece) = self.sentences.add(words) {
+            self.speak(piece).await;
+        }
+    }
+
+    async fn rest(&mut self) {
+        if let Some(piece) = self.sentences.rest() {
+            self.speak(piece).await;
+        }
+    }
+
+    /// In this order: what is spoken is known before it can be heard. Nobody takes it where the session has ended.
+    async fn speak(&self, text: String) {
+        let _ = self.events.send(Event::Text { turn: self.turn, text: text.clone() }).await;
+        let _ = self.texts.send(Order::Speak { turn: self.turn, text }).await;
+    }
+}
+
+/// Asks, and gives the words to `mouth` as they come; everything else is told.
+pub(super) async fn answer(
+    http: &reqwest::Client,
+    (login, permits): (&Login, &Permits),
+    ask: Ask,
+    ears: &Ears,
+    mut mouth: Mouth,
+) {
+    let outcome = streamed(http, (login, permits), &ask, ears, &mut mouth).await;
+    mouth.rest().await;
+    let event = match outcome {
+        Ok(tools) => Event::Answered { turn: ask.turn, tools },
+        Err(why) => Event::Failed { provider: Provider::Openai, why: short(Provider::Openai, &why) },
+    };
+    // Nobody hears it where the session has ended.
+    let _ = ears.events.send(event).await;
+}
+
+async fn streamed(
+    http: &reqwest::Client,
+    (login, permits): (&Login, &Permits),
+    ask: &Ask,
+    ears: &Ears,
+    mouth: &mut Mouth,
+) -> Result<bool, String> {
+    let permit = permits.take(login).map_err(|full| full.to_string())?;
+    let begin = Instant::now();
+    let response = match ask_twice(http, login, ask).await {
+        Ok(response) => response,
+        Err(why) => {
+            permit.failed();
+            return Err(why);
+        }
+    };
+    let mut events = response.bytes_stream().eventsource();
+    let mut calls: BTreeMap<usize, (String, String, String)> = BTreeMap::new();
+    let (mut length, mut first) = (0, true);
+    loop {
+        let event = match tokio::time::timeout(ask.limit, events.next()).await {
+            Err(_) => return broken(&permit, length, "it stalls"),
+            Ok(None) => return broken(&permit, length, "the answer broke off"),
+            Ok(Some(Err(error))) => return broken(&permit, length, &error.to_string()),
+            Ok(Some(Ok(event))) => event,
+        };
+        if event.data == "[DONE]" {
+            break;
+        }
+        // What cannot be read, or is of a kind that is not known, is nothing.
+        let Ok(chunk) = serde_json::from_str::<Chunk>(&event.data) else { continue };
+        if let Some(usage) = chunk.usage {
+            for (what, amount) in
+                [("chat_input_tokens", usage.prompt_tokens), ("chat_output_tokens", usage.completion_tokens)]
+            {
+                let _ = ears.events.send(Event::Used { what, amount }).await;
+            }
+        }
+        for delta in chunk.choices.into_iter().map(|choice| choice.delta) {
+            if let Some(text) = delta.content.filter(|text| !text.is_empty()) {
+                if std::mem::take(&mut first) {
+                    permit.answered(begin.elapsed());
+                    let _ = ears.events.send(Event::FirstWord { turn: ask.turn }).await;
+                }
+                length += text.len();
+                mouth.add(&text).await;
+                if length > MOST_TEXT {
+                    return Ok(false);
+                }
+            }
+            for piece in delta.tool_calls.into_iter().flatten() {
+                let call = calls.entry(piece.index).or_default();
+                call.0 = piece.id.unwrap_or(std::mem::take(&mut call.0));
+                if let Some(function) = piece.function {
+                    call.1.push_str(function.name.as_deref().unwrap_or_default());
+                    call.2.push_str(function.arguments.as_deref().unwrap_or_default());
+                }
+            }
+        }
+    }
+    // Before the tools: one of them may say that this is all.
+    mouth.rest().await;
+    let tools = !calls.is_empty();
+    for (id, name, arguments) in calls.into_values() {
+        let _ = ears.events.send(Event::Called { turn: ask.turn, id, name, arguments }).await;
+    }
+    Ok(tools)
+}
+
+/// An answer that broke off behind its first words ends there; one without a word has failed.
+fn broken(permit: &crate::models::Permit, length: usize, why: &str) -> Result<bool, String> {
+    permit.failed();
+    if length > 0 { Ok(false) } else { Err(why.to_owned()) }
+}
+
+/// Asks once more where the provider is busy or away: nothing was said yet.
+async fn ask_twice(http: &reqwest::Client, login: &Login, ask: &Ask) -> Result<reqwest::Response, String> {
+    let mut again = true;
+    loop {
+        let url = format!("{}/chat/completions", login.base_url.as_str().trim_end_matches('/'));
+        let request = http.post(url).bearer_auth(login.key.expose_secret()).json(&ask.body);
+        let why = match tokio::time::timeout(ask.limit, request.send()).await {
+            Ok(Ok(response)) if response.status().is_success() => return Ok(response),
+            Ok(Ok(response)) => {
+                let status = response.status().as_u16();
+                let why = format!("the request was answered with HTTP {status}");
+                if status < 500 && status != 429 && status != 408 {
+                    return Err(why);
+                }
+                why
+            }
+            Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error.without_url())),
+            Err(_) => return Err("the request was not answered".to_owned()),
+        };
+        if !std::mem::take(&mut again) {
+            return Err(why);
+        }
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls::Spoken;
+
+    #[test]
+    fn a_request_holds_what_was_said_and_what_tools_came_to() {
+        let agent: Definition =
+            serde_json::from_value(json!({"name": "A", "prompt": "Be kind.", "tools": [{"type": "end_call"}]}))
+                .unwrap();
+        let mut memory = Memory::default();
+        let spoken = |who, text: &str, tool| Spoken { who, text: text.into(), at_ms: 0, cut: false, tool };
+        memory.add(spoken(Who::Agent, "Hello", None));
+        memory.add(spoken(Who::Caller, "Bye", None));
+        let tool = json!({"id": "c1", "name": "end_call", "arguments": "{}", "output": {"ok": true}});
+        memory.add(spoken(Who::Tool, "end_call", Some(tool)));
+        let body = body(&agent, &memory);
+        let roles: Vec<_> = body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["system", "assistant", "user", "assistant", "tool"]);
+        assert_eq!(body["messages"][4]["content"], r#"{"ok":true}"#);
+        assert_eq!(body["tools"][0]["function"]["name"], "end_call");
+        assert!(body.get("temperature").is_none());
+    }
+}

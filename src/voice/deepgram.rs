@@ -1,0 +1,153 @@
+//! Deepgram's live transcription, version 1.
+//!
+//! Source: Deepgram, "Live Streaming Audio" (`/v1/listen`). Ten seconds without sound or `KeepAlive` end a connection (NET-0001);
+//! `KeepAlive` must be a text message. Times begin again with each connection; none is used here.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{
+    models::Provider,
+    voice::{
+        link::{Out, Protocol, Told, short},
+        mulaw::RATE,
+        pipeline::Event,
+    },
+};
+
+/// A silent connection is kept alive after this.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+
+/// One transcription.
+pub(super) struct Deepgram {
+    pub(super) key: SecretString,
+    pub(super) model: String,
+    pub(super) language: String,
+    pub(super) endpointing_ms: u32,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    is_final: bool,
+    #[serde(default)]
+    speech_final: bool,
+    #[serde(default)]
+    channel: Option<serde_json::Value>,
+    #[serde(default)]
+    duration: f64,
+    #[serde(default)]
+    description: Option<String>,
+}
+
+impl Protocol for Deepgram {
+    type Order = Bytes;
+
+    fn address(&self) -> (String, Vec<(&'static str, String)>) {
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("model", &self.model)
+            .append_pair("language", &self.language)
+            .append_pair("encoding", "mulaw")
+            .append_pair("sample_rate", &RATE.to_string())
+            .append_pair("channels", "1")
+            .append_pair("interim_results", "true")
+            .append_pair("endpointing", &self.endpointing_ms.to_string())
+            .append_pair("utterance_end_ms", &self.endpointing_ms.max(1_000).to_string())
+            .append_pair("vad_events", "true")
+            .append_pair("smart_format", "true")
+            .finish();
+        (format!("/v1/listen?{query}"), vec![("authorization", format!("Token {}", self.key.expose_secret()))])
+    }
+
+    fn hello(&mut self) -> Vec<Out> {
+        Vec::new()
+    }
+
+    fn order(&mut self, sound: Bytes) -> Vec<Out> {
+        vec![Out::Sound(Message::Binary(sound))]
+    }
+
+    fn heard(&mut self, text: &str) -> Vec<Told> {
+        let Ok(raw) = serde_json::from_str::<Raw>(text) else { return Vec::new() };
+        let event = match raw.kind.as_str() {
+            "Results" => {
+                let transcript = raw.channel.as_ref().and_then(|channel| {
+                    channel.pointer("/alternatives/0/transcript").and_then(serde_json::Value::as_str)
+                });
+                let words = transcript.unwrap_or_default().trim().to_owned();
+                let mut told = Vec::new();
+                match (words.is_empty(), raw.is_final || raw.speech_final) {
+                    (false, false) => told.push(Told::Event(Event::Guess(words))),
+                    (false, true) => told.push(Told::Event(Event::Heard { text: words, end: raw.speech_final })),
+                    (true, _) if raw.speech_final => told.push(Told::Event(Event::TurnOver)),
+                    (true, _) => {}
+                }
+                if raw.is_final {
+                    told.push(Told::Event(Event::Used { what: "transcription_secs", amount: raw.duration }));
+                }
+                return told;
+            }
+            "SpeechStarted" => Event::SpeechStarted,
+            "UtteranceEnd" => Event::TurnOver,
+            "Error" => {
+                let why = raw.description.unwrap_or_default();
+                return vec![Told::Broken(short(Provider::Deepgram, &why))];
+            }
+            _ => return Vec::new(),
+        };
+        vec![Told::Event(event)]
+    }
+
+    fn keep_alive(&mut self, quiet: Duration) -> Option<Out> {
+        (quiet >= KEEP_ALIVE).then(|| Out::Word(Message::text(r#"{"type":"KeepAlive"}"#)))
+    }
+
+    fn farewell(&mut self) -> Option<Message> {
+        Some(Message::text(r#"{"type":"CloseStream"}"#))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deepgram() -> Deepgram {
+        Deepgram { key: "k".into(), model: "nova-3".into(), language: "en-US".into(), endpointing_ms: 300 }
+    }
+
+    #[test]
+    fn results_are_guesses_words_and_ends_of_turns() {
+        let result = |text: &str, is_final: bool, speech_final: bool| {
+            let json = serde_json::json!({"type": "Results", "is_final": is_final, "speech_final": speech_final, "duration": 1.0,
+                "channel": {"alternatives": [{"transcript": text, "confidence": 0.9, "words": []}]}});
+            let mut told = deepgram().heard(&json.to_string());
+            told.retain(|told| !matches!(told, Told::Event(Event::Used { .. })));
+            told
+        };
+        assert_eq!(result("hel", false, false), [Told::Event(Event::Guess("hel".into()))]);
+        assert_eq!(result("hello", true, false), [Told::Event(Event::Heard { text: "hello".into(), end: false })]);
+        assert_eq!(result("hello", true, true), [Told::Event(Event::Heard { text: "hello".into(), end: true })]);
+        assert_eq!(result(" ", true, true), [Told::Event(Event::TurnOver)]);
+        assert_eq!(result("", true, false), []);
+    }
+
+    #[test]
+    fn what_is_not_known_is_nothing() {
+        for text in ["", "{", "[]", r#"{"type":"New"}"#, r#"{"type":"Results"}"#, r#"{"type":"Results","channel":7}"#] {
+            assert_eq!(deepgram().heard(text), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn the_address_says_what_is_sent_and_asks_for_ends_of_speech() {
+        let (path, headers) = deepgram().address();
+        assert!(path.contains("encoding=mulaw&sample_rate=8000") && path.contains("endpointing=300"), "{path}");
+        assert_eq!(headers, [("authorization", "Token k".to_owned())]);
+    }
+}

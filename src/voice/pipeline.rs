@@ -1,0 +1,105 @@
+//! What hears, thinks and speaks for a call: the words between a session and its providers.
+//!
+//! A pipeline works in tasks of its own and never makes the session wait: what it is told is taken or dropped at once, by the
+//! policy of the channel; what it has to say comes over two bounded channels, one for words and one for sound, so that sound
+//! that the caller is far from hearing holds up nothing else.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use axum::body::Bytes;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::{calls::Memory, models::Provider};
+
+/// Things said by a pipeline that may wait for the session.
+pub(super) const MOST_WAITING: usize = 64;
+
+/// What a pipeline has to say.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Event {
+    /// The provider hears the caller begin to speak.
+    SpeechStarted,
+    /// The provider hears the caller stop.
+    SpeechStopped,
+    /// Words of the caller that may still change.
+    Guess(String),
+    /// Words of the caller; with `end`, their turn is over.
+    Heard { text: String, end: bool },
+    /// The caller's turn is over, whatever was heard of it.
+    TurnOver,
+    /// The provider began an answer by itself.
+    Began { turn: u32 },
+    /// The model gave its first word of this turn.
+    FirstWord { turn: u32 },
+    /// Text of this turn that will be spoken.
+    Text { turn: u32, text: String },
+    /// The model wants a tool.
+    Called { turn: u32, id: String, name: String, arguments: String },
+    /// The model has said all of this turn; with `tools`, it waits for their results.
+    Answered { turn: u32, tools: bool },
+    /// So much was used.
+    Used { what: &'static str, amount: f64 },
+    /// A provider has failed for good.
+    Failed { provider: Provider, why: String },
+}
+
+/// What is to be heard.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Sound {
+    /// Sound of a turn.
+    Audio { turn: u32, sound: Bytes },
+    /// This part of a turn's text begins so many bytes into its sound.
+    Words { turn: u32, text: String, at: usize },
+    /// Nothing more comes of this turn.
+    Done { turn: u32 },
+    /// Nothing more comes of this turn until the tools that the model asked for have come to their end.
+    Waits { turn: u32 },
+}
+
+/// Where a pipeline says it.
+#[derive(Clone)]
+pub(super) struct Ears {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) sound: mpsc::Sender<Sound>,
+}
+
+/// The number of the next turn; a pipeline that answers by itself takes one, too.
+#[derive(Clone, Default)]
+pub(super) struct Turns(Arc<AtomicU32>);
+
+impl Turns {
+    pub(super) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// What hears, thinks and speaks. Nothing here waits.
+pub(super) trait Pipeline: Send {
+    /// Sound of the caller, some 100 ms. What a provider does not take in time is dropped, the oldest first.
+    fn hear(&mut self, sound: Bytes);
+
+    /// Says a text as it is.
+    fn say(&mut self, turn: u32, text: &str);
+
+    /// Answers the caller, from what was said so far.
+    fn answer(&mut self, turn: u32, memory: &Memory);
+
+    /// Tells the model what a tool came to. The answer goes on by [`Pipeline::answer`].
+    fn tool(&mut self, id: &str, output: &Value);
+
+    /// The turn has no more text: what is spoken of it is all. Does nothing where the provider knows by itself.
+    fn finish(&mut self, turn: u32);
+
+    /// The caller broke in after `heard_ms` of this turn: nothing more of it, please.
+    fn stop(&mut self, turn: u32, heard_ms: u64);
+
+    /// True where the provider begins an answer by itself when the caller has spoken.
+    fn answers_by_itself(&self) -> bool;
+
+    /// Bytes of sound that may wait before no more is taken from it.
+    fn most_ahead(&self) -> usize;
+}

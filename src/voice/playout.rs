@@ -1,0 +1,281 @@
+//! What is still to be played, how far ahead of the caller's ear it is, and how much of it was heard.
+//!
+//! A carrier buffers what it is sent and plays it in order. A little is kept there against jitter, the rest stays here, so
+//! that a caller who breaks in hears the end of it at once. A mark that comes back says that what was sent before it was
+//! played, or dropped by a `clear`: the generation in its name tells which.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use axum::body::Bytes;
+use bytes::BytesMut;
+
+use crate::voice::mulaw::{FRAME, PER_MS};
+
+/// So far ahead of the ear.
+const LEAD: Duration = Duration::from_millis(120);
+/// Between two marks, bytes of sound.
+const MARK_EVERY: usize = 500 * PER_MS;
+/// What is taken off the guess of what was heard: carriers and networks hold some of it.
+const MARGIN: usize = 100 * PER_MS;
+/// A mark that does not come back is not waited for longer.
+const MARK_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// What is to be sent next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Out {
+    /// Sound.
+    Frame(Bytes),
+    /// A mark of this name.
+    Mark(String),
+}
+
+/// The sound on its way to one caller.
+pub(super) struct Playout {
+    queue: VecDeque<(u32, BytesMut)>,
+    queued: usize,
+    /// Everything that was sent is played by then.
+    until: Instant,
+    generation: u32,
+    /// The turn that is being played.
+    turn: u32,
+    sent: usize,
+    marked: usize,
+    confirmed: usize,
+    /// Turns of which everything is in the queue or sent.
+    complete: Option<u32>,
+    end_marked: bool,
+    end_heard: bool,
+    /// How long after its time a mark is waited for; nothing where none comes back.
+    patience: Duration,
+}
+
+impl Playout {
+    /// Nothing yet; `marks` where they come back.
+    pub(super) fn new(now: Instant, marks: bool) -> Self {
+        Self {
+            patience: if marks { MARK_PATIENCE } else { Duration::ZERO },
+            queue: VecDeque::new(),
+            queued: 0,
+            until: now,
+            generation: 1,
+            turn: 0,
+            sent: 0,
+            marked: 0,
+            confirmed: 0,
+            complete: None,
+            end_marked: false,
+            end_heard: false,
+        }
+    }
+
+    /// Adds sound of a turn.
+    pub(super) fn add(&mut self, turn: u32, sound: &[u8]) {
+        self.queued += sound.len();
+        match self.queue.back_mut().filter(|(last, _)| *last == turn) {
+            Some((_, queue)) => queue.extend_from_slice(sound),
+            None => self.queue.push_back((turn, BytesMut::from(sound))),
+        }
+    }
+
+    /// No more sound of this turn will come.
+    pub(super) fn complete(&mut self, turn: u32) {
+        self.complete = Some(turn);
+        if self.turn != turn && !self.queue.iter().any(|(queued, _)| *queued == turn) {
+            // A turn without sound is heard at once.
+            self.begin(turn);
+        }
+    }
+
+    fn begin(&mut self, turn: u32) {
+        (self.turn, self.sent, self.marked, self.confirmed) = (turn, 0, 0, 0);
+        (self.end_marked, self.end_heard) = (false, false);
+    }
+
+    /// Bytes that wait here.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+
+    /// When to ask for the next thing to send; `None` where there is nothing.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
+        if self.ends_now() {
+            return Some(now);
+        }
+        let (turn, front) = self.queue.front()?;
+        // A rest shorter than a frame waits for more of its turn, unless the caller's ear is near.
+        let waits = front.len() < FRAME && self.queue.len() == 1 && self.complete != Some(*turn);
+        let lead = if waits { Duration::from_millis(20) } else { LEAD };
+        Some(self.until.checked_sub(lead).unwrap_or(now).max(now))
+    }
+
+    /// The end of the turn is to be marked.
+    fn ends_now(&self) -> bool {
+        self.complete == Some(self.turn)
+            && !self.end_marked
+            && self.sent > 0
+            && !self.queue.iter().any(|(turn, _)| *turn == self.turn)
+    }
+
+    /// What is to be sent now, if anything.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Out> {
+        if self.ends_now() {
+            self.end_marked = true;
+            return Some(Out::Mark(format!("g{}-t{}-{}-end", self.generation, self.turn, self.sent)));
+        }
+        if self.sent - self.marked >= MARK_EVERY {
+            self.marked = self.sent;
+            return Some(Out::Mark(format!("g{}-t{}-{}", self.generation, self.turn, self.sent)));
+        }
+        if self.due(now)? > now {
+            return None;
+        }
+        let (turn, queue) = self.queue.front_mut()?;
+        let turn = *turn;
+        let frame = queue.split_to(FRAME.min(queue.len())).freeze();
+        if queue.is_empty() {
+            self.queue.pop_front();
+        }
+        if turn != self.turn {
+            self.begin(turn);
+        }
+        self.queued -= frame.len();
+        self.sent += frame.len();
+        self.until = self.until.max(now) + length(frame.len());
+        Some(Out::Frame(frame))
+    }
+
+    /// A mark came back. Those of before a `clear` say nothing.
+    pub(super) fn echoed(&mut self, name: &str) {
+        let mut parts = name.split('-');
+        let number = |part: Option<&str>, letter: &str| part?.strip_prefix(letter)?.parse::<u32>().ok();
+        let (generation, turn) = (number(parts.next(), "g"), number(parts.next(), "t"));
+        let Some(bytes) = parts.next().and_then(|bytes| bytes.parse::<usize>().ok()) else { return };
+        if generation != Some(self.generation) || turn != Some(self.turn) || bytes > self.sent {
+            return;
+        }
+        self.confirmed = self.confirmed.max(bytes);
+        self.end_heard |= parts.next() == Some("end");
+    }
+
+    /// Bytes of this turn that were heard, as far as can be known.
+    pub(super) fn heard(&self, turn: u32, now: Instant) -> usize {
+        if turn != self.turn {
+            return 0;
+        }
+        let ahead = usize::try_from(self.until.saturating_duration_since(now).as_millis()).unwrap_or(0) * PER_MS;
+        let guessed = self.sent.saturating_sub(ahead);
+        let all = ahead == 0 && self.complete == Some(turn) && !self.queue.iter().any(|(queued, _)| *queued == turn);
+        let guessed = if all { guessed } else { guessed.saturating_sub(MARGIN) };
+        guessed.max(self.confirmed)
+    }
+
+    /// True once all of this turn was played, or a mark has not come back for too long.
+    pub(super) fn played(&self, turn: u32, now: Instant) -> bool {
+        if self.complete != Some(turn) || self.queue.iter().any(|(queued, _)| *queued == turn) {
+            return false;
+        }
+        self.turn != turn || self.sent == 0 || self.end_heard || now >= self.until + self.patience
+    }
+
+    /// When [`Playout::played`] is true at the latest; `None` where that is not known yet.
+    pub(super) fn played_by(&self, turn: u32) -> Option<Instant> {
+        (self.complete == Some(turn) && self.queue.is_empty()).then(|| self.until + self.patience)
+    }
+
+    /// Drops everything that was not heard; the carrier is told to `clear`.
+    pub(super) fn clear(&mut self, now: Instant) {
+        self.queue.clear();
+        self.queued = 0;
+        self.until = now;
+        self.generation += 1;
+        self.complete = Some(self.turn);
+        (self.end_marked, self.end_heard) = (true, true);
+    }
+
+    /// True where the caller hears something now, or is about to.
+    pub(super) fn sounds(&self, now: Instant) -> bool {
+        self.queued > 0 || self.until > now
+    }
+}
+
+fn length(bytes: usize) -> Duration {
+    Duration::from_micros(bytes as u64 * 125)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(playout: &mut Playout, now: Instant) -> (usize, Vec<String>) {
+        let (mut bytes, mut marks) = (0, Vec::new());
+        while let Some(out) = playout.next(now) {
+            match out {
+                Out::Frame(frame) => bytes += frame.len(),
+                Out::Mark(name) => marks.push(name),
+            }
+        }
+        (bytes, marks)
+    }
+
+    #[test]
+    fn it_stays_a_little_ahead_and_then_keeps_the_pace() {
+        let begin = Instant::now();
+        let mut playout = Playout::new(begin, true);
+        playout.add(1, &[1; 8_000]);
+        let (first, _) = drained(&mut playout, begin);
+        assert_eq!(first, 7 * FRAME, "the lead and one frame");
+        let later = begin + Duration::from_millis(20);
+        assert_eq!(drained(&mut playout, later).0, FRAME);
+        assert_eq!(playout.due(later), Some(later + Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn a_turn_is_played_when_its_last_mark_comes_back_and_heard_by_the_marks() {
+        let begin = Instant::now();
+        let mut playout = Playout::new(begin, true);
+        playout.add(3, &[1; 4_500]);
+        playout.complete(3);
+        let mut marks = Vec::new();
+        for ms in (0..600).step_by(20) {
+            marks.extend(drained(&mut playout, begin + Duration::from_millis(ms)).1);
+        }
+        assert_eq!(marks, ["g1-t3-4000", "g1-t3-4500-end"]);
+        let now = begin + Duration::from_millis(600);
+        assert!(!playout.played(3, now));
+        playout.echoed("g1-t3-4500-end");
+        assert!(playout.played(3, now));
+        assert_eq!(playout.heard(3, now), 4_500);
+    }
+
+    #[test]
+    fn after_a_clear_old_marks_say_nothing() {
+        let begin = Instant::now();
+        let mut playout = Playout::new(begin, true);
+        playout.add(1, &[1; 80_000]);
+        for ms in (0..1_000).step_by(20) {
+            drained(&mut playout, begin + Duration::from_millis(ms));
+        }
+        let now = begin + Duration::from_millis(1_000);
+        let heard = playout.heard(1, now);
+        assert!((6_800..=7_200).contains(&heard), "{heard}: a second less the margin");
+        playout.clear(now);
+        assert!(!playout.sounds(now) && playout.next(now).is_none());
+        playout.add(2, &[2; 160]);
+        drained(&mut playout, now);
+        playout.echoed("g1-t2-160");
+        assert_eq!(playout.confirmed, 0);
+        playout.echoed("g2-t2-160");
+        assert_eq!(playout.confirmed, 160);
+    }
+
+    #[test]
+    fn a_turn_without_sound_is_over_at_once() {
+        let begin = Instant::now();
+        let mut playout = Playout::new(begin, true);
+        playout.complete(4);
+        assert!(playout.played(4, begin) && playout.next(begin).is_none());
+    }
+}

@@ -1,0 +1,96 @@
+//! What an agent's tools do: some at once, some later, and some end the conversation.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use futures::{FutureExt, future::BoxFuture};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    agents::{Definition, Tool, tools::outcome},
+    calls::CallState,
+    context::Context,
+    dialing::conversation,
+    voice::tool_http::ToolClient,
+};
+
+/// What using a tool comes to.
+pub(super) enum Deed {
+    /// This is its answer, and the agent goes on.
+    Done(Value),
+    /// Its answer comes later.
+    Later(BoxFuture<'static, Value>),
+    /// These keys are pressed, and the agent goes on.
+    Keys(String),
+    /// The agent has nothing more to say.
+    End,
+    /// The caller is put through to this number once what is being said was heard.
+    Transfer(String),
+}
+
+/// Uses a tool. What the model wrote is judged here; what does not fit is told to it.
+pub(super) fn act(
+    (ctx, client): (&Context, &ToolClient),
+    agent: &Definition,
+    state: &mut CallState,
+    name: &str,
+    arguments: &str,
+) -> Deed {
+    let Some(tool) = agent.tools.iter().find(|tool| tool.name() == name) else {
+        return Deed::Done(json!({"error": "there is no such tool"}));
+    };
+    let given: Map<String, Value> =
+        match serde_json::from_str(if arguments.trim().is_empty() { "{}" } else { arguments }) {
+            Ok(Value::Object(given)) => given,
+            _ => return Deed::Done(json!({"error": "the arguments must be a JSON object"})),
+        };
+    match tool {
+        Tool::EndCall {} => Deed::End,
+        Tool::Transfer { to, .. } => Deed::Transfer(to.clone()),
+        Tool::PressDigits {} => {
+            let keys = given.get("digits").and_then(Value::as_str).unwrap_or_default();
+            let fits = (1..=32).contains(&keys.len()) && keys.chars().all(|key| "0123456789*#".contains(key));
+            if fits {
+                Deed::Keys(keys.to_owned())
+            } else {
+                Deed::Done(json!({"error": "digits must be 1 to 32 of 0-9, * and #"}))
+            }
+        }
+        Tool::SuppressNumber {} => {
+            state.memory.outcome.insert("suppressed".to_owned(), true.into());
+            let (ctx, state) = (ctx.clone(), state.clone());
+            let suppress = async move {
+                match conversation::suppress(&ctx, &state).await {
+                    Ok(()) => json!({"ok": true}),
+                    Err(error) => {
+                        tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a number was not suppressed");
+                        json!({"error": "it could not be written down; say that a person will see to it"})
+                    }
+                }
+            };
+            Deed::Later(suppress.boxed())
+        }
+        Tool::AgreeTime {} => {
+            let at = given.get("at").and_then(Value::as_str).and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+            match at {
+                Some(at) => {
+                    state.memory.outcome.insert("call_back_at".to_owned(), at.to_rfc3339().into());
+                    Deed::Done(json!({"ok": true}))
+                }
+                None => Deed::Done(json!({"error": "at must be a time such as 2026-11-20T15:00:00+01:00"})),
+            }
+        }
+        Tool::RecordOutcome { fields } => match outcome(fields, &given) {
+            Ok(fields) => {
+                state.memory.outcome.extend(fields);
+                Deed::Done(json!({"ok": true}))
+            }
+            Err(why) => Deed::Done(json!({"error": why})),
+        },
+        Tool::Http { url, time_limit_ms, .. } => {
+            let (client, url, limit) = (client.clone(), url.clone(), Duration::from_millis((*time_limit_ms).into()));
+            let body = json!({"call_id": state.attempt, "arguments": given});
+            Deed::Later(async move { client.ask(&url, &body, limit).await }.boxed())
+        }
+    }
+}

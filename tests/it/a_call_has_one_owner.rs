@@ -1,0 +1,139 @@
+//! Whoever has the newest stream of a call has the call, and everybody else can neither renew nor write.
+
+use futures::future::join_all;
+use rollcall::{
+    calls::{
+        CallState, Memory, Phase, Ticket,
+        state::VERSION,
+        store::{Next, Owner},
+    },
+    ids::{AgentId, AttemptId, BusinessId, Carrier},
+};
+use serde_json::json;
+
+use crate::house::{House, Options};
+
+fn state() -> CallState {
+    CallState {
+        v: VERSION,
+        business: BusinessId::new(),
+        attempt: AttemptId::new(),
+        run: None,
+        job: None,
+        direction: "outbound".into(),
+        carrier: Some(Carrier::Twilio),
+        account: "AC1".into(),
+        call_id: format!("CA{}", uuid::Uuid::new_v4().simple()),
+        from: "+12055550100".into(),
+        to: "+12015550100".into(),
+        answered_by: None,
+        variables: serde_json::Map::new(),
+        agent: AgentId::new(),
+        agent_version: 1,
+        definition: json!({"name": "A", "prompt": "B"}),
+        call_time_limit_secs: 600,
+        phase: Phase::Answered,
+        memory: Memory::default(),
+    }
+}
+
+fn ticket(state: &CallState) -> Ticket {
+    Ticket {
+        business: state.business,
+        attempt: state.attempt,
+        carrier: state.carrier,
+        account: state.account.clone(),
+        call_id: state.call_id.clone(),
+        media_url: "ws://127.0.0.1:1/media/twilio".into(),
+        frames: None,
+    }
+}
+
+fn owner(session: &str, epoch: u64) -> Owner {
+    Owner { session: session.into(), replica: "r".into(), epoch }
+}
+
+#[tokio::test]
+async fn the_newest_claim_has_the_call_and_an_older_one_writes_nothing() {
+    let house = House::open(Options::default()).await;
+    let calls = &house.ctx.calls;
+    let state = state();
+    calls.open(&state, &ticket(&state)).await.unwrap();
+    assert_eq!(calls.waiting().await.unwrap(), 1);
+    let sessions: Vec<String> = (0..50).map(|i| format!("s{i}")).collect();
+    let claims = join_all(sessions.iter().map(|session| calls.claim(&state.call_id, session, "r"))).await;
+    let mut epochs: Vec<(u64, &String)> =
+        claims.into_iter().map(|claim| claim.unwrap().unwrap().epoch).zip(&sessions).collect();
+    epochs.sort_unstable();
+    assert_eq!(epochs.iter().map(|(epoch, _)| *epoch).collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>());
+    let owners: Vec<Owner> = epochs.iter().map(|(epoch, session)| owner(session, *epoch)).collect();
+    let asked: Vec<_> = owners.iter().map(|owner| (state.call_id.as_str(), owner)).collect();
+    let held = calls.renew(&asked).await.unwrap();
+    assert_eq!((held.iter().filter(|held| **held).count(), held[49]), (1, true));
+    for old in &owners[..49] {
+        assert!(!calls.save(&state, old, Next::End).await.unwrap());
+    }
+    assert!(calls.save(&state, &owners[49], Next::GoOn).await.unwrap());
+    assert_eq!(calls.waiting().await.unwrap(), 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_lease_that_ran_out_does_not_let_its_owner_back_in_front_of_the_next() {
+    let house = House::open(Options::default()).await;
+    let calls = &house.ctx.calls;
+    let state = state();
+    calls.open(&state, &ticket(&state)).await.unwrap();
+    let first = calls.claim(&state.call_id, "a", "r").await.unwrap().unwrap();
+    let lease = house.ctx.stores.keys.key(format_args!("calls:lease:{}", state.call_id));
+    let mut redis = house.ctx.stores.redis.clone();
+    let _: () = redis::cmd("DEL").arg(&lease).query_async(&mut redis).await.unwrap();
+    let second = calls.claim(&state.call_id, "b", "r").await.unwrap().unwrap();
+    assert_eq!((first.epoch, second.epoch), (1, 2));
+    let _: () = redis::cmd("DEL").arg(&lease).query_async(&mut redis).await.unwrap();
+    assert!(!calls.save(&state, &owner("a", 1), Next::GoOn).await.unwrap(), "the epoch is kept with the state");
+    assert!(calls.save(&state, &owner("b", 2), Next::GoOn).await.unwrap());
+    // An empty Redis is filled again by who has the call.
+    let _: () = redis::cmd("DEL")
+        .arg(&lease)
+        .arg(house.ctx.stores.keys.key(format_args!("calls:epoch:{}", state.call_id)))
+        .query_async(&mut redis)
+        .await
+        .unwrap();
+    assert_eq!(calls.renew(&[(&state.call_id, &owner("b", 2))]).await.unwrap(), [true]);
+    assert_eq!(calls.renew(&[(&state.call_id, &owner("a", 1))]).await.unwrap(), [false]);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_ticket_lets_one_stream_in_and_redis_does_not_hold_it() {
+    let house = House::open(Options::default()).await;
+    let calls = &house.ctx.calls;
+    let state = state();
+    let (_, text) = calls.open(&state, &ticket(&state)).await.unwrap();
+    assert_eq!(text.len(), 43);
+    let mut redis = house.ctx.stores.redis.clone();
+    let pattern = format!("{}calls:token:*", house.ctx.stores.keys.prefix());
+    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+    assert!(keys.len() == 1 && !keys[0].contains(&text), "{keys:?}");
+    assert_eq!(calls.take("A").await.unwrap(), None);
+    assert_eq!(calls.take(&text).await.unwrap(), Some(ticket(&state)));
+    assert_eq!(calls.take(&text).await.unwrap(), None, "used");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_state_that_a_session_has_written_is_not_put_back_by_a_second_answer() {
+    let house = House::open(Options::default()).await;
+    let calls = &house.ctx.calls;
+    let mut state = state();
+    calls.open(&state, &ticket(&state)).await.unwrap();
+    let claim = calls.claim(&state.call_id, "a", "r").await.unwrap().unwrap();
+    state.phase = Phase::Ended;
+    assert!(calls.save(&state, &owner("a", claim.epoch), Next::End).await.unwrap());
+    let (held, _) = calls.open(&CallState { phase: Phase::Answered, ..state.clone() }, &ticket(&state)).await.unwrap();
+    assert_eq!(held.phase, Phase::Ended);
+    calls.forget(&state.call_id).await.unwrap();
+    assert_eq!(calls.waiting().await.unwrap(), 0);
+    house.close().await;
+}

@@ -1,0 +1,131 @@
+//! Agents over the API: made, changed into new versions, kept by a run from its start, refused with a pointer.
+
+use reqwest::Method;
+use rollcall::stores::MIGRATOR;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::runs_harness::Desk;
+
+async fn made(desk: &Desk, body: Value) -> Value {
+    let made = desk.post("/v1/agents", body).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    made.body
+}
+
+async fn change(desk: &Desk, id: &str, body: Value) -> crate::api_harness::Answer {
+    desk.app.ask(Method::PATCH, &format!("/v1/agents/{id}"), &desk.key, body).await
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_change_makes_a_version_and_a_run_keeps_the_one_of_its_start(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let agent = made(&desk, json!({"name": "A", "prompt": "Talk to {{name}}.", "greeting": "Hello {{name}}"})).await;
+    let id = agent["id"].as_str().unwrap();
+    assert_eq!(
+        (&agent["version"], &agent["pipeline"], &agent["goodbye"]),
+        (&json!(1), &json!("cascade"), &Value::Null)
+    );
+    let run = desk.run(json!({"agent_id": id, "leads": [{"to": "+12015550100", "variables": {"name": "Ada"}}]})).await;
+    let started = desk.act(run, "start").await;
+    assert_eq!(started.status, 200, "{}", started.body);
+    assert_eq!(started.body["agent_id"], *id);
+    let changed = change(&desk, id, json!({"greeting": null, "turns": {"endpointing_ms": 500}})).await;
+    assert_eq!((changed.status.as_u16(), &changed.body["version"]), (200, &json!(2)), "{}", changed.body);
+    assert_eq!((&changed.body["greeting"], &changed.body["prompt"]), (&Value::Null, &json!("Talk to {{name}}.")));
+    let same = change(&desk, id, json!({"name": "A"})).await;
+    assert_eq!(same.body["version"], 2, "what changes nothing makes no version");
+    let pinned = sqlx::query_scalar!("SELECT agent_version FROM run WHERE run_id = $1", run.0);
+    assert_eq!(pinned.fetch_one(desk.pg()).await.unwrap(), Some(1));
+    let touched = sqlx::query!("UPDATE agent_version SET definition = '{}' WHERE version = 1").execute(desk.pg()).await;
+    assert!(touched.unwrap_err().to_string().contains("never changes"));
+    let gone = desk.app.ask(Method::DELETE, &format!("/v1/agents/{id}"), &desk.key, Value::Null).await;
+    assert_eq!(gone.status, 204);
+    assert_eq!(desk.get(&format!("/v1/agents/{id}")).await.status, 404);
+    assert_eq!(desk.get("/v1/agents").await.body, json!({"data": [], "next_cursor": null}));
+    let attempt = desk.claim(1).await.unwrap();
+    let kept = rollcall::agents::store::of_attempt(desk.pg(), attempt).await.unwrap().unwrap();
+    assert_eq!((kept.version, kept.definition.greeting.as_deref()), (1, Some("Hello {{name}}")));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn agents_are_listed_in_pages_and_are_their_businesss_own(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    for name in ["A", "B", "C"] {
+        made(&desk, json!({"name": name, "prompt": "x"})).await;
+    }
+    let first = desk.get("/v1/agents?limit=2").await.body;
+    let names = |page: &Value| page["data"].as_array().unwrap().iter().map(|a| a["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&first), ["A", "B"]);
+    let next = desk.get(&format!("/v1/agents?cursor={}", first["next_cursor"].as_str().unwrap())).await.body;
+    assert_eq!((names(&next), &next["next_cursor"]), (vec![json!("C")], &Value::Null));
+    let (_, stranger) = desk.app.managed().await;
+    let id = first["data"][0]["id"].as_str().unwrap();
+    let asked = desk.app.ask(Method::GET, &format!("/v1/agents/{id}"), &stranger, Value::Null).await;
+    assert_eq!(asked.status, 404);
+    let run = json!({"name": "x", "agent_id": id});
+    let theirs = desk.app.ask(Method::POST, "/v1/runs", &stranger, run).await;
+    assert_eq!(theirs.fault(), ("/agent_id", "unknown_agent"));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let with = |field: &str, value: Value| json!({"name": "A", "prompt": "x", field: value});
+    for (body, pointer, code) in [
+        (json!({"name": "A"}), "/prompt", "required"),
+        (json!({"name": "A", "prompt": "{{ name"}), "/prompt", "invalid_template"),
+        (json!({"name": "A", "prompt": "x".repeat(20_001)}), "/prompt", "too_long"),
+        (with("greeting", json!("{% if x %}")), "/greeting", "invalid_template"),
+        (with("pipeline", json!("magic")), "/pipeline", "invalid_value"),
+        (with("colour", json!("red")), "/colour", "unknown_field"),
+        (with("voice", json!({"speed": 9})), "/voice/speed", "out_of_range"),
+        (with("turns", json!({"endpointing_ms": 1})), "/turns/endpointing_ms", "out_of_range"),
+        (with("turns", json!({"silence_prompts": ["{{"]})), "/turns/silence_prompts/0", "invalid_template"),
+        (with("tools", json!([{"type": "transfer", "to": "7"}])), "/tools/0/to", "invalid_number"),
+        (
+            with("tools", json!([{"type": "http", "name": "x", "description": "y", "url": "http://127.0.0.1/"}])),
+            "/tools/0/url",
+            "invalid_url",
+        ),
+    ] {
+        let refused = desk.post("/v1/agents", body.clone()).await;
+        assert_eq!((refused.status.as_u16(), refused.fault()), (422, (pointer, code)), "{body}: {}", refused.body);
+    }
+    let agent = made(&desk, json!({"name": "A", "prompt": "Talk to {{name}}."})).await;
+    let id = agent["id"].as_str().unwrap();
+    let refused = change(&desk, id, json!({"prompt": null})).await;
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    let both = desk.post("/v1/runs", json!({"name": "x", "agent_id": id, "message": {"text": "Hi"}})).await;
+    assert_eq!(both.fault(), ("/message", "conflict"));
+    let run = desk.run(json!({"agent_id": id, "leads": [{"to": "+12015550100"}]})).await;
+    let refused = desk.act(run, "start").await;
+    assert_eq!(refused.fault(), ("/agent_id", "missing_variable"), "{}", refused.body);
+    let call = desk.post("/v1/calls", json!({"to": "+12015550101", "agent_id": id})).await;
+    assert_eq!(call.fault(), ("/variables", "missing_variable"), "{}", call.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_business_may_have_its_own_account_at_a_voice_provider(_: PgPoolOptions, pg: PgConnectOptions) {
+    use crate::api_harness::OPERATOR;
+    use rollcall::models::Provider;
+    use secrecy::ExposeSecret;
+    let desk = Desk::open(pg).await;
+    let path = format!("/v1/businesses/{}/voice/deepgram", desk.business);
+    let asked = desk.app.ask(Method::GET, &path, OPERATOR, Value::Null).await;
+    assert_eq!(asked.status, 404);
+    assert!(desk.app.ctx.login(desk.business, Provider::Deepgram).await.unwrap().is_none(), "no key anywhere");
+    let body = json!({"api_key": "their-own-key", "most_at_once": 7});
+    let put = desk.app.ask(Method::PUT, &path, OPERATOR, body.clone()).await;
+    assert_eq!((put.status.as_u16(), &put.body["api_key"]["set"]), (200, &json!(true)), "{}", put.body);
+    assert!(!put.body.to_string().contains("their-own-key"));
+    let login = desk.app.ctx.login(desk.business, Provider::Deepgram).await.unwrap().unwrap();
+    assert_eq!((login.key.expose_secret(), login.most_at_once), ("their-own-key", 7));
+    let secret = sqlx::query_scalar!("SELECT secret FROM voice_account").fetch_one(desk.pg()).await.unwrap();
+    assert!(!secret.windows(9).any(|part| part == b"their-own"), "sealed");
+    let theirs = desk.app.ask(Method::PUT, &path, &desk.key, body).await;
+    assert_eq!(theirs.status, 403, "the operator's route");
+    let unknown = desk.app.ask(Method::GET, &path.replace("deepgram", "other"), OPERATOR, Value::Null).await;
+    assert_eq!(unknown.status, 404);
+    assert_eq!(desk.app.ask(Method::DELETE, &path, OPERATOR, Value::Null).await.status, 204);
+}
