@@ -1,5 +1,5 @@
 # The two commands of a fresh machine are `make demo` and `make test`. Each prepares what it needs itself.
-.PHONY: demo test check bench chaos conformance containers prepare
+.PHONY: demo test check bench chaos conformance containers fuzz prepare
 
 # Offline: the checked queries are read from .sqlx, so that no database is needed to build.
 export SQLX_OFFLINE := true
@@ -32,6 +32,10 @@ conformance:
 # docker-compose.yml seen running, in several replicas and with other stores under it. SKIPPED where no engine answers.
 containers:
 	@tests/containers/run.sh
+
+# What strangers send, as bytes that nobody thought of: a minute for each reader. SECS=600 for longer.
+fuzz:
+	@scripts/fuzz.sh
 
 # After a change of a query or of the schema: writes .sqlx again.
 prepare:

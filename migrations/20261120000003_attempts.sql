@@ -116,7 +116,8 @@ CREATE FUNCTION attempt_rank(p_state text) RETURNS smallint LANGUAGE sql IMMUTAB
         WHEN 'ringing' THEN 4 WHEN 'answered' THEN 5 ELSE 9 END)::smallint
 $$;
 
--- A closed attempt never changes, an open one has no end, and a call id is known of none that never became a call.
+-- A closed attempt never changes, an open one has no end, a call id is known of none that never became a call, and transitions
+-- are only ever added to.
 CREATE FUNCTION attempt_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT OLD.open AND (NEW.state, NEW.disposition, NEW.ended_at, NEW.carrier_call_id, NEW.slot, NEW.line)
@@ -130,7 +131,17 @@ BEGIN
         RAISE EXCEPTION 'attempt % would be % with ended_at % and call id %', OLD.attempt_id, NEW.state, NEW.ended_at,
             NEW.carrier_call_id USING ERRCODE = 'check_violation';
     END IF;
+    -- As it was, or with one more behind.
+    IF NEW.events <> OLD.events AND NEW.events - -1 <> OLD.events THEN
+        RAISE EXCEPTION 'the transitions of attempt % are only ever added to', OLD.attempt_id USING ERRCODE = 'RC002';
+    END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER attempt_guard BEFORE UPDATE OF state, rank, open, disposition, ended_at, carrier_call_id, slot, line ON attempt
+CREATE TRIGGER attempt_guard BEFORE UPDATE OF state, rank, open, disposition, ended_at, carrier_call_id, slot, line, events ON attempt
     FOR EACH ROW EXECUTE FUNCTION attempt_guard();
+
+CREATE FUNCTION attempt_is_kept() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'attempts are kept: the dial ledger only grows' USING ERRCODE = 'RC002';
+END $$;
+CREATE TRIGGER attempt_is_kept BEFORE DELETE OR TRUNCATE ON attempt FOR EACH STATEMENT EXECUTE FUNCTION attempt_is_kept();

@@ -90,7 +90,7 @@ pub struct Settings {
     /// Put before every Redis key, so that several installations can share one Redis.
     #[arg(long, env = "REDIS_PREFIX", default_value = "")]
     pub redis_prefix: String,
-    /// Most connections to Postgres that one process opens.
+    /// Most connections to Postgres that one process opens; the api opens as many again, for requests of businesses.
     #[arg(long, env = "DATABASE_POOL", default_value = "8", value_parser = clap::value_parser!(u32).range(2..=500))]
     pub database_pool: u32,
     /// Where REST, pages and webhooks listen.

@@ -20,6 +20,6 @@ pub fn routes() -> OpenApiRouter<Context> {
 #[utoipa::path(get, path = "/v1/attempts/{id}", tag = "jobs", params(("id" = AttemptId, Path)),
     operation_id = "one_attempt", responses((status = 200, body = Attempt)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<AttemptId>) -> Result<Json<Attempt>, ApiError> {
-    let attempt = store::list(&ctx.stores.pg, viewer.business, Some(id), None).await?.pop();
+    let attempt = store::list(&ctx.stores.tenant, viewer.business, Some(id), None).await?.pop();
     attempt.map(Json).ok_or_else(|| ApiError::not_found("attempt"))
 }

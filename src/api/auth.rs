@@ -1,7 +1,7 @@
 //! Who asks, and whether they may.
 //!
 //! Invariant: a handler that names [`Operator`], [`Viewer`] or [`Manager`] as its first argument runs for nobody else,
-//! and what it gets is the only business that it may touch.
+//! and what it gets is the only business that it may touch, also for every connection that it takes from `Stores::tenant`.
 //! Not here: how keys are kept (`businesses::keys`).
 
 use std::net::{IpAddr, SocketAddr};
@@ -25,6 +25,7 @@ use crate::{
     context::Context,
     error::{ApiError, FieldError, Slug},
     ids::BusinessId,
+    stores::tenant,
 };
 
 /// The header in which the operator names the business that a request is about.
@@ -116,6 +117,7 @@ impl FromRequestParts<Context> for Viewer {
             Caller::Key(key) => key.business,
             Caller::Operator => named_business(parts, ctx).await?,
         };
+        tenant::bind(business);
         Ok(Self { business, actor: caller.actor() })
     }
 }
@@ -136,6 +138,7 @@ impl FromRequestParts<Context> for Manager {
                 business
             }
         };
+        tenant::bind(business);
         Ok(Self { business, actor: caller.actor() })
     }
 }

@@ -49,7 +49,7 @@ async fn list(
 ) -> Result<Json<List<Call>>, ApiError> {
     let page = query.page()?;
     let span = Span::before(page.after);
-    let calls = store::calls(&ctx.stores.pg, viewer.business, (span.from, span.to), page.fetch()).await?;
+    let calls = store::calls(&ctx.stores.tenant, viewer.business, (span.from, span.to), page.fetch()).await?;
     Ok(Json(List::new(calls, &page, |call| call.id.0, |call| call)))
 }
 
@@ -57,7 +57,7 @@ async fn list(
 #[utoipa::path(get, path = "/v1/calls/{id}", tag = "calls", params(("id" = AttemptId, Path)), operation_id = "one_call",
     responses((status = 200, body = Call)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<AttemptId>) -> Result<Json<Call>, ApiError> {
-    let call = store::calls(&ctx.stores.pg, viewer.business, (id.0, id.0), 1).await?.pop();
+    let call = store::calls(&ctx.stores.tenant, viewer.business, (id.0, id.0), 1).await?.pop();
     call.map(Json).ok_or_else(|| ApiError::not_found("call"))
 }
 
@@ -70,7 +70,7 @@ async fn hangup(
     Ids(id): Ids<AttemptId>,
     _: NoBody,
 ) -> Result<Json<Call>, ApiError> {
-    let call = cancel::call(&ctx.stores.pg, manager.business, id).await?;
+    let call = cancel::call(&ctx.stores.tenant, manager.business, id).await?;
     ctx.ring(manager.business).await;
     Ok(Json(call))
 }

@@ -13,6 +13,8 @@ use axum::{
 };
 use futures::Stream;
 
+use crate::stores::tenant;
+
 /// What a spreadsheet would run (OWASP, "CSV Injection"): a tab or line end may hide one of the others.
 const FORMULA_STARTS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
 
@@ -40,7 +42,7 @@ pub fn file(name: &str, parts: impl Stream<Item = anyhow::Result<Bytes>> + Send 
         (header::CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
-    (headers, Body::from_stream(parts)).into_response()
+    (headers, Body::from_stream(tenant::carried_stream(parts))).into_response()
 }
 
 #[cfg(test)]

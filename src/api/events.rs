@@ -19,6 +19,7 @@ use crate::{
     error::ApiError,
     ids::{BusinessId, RunId},
     runs::{Progress, Run, RunState, store},
+    stores::tenant,
 };
 
 /// Between two looks.
@@ -41,10 +42,10 @@ async fn events(
     State(ctx): State<Context>,
     Ids(id): Ids<RunId>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let run = store::one(&ctx.stores.pg, viewer.business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    let run = store::one(&ctx.stores.tenant, viewer.business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
     let watch = Watch::from(ctx, viewer.business, &run);
     let events = stream::unfold(watch, |mut watch| async { watch.next().await.map(|event| (Ok(event), watch)) });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(PING_EVERY).text("ping")))
+    Ok(Sse::new(tenant::carried_stream(events)).keep_alive(KeepAlive::new().interval(PING_EVERY).text("ping")))
 }
 
 #[derive(Serialize)]
@@ -103,7 +104,7 @@ impl Watch {
                 () = self.ctx.stopping.cancelled() => return None,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match store::one(&self.ctx.stores.pg, self.business, self.run).await {
+            match store::one(&self.ctx.stores.tenant, self.business, self.run).await {
                 Ok(Some(run)) => self.compare(&run),
                 Ok(None) => return None,
                 Err(error) => tracing::debug!(run.id = %self.run, error = %error, "a run could not be looked at"),

@@ -14,6 +14,7 @@ use axum::{
 use crate::{
     api::idempotency::is_upload,
     error::{ApiError, Slug},
+    stores::tenant,
 };
 
 /// Longest time until an answer begins, uploads and downloads of lists and event streams excepted.
@@ -58,6 +59,11 @@ pub async fn time_limit(request: Request, next: Next) -> Response {
             ApiError::new(Slug::Unavailable, detail).retry_after(1).into_response()
         }
     }
+}
+
+/// Every request can be bound to one business, and is by whoever names its caller.
+pub async fn one_business(request: Request, next: Next) -> Response {
+    tenant::request(next.run(request)).await
 }
 
 /// Headers that keep browsers and caches from doing more with an answer than was meant.

@@ -33,6 +33,7 @@ use crate::{
     },
     context::Context,
     error::{ApiError, FieldError, Slug},
+    stores::tenant,
 };
 
 /// The request header.
@@ -107,7 +108,9 @@ async fn once(ctx: &Context, request: Request, next: Next) -> Result<Response, A
     };
     // A task of its own: the answer is stored even if the client is gone before it is there.
     parts.extensions.insert(NewId(ours.reserved));
-    let task = tokio::spawn(run(ctx.clone(), ours, print, Request::from_parts(parts, body), next).in_current_span());
+    let task = tokio::spawn(
+        tenant::carried(run(ctx.clone(), ours, print, Request::from_parts(parts, body), next)).in_current_span(),
+    );
     task.await.map_err(|error| anyhow::Error::from(error).context("the request's task").into())
 }
 

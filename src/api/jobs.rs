@@ -41,7 +41,7 @@ struct JobDetail {
 
 impl JobDetail {
     async fn of(ctx: &Context, business: BusinessId, job: Job) -> Result<Json<Self>, ApiError> {
-        let attempts = attempts::store::list(&ctx.stores.pg, business, None, Some(job.id)).await?;
+        let attempts = attempts::store::list(&ctx.stores.tenant, business, None, Some(job.id)).await?;
         Ok(Json(Self { job, attempts, decisions: Vec::new() }))
     }
 }
@@ -69,8 +69,8 @@ async fn of_run(
     Query(which): Query<OfRun>,
 ) -> Result<Json<List<Job>>, ApiError> {
     let page = Page::read(which.limit, which.cursor.as_deref())?;
-    let jobs = read::of_run(&ctx.stores.pg, viewer.business, run, which.state, page.after, page.fetch()).await?;
-    if jobs.is_empty() && !runs::store::exists(&ctx.stores.pg, viewer.business, run).await? {
+    let jobs = read::of_run(&ctx.stores.tenant, viewer.business, run, which.state, page.after, page.fetch()).await?;
+    if jobs.is_empty() && !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
@@ -109,7 +109,7 @@ async fn find(
     // A plus sign that was not escaped in a query arrives as a space.
     let to = which.to.map(|to| to.strip_prefix(' ').map_or(to.clone(), |digits| format!("+{digits}")));
     let filter = Filter { state: which.state, to, external_id: which.external_id };
-    let jobs = read::find(&ctx.stores.pg, viewer.business, &filter, page.after, page.fetch()).await?;
+    let jobs = read::find(&ctx.stores.tenant, viewer.business, &filter, page.after, page.fetch()).await?;
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
 }
 
@@ -117,7 +117,7 @@ async fn find(
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = JobId, Path)), operation_id = "one_job",
     responses((status = 200, body = JobDetail)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<JobId>) -> Result<Json<JobDetail>, ApiError> {
-    let job = read::one(&ctx.stores.pg, viewer.business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
+    let job = read::one(&ctx.stores.tenant, viewer.business, id).await?.ok_or_else(|| ApiError::not_found("job"))?;
     JobDetail::of(&ctx, viewer.business, job).await
 }
 
@@ -130,7 +130,7 @@ async fn stop(
     Ids(id): Ids<JobId>,
     _: NoBody,
 ) -> Result<Json<JobDetail>, ApiError> {
-    let job = cancel::job(&ctx.stores.pg, manager.business, id).await?;
+    let job = cancel::job(&ctx.stores.tenant, manager.business, id).await?;
     ctx.ring(manager.business).await;
     JobDetail::of(&ctx, manager.business, job).await
 }

@@ -49,7 +49,7 @@ async fn add(
     request: Request,
 ) -> Result<Json<Imported>, ApiError> {
     let upload = read(request).await?;
-    let (imported, state) = import::into_run(&ctx.stores.pg, manager.business, id, upload).await?;
+    let (imported, state) = import::into_run(&ctx.stores.tenant, manager.business, id, upload).await?;
     if state == RunState::Running {
         ctx.ring(manager.business).await;
     }
@@ -109,7 +109,7 @@ async fn one(
     Ids((run, id)): Ids<(RunId, ImportId)>,
 ) -> Result<Json<Earlier>, ApiError> {
     let import = Import { id, run, business: viewer.business };
-    let stored = store::one(&ctx.stores.pg, &import).await?.ok_or_else(|| ApiError::not_found("import"))?;
+    let stored = store::one(&ctx.stores.tenant, &import).await?.ok_or_else(|| ApiError::not_found("import"))?;
     let store::Counts { rows, accepted, duplicates, suppressed, rejected } = stored.counts;
     let counts = LeadCounts { rows, accepted, duplicates, suppressed, rejected };
     let rejected_url = format!("/v1/runs/{run}/rejected.csv?import={id}");
@@ -134,10 +134,10 @@ async fn rejected(
     Ids(run): Ids<RunId>,
     Query(which): Query<Which>,
 ) -> Result<Response, ApiError> {
-    if !runs::store::exists(&ctx.stores.pg, viewer.business, run).await? {
+    if !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
-    Ok(download::file(&format!("rejected-{run}.csv"), rejected_parts(ctx.stores.pg, run, which.import)))
+    Ok(download::file(&format!("rejected-{run}.csv"), rejected_parts(ctx.stores.tenant, run, which.import)))
 }
 
 /// The header, then pages of rows until there are no more.

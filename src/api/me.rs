@@ -66,5 +66,5 @@ async fn me(
 }
 
 async fn business(ctx: &Context, id: BusinessId) -> Result<Option<BusinessView>, ApiError> {
-    Ok(store::get(&ctx.stores.pg, id).await?.map(Into::into))
+    Ok(store::get(&ctx.stores.tenant, id).await?.map(Into::into))
 }

@@ -1,6 +1,7 @@
 //! The REST door: requests in, one call of a fact or a flow, problems or answers out.
 //!
-//! Invariant: every route under `/v1` names who may use it in its first extractor.
+//! Invariant: every route under `/v1` names who may use it in its first extractor; one that asks for a business reads
+//! through `Stores::tenant`, which shows it that business only.
 //! Not here: SQL, carrier words and rules; webhooks and pages, which are doors of their own.
 
 pub mod accounts;
@@ -53,6 +54,7 @@ pub fn router(ctx: Context) -> Router {
         .layer(middleware::from_fn_with_state(ctx.clone(), idempotency::layer))
         .layer(middleware::from_fn(frame::time_limit))
         .layer(middleware::from_fn(frame::headers))
+        .layer(middleware::from_fn(frame::one_business))
         .with_state(ctx)
 }
 

@@ -9,7 +9,11 @@ use axum::{
     http::{Method, request::Parts},
     routing::{MethodFilter, on},
 };
-use utoipa::openapi::{OpenApi, path::HttpMethod, path::OperationBuilder};
+use utoipa::openapi::{
+    OpenApi, Required,
+    path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn},
+    schema::{Object, Schema, Type},
+};
 
 use crate::{
     api::auth::{Manager, Operator, Viewer},
@@ -47,11 +51,22 @@ pub fn router(ctx: &Context, document: &mut OpenApi) -> Router<Context> {
             let ctx = ctx.clone();
             router = router.route(path, on(filter, move |parts: Parts| refuse(ctx, parts, what)));
             let said = format!("Not available yet ({what}): answers 422 not-available.");
-            let operation = OperationBuilder::new().tag("not available yet").summary(Some(said)).build();
+            let operation = OperationBuilder::new().tag("not available yet").summary(Some(said));
+            let operation = names(path).fold(operation, |operation, name| operation.parameter(named(name))).build();
             document.paths.add_path_operation(path, vec![documented], operation);
         }
     }
     router
+}
+
+/// What a path names, between braces.
+fn names(path: &'static str) -> impl Iterator<Item = &'static str> {
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn named(name: &str) -> ParameterBuilder {
+    let schema = Schema::from(Object::with_type(Type::String));
+    ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True).schema(Some(schema))
 }
 
 async fn refuse(ctx: Context, mut parts: Parts, what: &'static str) -> Result<(), ApiError> {

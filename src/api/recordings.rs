@@ -52,7 +52,7 @@ async fn list(
     Query(which): Query<Which>,
 ) -> Result<Json<List<Recording>>, ApiError> {
     let page = Page::<AttemptId>::read(which.limit, which.cursor.as_deref())?;
-    let rows = recordings::list(&ctx.stores.pg, viewer.business, which.run_id, page.after, page.fetch()).await?;
+    let rows = recordings::list(&ctx.stores.tenant, viewer.business, which.run_id, page.after, page.fetch()).await?;
     Ok(Json(List::new(rows, &page, |row| row.attempt_id, |row| row)))
 }
 
@@ -60,7 +60,7 @@ async fn list(
 #[utoipa::path(get, path = "/v1/calls/{id}/recording", tag = "calls", params(("id" = AttemptId, Path)),
     operation_id = "call_recording", responses((status = 200, content_type = "audio/mpeg", body = Vec<u8>)))]
 async fn sound(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<AttemptId>) -> Result<Response, ApiError> {
-    let Some((account, recording)) = recordings::of_call(&ctx.stores.pg, viewer.business, id).await? else {
+    let Some((account, recording)) = recordings::of_call(&ctx.stores.tenant, viewer.business, id).await? else {
         return Err(ApiError::not_found("recording"));
     };
     let Some(account) = ctx.account(viewer.business, &account).await? else {

@@ -54,13 +54,13 @@ pub fn routes() -> OpenApiRouter<Context> {
 #[utoipa::path(get, path = "/v1/runs/{id}/results.csv", tag = "runs", operation_id = "results_of_run", params(("id" = RunId, Path)),
     responses((status = 200, body = String, content_type = "text/csv")))]
 async fn results(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Response, ApiError> {
-    let mut tx = ctx.stores.pg.begin().await?;
+    let mut tx = ctx.stores.tenant.begin().await?;
     if !runs::store::exists(&mut *tx, viewer.business, id).await? {
         return Err(ApiError::not_found("run"));
     }
     let variables = variable_names(&mut tx, id).await?;
     tx.commit().await?;
-    let next = Next { pg: ctx.stores.pg, run: id, variables: variables.into(), at: At::Header };
+    let next = Next { pg: ctx.stores.tenant, run: id, variables: variables.into(), at: At::Header };
     Ok(download::file(&format!("results-{id}.csv"), stream::try_unfold(next, Next::part)))
 }
 

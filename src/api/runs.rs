@@ -47,7 +47,7 @@ async fn make(
     NewId(id): NewId,
     Body(new): Body<NewRun, LARGEST_JSON>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let created = create::run(&ctx.stores.pg, &ctx.settings, (manager.business, RunId(id)), new).await?;
+    let created = create::run(&ctx.stores.tenant, &ctx.settings, (manager.business, RunId(id)), new).await?;
     let location = format!("/v1/runs/{}", created.run.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
 }
@@ -60,14 +60,14 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<Run>>, ApiError> {
     let page = query.page()?;
-    let runs = store::list(&ctx.stores.pg, viewer.business, Span::before(page.after), page.fetch()).await?;
+    let runs = store::list(&ctx.stores.tenant, viewer.business, Span::before(page.after), page.fetch()).await?;
     Ok(Json(List::new(runs, &page, |run| run.id.0, |run| run)))
 }
 
 /// One run with its progress, all of one moment.
 #[utoipa::path(get, path = "/v1/runs/{id}", tag = "runs", operation_id = "one_run", params(("id" = RunId, Path)), responses((status = 200, body = Run)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Json<Run>, ApiError> {
-    let run = store::one(&ctx.stores.pg, viewer.business, id).await?;
+    let run = store::one(&ctx.stores.tenant, viewer.business, id).await?;
     run.map(Json).ok_or_else(|| ApiError::not_found("run"))
 }
 
@@ -75,7 +75,7 @@ async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) ->
 #[utoipa::path(delete, path = "/v1/runs/{id}", tag = "runs", operation_id = "delete_run", params(("id" = RunId, Path)),
     responses((status = 204, description = "The draft and its leads are gone")))]
 async fn delete(manager: Manager, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<StatusCode, ApiError> {
-    moves::delete(&ctx.stores.pg, manager.business, id).await?;
+    moves::delete(&ctx.stores.tenant, manager.business, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -88,7 +88,7 @@ async fn start(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Run>, ApiError> {
-    let run = moves::start(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    let run = moves::start(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
     reach(Point::K10).await;
     ctx.ring(manager.business).await;
     Ok(Json(run))
@@ -103,7 +103,7 @@ async fn pause(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Stopped>, ApiError> {
-    let stopped = moves::pause(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    let stopped = moves::pause(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
     // Another run of the business may have the slots now.
     ctx.ring(manager.business).await;
     Ok(Json(stopped))
@@ -118,7 +118,7 @@ async fn resume(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Run>, ApiError> {
-    let run = moves::resume(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    let run = moves::resume(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
     ctx.ring(manager.business).await;
     Ok(Json(run))
 }
@@ -132,7 +132,7 @@ async fn stop(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Stopped>, ApiError> {
-    let stopped = cancel::run(&ctx.stores.pg, manager.business, id, &manager.actor).await?;
+    let stopped = cancel::run(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
     ctx.ring(manager.business).await;
     Ok(Json(stopped))
 }

@@ -100,7 +100,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<SuppressionView>>, ApiError> {
     let page = query.page::<String>()?;
-    let rows = suppressions::list(&ctx.stores.pg, viewer.business, page.after.as_deref(), page.fetch()).await?;
+    let rows = suppressions::list(&ctx.stores.tenant, viewer.business, page.after.as_deref(), page.fetch()).await?;
     Ok(Json(List::new(rows, &page, |row| row.number.clone(), Into::into)))
 }
 
@@ -126,7 +126,7 @@ async fn get(
     Ids(number): Ids<String>,
 ) -> Result<Json<SuppressionView>, ApiError> {
     number_in_path(&number)?;
-    let row = suppressions::get(&ctx.stores.pg, viewer.business, &number).await?;
+    let row = suppressions::get(&ctx.stores.tenant, viewer.business, &number).await?;
     row.map(|row| Json(row.into())).ok_or_else(not_suppressed)
 }
 
@@ -139,7 +139,7 @@ async fn delete(
     Ids(number): Ids<String>,
 ) -> Result<StatusCode, ApiError> {
     number_in_path(&number)?;
-    if !suppressions::delete(&ctx.stores.pg, manager.business, &number).await? {
+    if !suppressions::delete(&ctx.stores.tenant, manager.business, &number).await? {
         return Err(not_suppressed());
     }
     ctx.ring(manager.business).await;
@@ -160,7 +160,7 @@ async fn suppress(
     check.done()?;
     let (note, until) = (terms.note.as_deref(), terms.expires_at);
     let source = source.unwrap_or_default();
-    let put = suppressions::put(&ctx.stores.pg, business, number, &source, note, until).await?;
+    let put = suppressions::put(&ctx.stores.tenant, business, number, &source, note, until).await?;
     let (row, put) = put.ok_or_else(|| ApiError::not_found("business"))?;
     ctx.ring(business).await;
     let status = if put == Put::Added { StatusCode::CREATED } else { StatusCode::OK };

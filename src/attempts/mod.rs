@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod events;
+pub mod export;
 pub mod figures;
 pub mod ledger;
 pub mod looks;

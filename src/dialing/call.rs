@@ -53,7 +53,8 @@ pub struct NewCall {
     pub max_wait_secs: Option<i64>,
 }
 
-/// Admits a call, or says why there is no room for it now.
+/// Admits a call, or says why there is no room for it now. The request must be bound to `business` (`stores::tenant`): bound to
+/// none, it finds no business.
 ///
 /// # Errors
 /// 422 with every field that does not fit; 503 `at-capacity` with `Retry-After` where no slot, line or token is free.
@@ -61,10 +62,11 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     if let Some(call) = made_before(ctx, business, id).await? {
         return Ok(call);
     }
-    let home = create::home(&ctx.stores.pg, business).await?;
+    let home = create::home(&ctx.stores.tenant, business).await?;
     let (profile, account) = account(ctx, business, new.carrier).await?;
     let (to, message) = checked(&home, &new, account.carrier)?;
     let held = take(ctx, business, &profile, &account, id).await?;
+    // The whole ledger has to agree that there is room, not only the part of it that the business sees.
     let outcome =
         ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, (account.carrier, held))).await;
     match outcome.as_deref() {
@@ -84,7 +86,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
 }
 
 async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<Option<Call>, ApiError> {
-    Ok(attempts::store::calls(&ctx.stores.pg, business, (id.0, id.0), 1).await?.pop())
+    Ok(attempts::store::calls(&ctx.stores.tenant, business, (id.0, id.0), 1).await?.pop())
 }
 
 /// The number and the message of a call that fits.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
 use rand::RngExt;
+use sqlx::error::DatabaseError;
 
 use crate::{
     attempts::{
@@ -333,7 +334,9 @@ async fn insist<T: Default, F: Future<Output = sqlx::Result<T>>>(write: impl FnM
         .with_max_delay(Duration::from_secs(1))
         .with_max_times(60)
         .with_jitter();
-    match write.retry(patience).await {
+    // A call id that another attempt has is refused however often it is written: a carrier that gives one twice cannot be believed.
+    let may_change = |error: &sqlx::Error| !error.as_database_error().is_some_and(DatabaseError::is_unique_violation);
+    match write.retry(patience).when(may_change).await {
         Ok(value) => value,
         Err(error) => {
             tracing::error!(%error, "what the carrier answered could not be stored; it will be asked again");

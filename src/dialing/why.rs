@@ -46,12 +46,12 @@ pub struct Blocker {
     pub detail: String,
 }
 
-/// Reads every reason in one snapshot, and asks Redis at the same time whether a worker is alive.
+/// Reads every reason in one snapshot of `pg`, and asks Redis at the same time whether a worker is alive.
 ///
 /// # Errors
 /// 404; 503 while Postgres is away.
-pub async fn of_run(stores: &Stores, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
-    let (facts, worker) = tokio::join!(facts(&stores.pg, business, run), heartbeats::any_worker(stores));
+pub async fn of_run(stores: &Stores, pg: &PgPool, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
+    let (facts, worker) = tokio::join!(facts(pg, business, run), heartbeats::any_worker(stores));
     let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
     let blockers = blockers(&facts, worker.ok());
     // What only slows the run down, or concerns single numbers, does not stop it.
@@ -127,7 +127,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                       AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.import:' || r.run_id::text, 0)) AS "importing!",
                   b.state = 'active' AS "business_active!",
                   own.held AS "slots_held!", b.max_concurrent_calls AS slot_limit,
-                  (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "lines_held!",
+                  lines_in_use() AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,

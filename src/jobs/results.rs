@@ -73,3 +73,15 @@ pub async fn variable_names(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Res
     .fetch_all(&mut **tx)
     .await
 }
+
+/// How many jobs of the run are in which state, counted.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn counted(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"SELECT state AS "state!: String", count(*) AS "jobs!" FROM job WHERE run_id = $1 GROUP BY state ORDER BY state"#,
+        run as RunId
+    );
+    Ok(rows.fetch_all(&mut **tx).await?.into_iter().map(|row| (row.state, row.jobs)).collect())
+}

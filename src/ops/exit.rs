@@ -5,7 +5,7 @@ pub(super) const OK: u8 = 0;
 /// Something was found that somebody has to look at: a warning of the doctor, a dry run that would act, rejected rows, an
 /// attempt still in doubt.
 pub(super) const FOUND: u8 = 3;
-/// Something is broken: the doctor failed a check.
+/// Something is broken: the doctor failed a check, or a ledger is not sound.
 pub(super) const BROKEN: u8 = 4;
 /// Settings contradict each other (sysexits.h: `EX_USAGE`), as the other programs say it.
 pub(super) const SETTINGS: u8 = 64;
@@ -25,7 +25,7 @@ Exit codes:
   1   it failed; standard error says why
   2   the command line is wrong
   3   something was found: a warning of the doctor, a dry run that would act, rejected rows, an attempt still in doubt
-  4   something is broken: the doctor failed a check
+  4   something is broken: the doctor failed a check, or a ledger is not sound
   64  settings contradict each other
   130 the demo was ended by Ctrl-C; with-stores ends with the code of its command";
 

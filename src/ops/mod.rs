@@ -27,6 +27,7 @@ mod import;
 pub mod installation;
 mod jobs;
 mod keys;
+mod ledger;
 mod open;
 mod print;
 pub mod private;
@@ -87,6 +88,9 @@ enum Command {
     /// Put a CSV file into a run.
     #[command(after_help = import::AFTER_HELP)]
     Import(Box<import::Import>),
+    /// The dial ledger of a run as a file that proves itself, and the proof of such a file.
+    #[command(subcommand, after_help = exit::ALL)]
+    Ledger(ledger::Ledger),
     /// Succeed where a program and its stores are ready: for health checks of containers.
     #[command(after_help = exit::PLAIN)]
     Health(health::Health),
@@ -135,6 +139,7 @@ async fn done(command: Command) -> anyhow::Result<u8> {
         Command::Keys(order) => keys::keys(order).await,
         Command::Secrets(order) => secrets::secrets(order).await,
         Command::Import(order) => import::import(*order).await,
+        Command::Ledger(order) => ledger::ledger(order).await,
         Command::Health(order) => health::health(&order).await.map(|()| exit::OK),
         Command::Migrate(order) => migrate(*order).await.map(|()| exit::OK),
         Command::Demo(order) => demo::demo(&order).await,

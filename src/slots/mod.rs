@@ -4,6 +4,7 @@
 //! A wrong gate costs time, never a limit: the proof is the indexes and the count of `claim_jobs` in Postgres.
 //! Not here: who is claimed for a held slot (`jobs::claim`), and when the gate is compared with the ledger (`dialing::sweep`).
 
+mod foreign;
 pub mod reading;
 
 use std::{collections::HashMap, time::Duration};
@@ -147,7 +148,14 @@ impl Gate {
         for attempt in attempts {
             script.arg(attempt.to_string());
         }
-        let answer: Vec<i64> = script.invoke_async(&mut self.redis.clone()).await?;
+        let mut redis = self.redis.clone();
+        let answer: Vec<i64> = match script.invoke_async(&mut redis).await {
+            Err(error) if foreign::is_met(&error) => {
+                foreign::remove(&mut redis, &self.kinds(ask)).await?;
+                return Ok(Taken::NotReady);
+            }
+            answer => answer?,
+        };
         let [short, wait_ms, pairs @ ..] = answer.as_slice() else { return Ok(Taken::NotReady) };
         let number = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
         let held = attempts
@@ -162,6 +170,17 @@ impl Gate {
             _ => None,
         };
         Ok(Taken::Some { held, short })
+    }
+
+    /// What is taken from, and of which kind each is.
+    fn kinds(&self, ask: &Ask<'_>) -> [(String, &'static str); 5] {
+        [
+            (self.slots_key(ask.business), "zset"),
+            (self.keys.key("lines:held"), "zset"),
+            (self.keys.key("gate:holders"), "hash"),
+            (self.keys.key("gate:freed"), "zset"),
+            (self.pace_key(ask.account), "hash"),
+        ]
     }
 
     /// Releases holders of a business whose attempts are closed.

@@ -15,6 +15,7 @@ use sqlx::{
 
 mod facts;
 mod kept;
+pub mod tenant;
 pub mod together;
 
 pub use facts::{PostgresFacts, Standby};
@@ -37,6 +38,9 @@ const REDIS_LIMIT: Duration = Duration::from_secs(5);
 pub struct Stores {
     /// The record of everything.
     pub pg: PgPool,
+    /// The same for requests of a business: shows the business that the request is bound to ([`tenant`]). It opens as many
+    /// connections as it needs and at most as many as the other.
+    pub tenant: PgPool,
     /// The gate, the bells, the heartbeats: may be emptied at any time.
     pub redis: ConnectionManager,
     /// The names of the Redis keys.
@@ -77,6 +81,7 @@ impl Stores {
     /// Where an address cannot be read; never because a store is down.
     pub async fn open(settings: &Settings, application: &str) -> anyhow::Result<Self> {
         let (options, pool) = (pg_options(settings, application)?, pool_options(settings));
+        let tenant = tenant::guarded(pool.clone()).connect_lazy_with(options.clone());
         let pg = wait_for("Postgres", || {
             let (pool, options) = (pool.clone(), options.clone());
             async move { Ok(pool.connect_with(options).await?) }
@@ -88,7 +93,7 @@ impl Stores {
             async move { Ok(manage(&client).await?) }
         })
         .await;
-        Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
+        Ok(Self { pg, tenant, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
     /// Both stores without a connection yet: one that is down shows at its first use, as an error.
@@ -97,9 +102,10 @@ impl Stores {
     /// Where an address cannot be read.
     pub fn lazily(settings: &Settings, application: &str) -> anyhow::Result<Self> {
         let pg = pool_options(settings).connect_lazy_with(pg_options(settings, application)?);
+        let tenant = tenant::guarded(pool_options(settings)).connect_lazy_with(pg_options(settings, application)?);
         let client = Client::open(exposed(&settings.redis_url))?;
         let redis = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
-        Ok(Self { pg, redis, keys: Keys::new(&settings.redis_prefix), client })
+        Ok(Self { pg, tenant, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
     /// Applies the migrations that are missing, again where Postgres went away in the middle. Two processes may do it at once:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `prism`, `promtool`, or all without a name. A tool that is absent is
+# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `prism`, `promtool`, `schemathesis`, or all without a name. A tool that is absent is
 # one SKIPPED line; with REQUIRE_ALL=1 it is a failure. The last line counts the checks. For bash 3.2 and later.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -51,14 +51,17 @@ prism() { "$here/prism.sh"; }
 # Prometheus' own tool reads the alert rules, fires each of them, and reads every query of the dashboard.
 promtool() { "$here/promtool.sh"; }
 
+# Whatever a stranger sends to any route of the document, no answer is a fault of ours.
+schemathesis() { "$here/schemathesis.sh"; }
+
 passed=0
 failed=0
 skipped=0
-for check in ${*:-twilio telnyx prism promtool}; do
+for check in ${*:-twilio telnyx prism promtool schemathesis}; do
     case "$check" in
-    twilio | telnyx | prism | promtool) ;;
+    twilio | telnyx | prism | promtool | schemathesis) ;;
     *)
-        echo "no such check: $check (twilio, telnyx, prism, promtool)" >&2
+        echo "no such check: $check (twilio, telnyx, prism, promtool, schemathesis)" >&2
         exit 64
         ;;
     esac

@@ -71,6 +71,17 @@ impl House {
         claimed
     }
 
+    /// The same with this slot and line; it is not asked what became of it.
+    pub(crate) async fn claim_and_send(&self, business: BusinessId, place: i32) -> AttemptId {
+        let held = Held { attempt: AttemptId::new(), slot: place, line: place };
+        let times = &self.ctx.settings.times;
+        let whose = self.first_carrier(business).await;
+        let claimed = claim::claim(&self.ctx.stores.pg, whose, "by hand", &[held], times).await.unwrap().remove(0);
+        let owner = Owner::new("by hand", CancellationToken::new());
+        send::send(self.ctx.clone(), owner, business, claimed, ClaimedAt::now()).await;
+        held.attempt
+    }
+
     /// The one call that the sandbox has for this number.
     pub(crate) fn only_call(&self, to: &str) -> sim::CallReport {
         let mut calls = self.sim.calls_to(to);

@@ -67,7 +67,7 @@ async fn while_one_carrier_refuses_the_account_the_next_one_dials() {
     let run = house.started(business, &numbers(12)).await;
     house.until_run_is(run, "completed").await;
     assert_eq!((house.jobs_in(run, "completed").await, taken(&house, business)), (12, (0, 12)));
-    let told = why::of_run(&house.ctx.stores, business, run).await.unwrap();
+    let told = why::of_run(&house.ctx.stores, &house.ctx.stores.pg, business, run).await.unwrap();
     let refused: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "account_refused").collect();
     assert_eq!(refused.len(), 1);
     assert!(refused[0].detail.contains("telnyx"), "{}", refused[0].detail);
@@ -121,7 +121,12 @@ async fn a_single_call_goes_through_the_carrier_that_it_names() {
         let placed = async || {
             // A worker that looks at the business holds its slots for a moment.
             let id = rollcall::ids::AttemptId::new();
-            rollcall::dialing::call::place(&house.ctx, business, id, new.clone()).await.ok()
+            // What the REST door does with the business of a key.
+            let request = rollcall::stores::tenant::request(async {
+                rollcall::stores::tenant::bind(business);
+                rollcall::dialing::call::place(&house.ctx, business, id, new.clone()).await.ok()
+            });
+            request.await
         };
         house
             .until(&format!("a call through {carrier}"), || async {

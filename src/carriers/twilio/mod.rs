@@ -7,6 +7,7 @@
 
 pub mod callback;
 pub mod form;
+pub mod resource;
 pub mod signature;
 pub mod twiml;
 
@@ -14,7 +15,6 @@ mod classify;
 mod client;
 mod codes;
 mod list;
-mod resource;
 
 pub(super) use client::Twilio;
 

@@ -51,7 +51,8 @@ struct RawCall {
 }
 
 /// A call of a list or a fetch. One without a call id or a status does not deserialize.
-pub(super) struct Call(pub(super) CallView);
+#[derive(Debug)]
+pub struct Call(pub CallView);
 
 impl<'de> Deserialize<'de> for Call {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

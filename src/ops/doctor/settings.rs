@@ -5,7 +5,7 @@ use url::{Host, Url};
 use super::{Check, Fault};
 use crate::{
     businesses::standing::{self, Limits},
-    config::{Settings, WorkClass},
+    config::{Role, Settings, WorkClass},
     context::Context,
     heartbeats,
 };
@@ -25,8 +25,10 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     faults.extend(of_limits(settings, &limits));
     faults.extend(of_times(settings));
     faults.extend(of_address(&settings.public_base_url, real));
-    let processes = heartbeats::processes(&ctx.stores).await?.iter().filter(|process| process.alive()).count();
-    faults.extend(of_pool(settings.database_pool, i64::try_from(processes)?, facts.connections));
+    let processes = heartbeats::processes(&ctx.stores).await?;
+    let alive = processes.iter().filter(|process| process.alive());
+    let pools: usize = alive.map(|process| if process.beat.role == Role::Api { 2 } else { 1 }).sum();
+    faults.extend(of_pool(settings.database_pool, i64::try_from(pools)?, facts.connections));
     let well = format!(
         "{} lines, pools of {} connections (Postgres takes {}), carriers call {}",
         limits.max_lines.unwrap_or(0),
@@ -125,17 +127,17 @@ fn of_address(public: &Url, real_carrier: bool) -> Vec<Fault> {
     Vec::new()
 }
 
-/// `processes` that beat; one of each and this command are there or will be.
-fn of_pool(pool: u32, processes: i64, connections: i64) -> Vec<Fault> {
-    let (pool, processes) = (i64::from(pool), processes.max(2) + 1);
+/// `pools` of what beats, two for each api; those of one api, one worker and this command are there or will be.
+fn of_pool(pool: u32, pools: i64, connections: i64) -> Vec<Fault> {
+    let (pool, pools) = (i64::from(pool), pools.max(3) + 1);
     let evidence = format!(
-        "DATABASE_POOL is {pool} for each of {processes} processes, and Postgres takes {connections} connections in all"
+        "DATABASE_POOL is {pool} for each of {pools} pools (an api has two), and Postgres takes {connections} connections in all"
     );
     let advice = "lower DATABASE_POOL or raise max_connections";
     if pool > connections {
         return vec![Fault::fail(evidence, advice)];
     }
-    if pool * processes > connections { vec![Fault::warn(evidence, advice)] } else { Vec::new() }
+    if pool * pools > connections { vec![Fault::warn(evidence, advice)] } else { Vec::new() }
 }
 
 /// True where the address is of this machine or of a private network, or is a bare name of one.

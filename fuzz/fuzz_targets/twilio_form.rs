@@ -1,0 +1,14 @@
+//! The body of a Twilio callback: any bytes are an event or a refusal.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use rollcall::carriers::twilio::{callback::call_event, form::Form};
+
+fuzz_target!(|body: &[u8]| {
+    let form = Form::parse(body);
+    if let Ok(event) = call_event(body) {
+        let form = form.expect("an event comes from a form");
+        assert_eq!(form.get("CallSid"), Some(event.call_id.as_str()));
+        assert_eq!(form.get("AccountSid"), Some(event.account.as_str()));
+    }
+});

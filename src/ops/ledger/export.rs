@@ -1,0 +1,169 @@
+//! `rollcall-ops ledger export`: a run's ledger as it was at one moment.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+use sqlx::PgTransaction;
+
+use super::{
+    chain::Chain,
+    record::{Dial, End, Ledger, Record, Transition, VERSION},
+};
+use crate::{
+    attempts::export::{self, Exported},
+    config::Settings,
+    ids::RunId,
+    jobs::results,
+    ops::{
+        exit, open,
+        print::{Form, masked},
+    },
+    runs::find,
+};
+
+/// Attempts read at once.
+const PART: i64 = 2_000;
+
+/// Exit codes of this command.
+pub(super) const AFTER_HELP: &str = "\
+Each line ends with its own hash (SHA-256 over its text before `,\"hash\":\"`) and carries the hash of the line before it. Keep
+the last one, the head, apart from the file: who has it can prove that even a file made anew from the first line is another.
+
+Exit codes:
+  0   it is written
+  1   it failed; standard error says why
+  2   the command line is wrong
+  64  settings contradict each other";
+
+/// What goes where.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The run; of one that still dials, what there is now.
+    #[arg(long)]
+    run: RunId,
+    /// The file to write; without it the lines go to standard output, and what was written is said on standard error.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Write the whole numbers of the people called.
+    #[arg(long)]
+    numbers: bool,
+    #[command(flatten)]
+    form: Form,
+    #[command(flatten, next_help_heading = "Settings")]
+    settings: Settings,
+}
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    run_id: RunId,
+    attempts: u64,
+    transitions: u64,
+    head: String,
+}
+
+/// Writes the file.
+///
+/// # Errors
+/// Where there is no such run, Postgres does not answer, or the file cannot be written.
+pub(crate) async fn export(order: Export) -> anyhow::Result<u8> {
+    let stores = open::stores(&order.settings)?;
+    let Some(business_id) = find::business_of(&stores.pg, order.run).await? else {
+        anyhow::bail!("there is no run {}", order.run);
+    };
+    let out: Box<dyn Write + Send> = match &order.out {
+        Some(path) => {
+            Box::new(std::fs::File::create(path).with_context(|| format!("{} cannot be written", path.display()))?)
+        }
+        None => Box::new(io::stdout()),
+    };
+    let mut file = File { out: BufWriter::new(out), chain: Chain::new(), attempts: 0, transitions: 0 };
+    let (mut tx, at) = export::moment(&stores.pg).await?;
+    file.add(&Record::Ledger(Ledger { version: VERSION, run_id: order.run, business_id, at }))?;
+    let mut after = None;
+    loop {
+        let part = export::page(&mut tx, order.run, after, PART).await?;
+        let Some(last) = part.last() else { break };
+        after = Some((last.job_id, last.n));
+        for attempt in part {
+            file.attempt(attempt, order.numbers)?;
+        }
+    }
+    let jobs = jobs(&mut tx, order.run).await?;
+    tx.commit().await?;
+    let written = file.end(order.run, jobs)?;
+    if order.out.is_some() {
+        order.form.print(&written, text)?;
+    } else {
+        eprintln!("{}", text(&written));
+    }
+    Ok(exit::OK)
+}
+
+async fn jobs(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<BTreeMap<String, i64>> {
+    Ok(results::counted(tx, run).await?.into_iter().collect())
+}
+
+/// The file, as far as it is written.
+struct File {
+    out: BufWriter<Box<dyn Write + Send>>,
+    chain: Chain,
+    attempts: u64,
+    transitions: u64,
+}
+
+impl File {
+    fn add(&mut self, record: &Record) -> anyhow::Result<()> {
+        writeln!(self.out, "{}", self.chain.add(record)?).context("the ledger cannot be written")
+    }
+
+    fn attempt(&mut self, attempt: Exported, whole_numbers: bool) -> anyhow::Result<()> {
+        let shown = |number: &str| if whole_numbers { number.to_owned() } else { masked(number) };
+        let mut steps = Vec::new();
+        for event in attempt.events.as_array().into_iter().flatten() {
+            let mut step = event.clone();
+            step["attempt_id"] = attempt.attempt_id.to_string().into();
+            let step: Transition = serde_json::from_value(step)
+                .with_context(|| format!("attempt {} has a transition of another shape", attempt.attempt_id))?;
+            steps.push(step);
+        }
+        self.attempts += 1;
+        self.transitions += u64::try_from(steps.len())?;
+        self.add(&Record::Attempt(Dial {
+            attempt_id: attempt.attempt_id,
+            job_id: attempt.job_id,
+            n: attempt.n,
+            carrier: attempt.carrier,
+            account: attempt.account,
+            call_id: attempt.carrier_call_id,
+            from: shown(&attempt.from_number),
+            to: shown(&attempt.to_number),
+            slot: attempt.slot,
+            line_held: attempt.line,
+            state: attempt.state,
+            disposition: attempt.disposition,
+            reason: attempt.reason,
+            intent_at: attempt.intent_at,
+            ended_at: attempt.ended_at,
+            transitions: steps.len(),
+        }))?;
+        steps.into_iter().try_for_each(|step| self.add(&Record::Transition(step)))
+    }
+
+    fn end(mut self, run_id: RunId, jobs: BTreeMap<String, i64>) -> anyhow::Result<Written> {
+        let (attempts, transitions) = (self.attempts, self.transitions);
+        self.add(&Record::End(End { attempts, transitions, jobs }))?;
+        self.out.flush().context("the ledger cannot be written")?;
+        Ok(Written { run_id, attempts, transitions, head: self.chain.head().to_owned() })
+    }
+}
+
+fn text(written: &Written) -> String {
+    format!("{} attempts, {} transitions, head {}", written.attempts, written.transitions, written.head)
+}
