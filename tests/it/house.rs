@@ -262,16 +262,19 @@ impl House {
         assert!(waited.await.is_ok(), "did not happen: {what}");
     }
 
-    /// Waits until the run is in this state.
+    /// Waits until the run is in this state. A connection that a restart of Postgres has ended says so when it is used next.
     pub(crate) async fn until_run_is(&self, run: RunId, state: &str) {
-        self.until(&format!("the run is {state}"), || async { self.run_state(run).await == state }).await;
+        let is = || async { self.read_run_state(run).await.is_ok_and(|now| now == state) };
+        self.until(&format!("the run is {state}"), is).await;
     }
 
     pub(crate) async fn run_state(&self, run: RunId) -> String {
-        sqlx::query_scalar!("SELECT state FROM run WHERE run_id = $1", run.0)
-            .fetch_one(&self.ctx.stores.pg)
-            .await
-            .unwrap()
+        self.read_run_state(run).await.unwrap()
+    }
+
+    async fn read_run_state(&self, run: RunId) -> sqlx::Result<String> {
+        let state = sqlx::query_scalar!("SELECT state FROM run WHERE run_id = $1", run.0);
+        state.fetch_one(&self.ctx.stores.pg).await
     }
 
     /// Takes what is queued from a run, so that it ends with what is in flight.
