@@ -9,7 +9,7 @@ use std::{
 use sqlx::{Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::time::{Instant, timeout};
 
-/// Longest time to connect.
+/// Longest time to connect, and to answer whether one is still there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// One that was used this lately is surely there, or says otherwise at its next use.
 const FRESH: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ impl Kept {
             idle.one.take()
         };
         if let Some((mut connection, used)) = kept
-            && (used.elapsed() < FRESH || connection.ping().await.is_ok())
+            && (used.elapsed() < FRESH || answers(&mut connection).await)
         {
             return Ok(connection);
         }
@@ -81,4 +81,8 @@ impl Kept {
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn answers(connection: &mut PgConnection) -> bool {
+    timeout(CONNECT_LIMIT, connection.ping()).await.is_ok_and(|pong| pong.is_ok())
 }

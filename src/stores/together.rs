@@ -6,17 +6,23 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use sqlx::{PgConnection, PgPool};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::kept::Kept;
 
 /// No batch begins sooner after the one before it. It costs a call that comes alone nothing, and a busy second few commits.
 const APART: Duration = Duration::from_millis(4);
+/// Postgres lets no statement take this long (`statement_timeout`): a connection that is silent for so long is left for another.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// What can be written together with others of its kind.
 pub trait Together: Send + Sync + Sized + 'static {
@@ -197,28 +203,25 @@ impl<E: Together> Lane<E> {
             return (lost(), db);
         }
         tracing::warn!(%error, batch = all.len(), "a batch was not written; each of it is tried alone");
-        let Ok(mut db) = self.connection.again(db).await else { return (lost(), None) };
+        let Ok(mut db) = self.connection.again(db).await.map(Some) else { return (lost(), None) };
         let mut outcomes = Vec::with_capacity(all.len());
         for one in all {
-            let alone = E::write(&mut db, std::slice::from_ref(one)).await;
+            let Some(open) = db.take() else {
+                outcomes.push(Err(sqlx::Error::WorkerCrashed));
+                continue;
+            };
+            let (alone, still_open) = written_over::<E>(open, std::slice::from_ref(one)).await;
             outcomes.push(alone.and_then(|mut one| one.pop().ok_or(sqlx::Error::RowNotFound)));
+            db = still_open;
         }
-        (outcomes, Some(db))
+        (outcomes, db)
     }
 
-    /// Writes all, over a connection that is not given back where it broke.
     async fn written(&self, all: &[E]) -> (sqlx::Result<Vec<E::Outcome>>, Option<PgConnection>) {
-        let mut db = match self.connection.again(None).await {
-            Ok(db) => db,
-            Err(error) => return (Err(error), None),
-        };
-        let written = E::write(&mut db, all).await;
-        // 57P: Postgres says itself that it ends the connection (PostgreSQL manual, appendix A).
-        let ended = |error: &sqlx::Error| {
-            error.as_database_error().is_none_or(|e| e.code().is_some_and(|c| c.starts_with("57P")))
-        };
-        let broken = written.as_ref().is_err_and(ended);
-        (written, (!broken).then_some(db))
+        match self.connection.again(None).await {
+            Ok(db) => written_over(db, all).await,
+            Err(error) => (Err(error), None),
+        }
     }
 
     fn keep(&self, db: Option<PgConnection>) {
@@ -243,11 +246,28 @@ impl<E: Together> Drop for UnderWay<'_, E> {
     }
 }
 
+/// Writes all, over a connection that is not given back where it broke.
+async fn written_over<E: Together>(
+    mut db: PgConnection,
+    all: &[E],
+) -> (sqlx::Result<Vec<E::Outcome>>, Option<PgConnection>) {
+    let written = timeout(SILENT, E::write(&mut db, all)).await.unwrap_or_else(|_| Err(silent()));
+    // 57P: Postgres says itself that it ends the connection (PostgreSQL manual, appendix A).
+    let ended =
+        |error: &sqlx::Error| error.as_database_error().is_none_or(|e| e.code().is_some_and(|c| c.starts_with("57P")));
+    let broken = written.as_ref().is_err_and(ended);
+    (written, (!broken).then_some(db))
+}
+
+fn silent() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "Postgres is silent on this connection"))
+}
+
 /// A commit that waits for the disk takes every commit before it along. Over the connection that made them: were Postgres to
 /// crash in between, it would be broken. True where it is not.
 async fn flush(db: &mut PgConnection, waiting: Vec<oneshot::Sender<sqlx::Result<()>>>) -> bool {
     let commit = sqlx::query_scalar!("SELECT pg_logical_emit_message(true, 'rollcall', '')::text");
-    let committed = commit.fetch_one(db).await;
+    let committed = timeout(SILENT, commit.fetch_one(db)).await.unwrap_or_else(|_| Err(silent()));
     if let Err(error) = &committed {
         tracing::warn!(%error, batch = waiting.len(), "nobody knows whether a batch is on the disk");
     }

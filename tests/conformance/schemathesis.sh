@@ -11,7 +11,7 @@ export SQLX_OFFLINE=${SQLX_OFFLINE:-true}
 pin="schemathesis==4.32.5"
 scratch=${CARGO_TARGET_DIR:-$root/target}/conformance
 venv=$scratch/schemathesis
-examples=${EXAMPLES:-60}
+examples=${EXAMPLES:-8}
 start_limit_secs=60
 
 absent() {

@@ -16,6 +16,8 @@ use rollcall::{
     stores::MIGRATOR,
 };
 
+use sqlx::{Connection, PgConnection};
+
 use crate::{
     house::{House, Options, Urls, numbers},
     processes::{Process, Program},
@@ -110,6 +112,55 @@ async fn redis_may_die_start_empty_be_flushed_and_hang() {
     workers[0].said("the gate could not be compared with the ledger").await;
     kill(redis, Signal::SIGCONT).unwrap();
 
+    all_is_well(house, run, workers).await;
+    stores.end().await.unwrap();
+}
+
+/// Stops the processes of Postgres that write claims and events, each between two statements: what is sent to them is not
+/// refused and not answered, as where a machine is gone from the network.
+async fn silence_the_writers(stores: &PrivateStores) -> Vec<Pid> {
+    let mut control = PgConnection::connect(&stores.database_url()).await.unwrap();
+    let mut silent = Vec::new();
+    for (pid, state) in writers(&mut control).await {
+        let process = Pid::from_raw(pid);
+        kill(process, Signal::SIGSTOP).unwrap();
+        let now = writers(&mut control).await.into_iter().find(|(one, _)| *one == pid);
+        if state == "idle" && now.is_some_and(|(_, state)| state == "idle") {
+            silent.push(process);
+        } else {
+            kill(process, Signal::SIGCONT).unwrap();
+        }
+    }
+    silent
+}
+
+async fn writers(control: &mut PgConnection) -> Vec<(i32, String)> {
+    let writers = sqlx::query!(
+        r#"SELECT pid AS "pid!", state AS "state!" FROM pg_stat_activity
+           WHERE (query LIKE '%apply_events(%' OR query LIKE '%claim_jobs(%' OR query LIKE '%pg_logical_emit_message%')
+               AND state IS NOT NULL AND pid <> pg_backend_pid()"#
+    );
+    writers.fetch_all(control).await.unwrap().into_iter().map(|row| (row.pid, row.state)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_falls_silent_is_left_for_another() {
+    let stores = stores().await;
+    let house = house_on(&stores).await;
+    let workers = [house.worker().await];
+    let business = house.business(3).await;
+    let run = house.started(business, &numbers(LEADS)).await;
+
+    ended(&house, 8).await;
+    let mut silent = Vec::new();
+    while silent.is_empty() {
+        silent = silence_the_writers(&stores).await;
+    }
+    house.until_run_is(run, "completed").await;
+
+    for process in silent {
+        kill(process, Signal::SIGCONT).unwrap();
+    }
     all_is_well(house, run, workers).await;
     stores.end().await.unwrap();
 }
