@@ -9,7 +9,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// A pretend Twilio with a memory, faults on demand, and figures (`GET /_figures`).
+/// A pretend Twilio and Telnyx with a memory, faults on demand, and figures (`GET /_figures`).
 #[derive(Debug, Parser)]
 #[command(name = "rollcall-carrier", version, after_help = MAGIC_HELP)]
 struct Args {
@@ -41,6 +41,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.addr).with_context(|| format!("cannot listen on {}", args.addr))?;
     let mut sim = Sim::start(args.config, listener)?;
     println!("rollcall-carrier listens on {}", sim.base_url());
+    println!("its Telnyx signs webhooks with the key {}", sim.telnyx_public_key());
     if let Some(tls) = args.tls {
         println!("and with TLS on {}", sim.listen_with_tls(&tls).context("cannot listen with TLS")?);
     }

@@ -6,7 +6,7 @@ use super::{Shared, call::Status, world::World};
 /// How often a waiter looks at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// What [`Sim::wait`] waits for. Counts run from the start or the last reset of the figures.
+/// What [`Sim::wait`](crate::sim::Sim::wait) waits for. Counts run from the start or the last reset of the figures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Until {
     /// So many creates were received.

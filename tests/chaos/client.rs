@@ -15,6 +15,8 @@ use uuid::Uuid;
 
 use crate::site::{OPERATOR_KEY, Site};
 
+/// What the sandbox's Telnyx signs with: the key of RFC 8032, section 7.1, test 1.
+const TELNYX_KEY: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
 /// Between two tries of what was not answered.
 const AGAIN: Duration = Duration::from_millis(300);
 /// A business as its client knows it.
@@ -23,8 +25,10 @@ pub(crate) struct Tenant {
     pub(crate) id: Uuid,
     pub(crate) key: String,
     pub(crate) account: String,
-    pub(crate) auth_token: String,
+    /// Of the account: Twilio's token, which signs, or Telnyx's key.
+    pub(crate) secret: String,
     pub(crate) limit: usize,
+    pub(crate) telnyx: bool,
 }
 
 /// Something that the client was told, or saw.
@@ -141,21 +145,31 @@ impl Client {
     }
 
     /// A business with so many slots, an account of its own at the carrier and a manager's key.
-    pub(crate) async fn tenant(&self, site: &Site, n: usize, limit: usize) -> anyhow::Result<Tenant> {
+    pub(crate) async fn tenant(&self, site: &Site, n: usize, limit: usize, telnyx: bool) -> anyhow::Result<Tenant> {
         let operator = |method: Method, path: &str| self.request(method, path, OPERATOR_KEY);
-        let body = json!({"name": format!("Tenant {n}"), "max_concurrent_calls": limit, "default_region": "GB"});
+        let carrier = if telnyx { "telnyx" } else { "twilio" };
+        let body = json!({
+            "name": format!("Tenant {n}"), "max_concurrent_calls": limit, "default_region": "GB", "carriers": [carrier],
+        });
         let business = json_of(operator(Method::POST, "/v1/businesses").json(&body)).await?;
         let id: Uuid = business["id"].as_str().context("a business without an id")?.parse()?;
-        let (account, auth_token) = (format!("AC{}", id.simple()), Uuid::new_v4().simple().to_string());
-        let terms = json!({
-            "account_sid": account, "auth_token": auth_token, "caller_ids": [format!("+1202555{:04}", 100 + n)],
-            "calls_per_second": 1_000.0, "api_base_url": format!("http://{}", site.to_carrier.addr),
+        let secret = Uuid::new_v4().simple().to_string();
+        let account = if telnyx { (id.as_u128() % 10_u128.pow(19)).to_string() } else { format!("AC{}", id.simple()) };
+        let mut terms = json!({
+            "caller_ids": [format!("+1202555{:04}", 100 + n)], "calls_per_second": 1_000.0,
+            "api_base_url": format!("http://{}", site.to_carrier.addr),
         });
-        json_of(operator(Method::PUT, &format!("/v1/businesses/{id}/carriers/twilio")).json(&terms)).await?;
+        let own = if telnyx {
+            json!({"connection_id": account, "api_key": secret, "public_key": TELNYX_KEY})
+        } else {
+            json!({"account_sid": account, "auth_token": secret})
+        };
+        terms.as_object_mut().into_iter().zip(own.as_object()).for_each(|(terms, own)| terms.extend(own.clone()));
+        json_of(operator(Method::PUT, &format!("/v1/businesses/{id}/carriers/{carrier}")).json(&terms)).await?;
         let key = json!({"name": "trial", "role": "manager"});
         let key = json_of(operator(Method::POST, &format!("/v1/businesses/{id}/keys")).json(&key)).await?;
         let key = key["key"].as_str().context("a key without its text")?.to_owned();
-        Ok(Tenant { id, key, account, auth_token, limit })
+        Ok(Tenant { id, key, account, secret, limit, telnyx })
     }
 
     /// Makes a run of these numbers and starts it, however often that must be said.

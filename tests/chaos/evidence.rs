@@ -280,7 +280,7 @@ fn leaks(site: &mut Site, tenants: &[Tenant]) -> anyhow::Result<Vec<String>> {
     for who in ALL {
         let path = site.stores.children().log(who.name());
         let text = std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-        let secret = |line: &str| tenants.iter().any(|t| line.contains(&t.auth_token) || line.contains(&t.key));
+        let secret = |line: &str| tenants.iter().any(|t| line.contains(&t.secret) || line.contains(&t.key));
         for line in text.lines().filter(|line| number.is_match(line) || secret(line)) {
             found.push(format!("{}: {}", who.name(), number.replace_all(line, " 4474… ")));
         }

@@ -45,6 +45,9 @@ enum What {
     Mixed {
         #[command(flatten)]
         seeds: Seeds,
+        /// Every second business dials through Telnyx.
+        #[arg(long)]
+        both: bool,
         /// How long the faults last, e.g. 30s or 10m.
         #[arg(long = "for", default_value = "60s", value_parser = secs)]
         secs: u32,
@@ -130,7 +133,14 @@ fn main() -> ExitCode {
 
 async fn obey(what: What) -> anyhow::Result<bool> {
     match what {
-        What::Mixed { seeds, secs } => trials(seeds.all().map(|seed| mixed::plan(seed, secs)).collect()).await,
+        What::Mixed { seeds, both, secs } => {
+            let plan = |seed| {
+                let mut plan = mixed::plan(seed, secs);
+                plan.terms.both_carriers = both;
+                plan
+            };
+            trials(seeds.all().map(plan).collect()).await
+        }
         What::Row { name, seeds } => {
             let rows: Vec<&rows::Row> = match name.as_str() {
                 "all" => rows::ROWS.iter().collect(),

@@ -182,6 +182,7 @@ impl Plan {
             settings,
             of_one: Vec::new(),
             workers: 3,
+            both_carriers: false,
         };
         // 13 lines and calls of about a second.
         let jobs = (secs as usize * load.lines).div_ceil(load.tenants);

@@ -79,6 +79,8 @@ pub(crate) struct Terms {
     pub(crate) of_one: Vec<(&'static str, &'static str, String)>,
     /// Workers to begin with.
     pub(crate) workers: usize,
+    /// Every second business dials through Telnyx, the others through Twilio.
+    pub(crate) both_carriers: bool,
 }
 
 #[derive(Debug)]
@@ -177,7 +179,15 @@ impl Site {
 
     async fn start_carrier(&mut self, terms: &Terms) -> anyhow::Result<()> {
         let mut command = Command::new(self.programs.join("rollcall-carrier"));
-        command.env_clear().args(["--addr", &self.carrier.to_string(), "--no-magic", "--cps", "0"]);
+        command.env_clear().args([
+            "--addr",
+            &self.carrier.to_string(),
+            "--no-magic",
+            "--cps",
+            "0",
+            "--telnyx-dps",
+            "0",
+        ]);
         command.args(["--seed", &terms.seed.to_string()]).args(&terms.carrier);
         self.stores.children().spawn(CARRIER, command, Stop::Terminate)?;
         let (http, url) = (self.http.clone(), self.carrier_url("/healthz"));

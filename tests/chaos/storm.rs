@@ -100,7 +100,7 @@ impl Weather {
             ("To", &call.to),
         ];
         let known = self.tenants.iter().find(|tenant| tenant.account == call.account);
-        let secret = known.filter(|_| !forged).map_or("somebody else's", |tenant| &tenant.auth_token);
+        let secret = known.filter(|_| !forged).map_or("somebody else's", |tenant| &tenant.secret);
         let signature = sim::sign(secret, &sim::signed_url(&url), &form);
         http.post(url).header("X-Twilio-Signature", signature).form(&form)
     }

@@ -107,7 +107,7 @@ impl Trial {
         let client = Client::of(&site);
         let mut tenants = Vec::new();
         for n in 0..plan.load.tenants {
-            tenants.push(client.tenant(&site, n, plan.load.slots).await?);
+            tenants.push(client.tenant(&site, n, plan.load.slots, plan.terms.both_carriers && n % 2 == 1).await?);
         }
         Ok(Self {
             plan: plan.clone(),

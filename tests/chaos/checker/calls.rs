@@ -2,24 +2,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use rollcall::sim::{CallReport, Status};
+use rollcall::sim::{CallReport, LogEntry, Status};
 
 use super::Verdict;
 use crate::evidence::{Evidence, ended_ms};
 
 /// Clocks of two processes are read a moment apart.
 const MOMENT_MS: i64 = 20;
+/// Telnyx makes no second call of a command that it was given within the last minute; half of it is used.
+const REPEATED_WITHIN_MS: i64 = 30_000;
 
 /// I1.
 pub(super) fn one_post_per_attempt(e: &Evidence) -> Verdict {
     let mut violations = Vec::new();
-    let mut posts: HashMap<&str, u32> = HashMap::new();
+    let mut posts: HashMap<&str, Vec<&LogEntry>> = HashMap::new();
     for entry in &e.log {
         let Some(token) = entry.token.as_deref() else {
             violations.push(format!("a create without a token at {}", entry.at_ms));
             continue;
         };
-        *posts.entry(token).or_default() += 1;
+        posts.entry(token).or_default().push(entry);
         match e.attempt(Some(token)) {
             None => violations.push(format!("a create at {} of which the ledger knows no intent", entry.at_ms)),
             Some(attempt) if attempt.intent_ms > entry.at_ms + MOMENT_MS => {
@@ -32,9 +34,9 @@ pub(super) fn one_post_per_attempt(e: &Evidence) -> Verdict {
             Some(_) => {}
         }
     }
-    for (token, count) in posts.iter().filter(|(_, count)| **count > 1) {
+    for (token, posts) in posts.iter().filter(|(_, posts)| posts.len() > 1 && !is_one_command(e, posts)) {
         let attempt = e.attempt(Some(token)).map(|a| a.id.to_string()).unwrap_or_default();
-        violations.push(format!("attempt {attempt} was sent {count} times"));
+        violations.push(format!("attempt {attempt} was sent {} times", posts.len()));
     }
     for ((_, to), calls) in e.by_number() {
         let counted: Vec<&&CallReport> = calls.iter().filter(|call| !e.is_excused(call)).collect();
@@ -50,6 +52,15 @@ pub(super) fn one_post_per_attempt(e: &Evidence) -> Verdict {
         looked_at: format!("{} creates, {} calls", e.log.len(), e.calls.len()),
         violations,
     }
+}
+
+/// True where all of these are one command to Telnyx, repeated while it remembers the first. Whether it made more than one call
+/// of them is looked at apart.
+fn is_one_command(e: &Evidence, posts: &[&LogEntry]) -> bool {
+    let telnyx =
+        e.tenants.iter().any(|tenant| tenant.telnyx && posts.iter().all(|post| post.account == tenant.account));
+    let first = posts.iter().map(|post| post.at_ms).min().unwrap_or_default();
+    telnyx && posts.iter().all(|post| post.at_ms <= first + REPEATED_WITHIN_MS)
 }
 
 /// Creates for a number that the carrier was calling, or had called, already.
