@@ -168,6 +168,12 @@ CREATE TABLE decision (
 CREATE INDEX decision_job ON decision (job_id, decision_id) WHERE job_id IS NOT NULL;
 CREATE INDEX decision_run ON decision (run_id, decision_id);
 
+-- An id (UUIDv7, RFC 9562) of this transaction's time that sorts by p_n, up to 2^30, among those made in the same millisecond.
+CREATE FUNCTION id_in_order(p_n bigint) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(p_n >> 18), 3, '0')
+        || to_hex(8 + ((p_n >> 16) & 3)) || lpad(to_hex(p_n & 65535), 4, '0') || right(replace(gen_random_uuid()::text, '-', ''), 11))::uuid
+$$;
+
 -- I4: a final state never changes, and has a time.
 CREATE FUNCTION job_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

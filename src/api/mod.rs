@@ -31,6 +31,7 @@ pub mod page;
 pub mod pointer;
 pub mod recordings;
 pub mod results;
+pub mod run_copies;
 pub mod runs;
 pub mod sessions;
 pub mod status;
@@ -70,6 +71,7 @@ fn routes() -> OpenApiRouter<Context> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(me::routes())
         .merge(runs::routes())
+        .merge(run_copies::routes())
         .merge(leads::routes())
         .merge(jobs::routes())
         .merge(attempts::routes())

@@ -15,7 +15,7 @@ use crate::{
         auth::{Manager, Viewer},
         body::{Body, Ids, MaybeBody, NoBody, Query, parse},
         idempotency::{LARGEST_JSON, NewId},
-        page::{List, PageQuery},
+        page::{List, Page},
     },
     context::Context,
     dialing::{
@@ -55,15 +55,29 @@ async fn make(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(created)))
 }
 
+/// Which runs.
+#[derive(Debug, Clone, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RunsQuery {
+    /// Rows on the page, 1 to 500; 50 where absent.
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// With those that were archived; without them where absent.
+    archived: Option<bool>,
+}
+
 /// Runs, newest first.
-#[utoipa::path(get, path = "/v1/runs", tag = "runs", operation_id = "list_runs", params(PageQuery), responses((status = 200, body = List<Run>)))]
+#[utoipa::path(get, path = "/v1/runs", tag = "runs", operation_id = "list_runs", params(RunsQuery), responses((status = 200, body = List<Run>)))]
 async fn list(
     viewer: Viewer,
     State(ctx): State<Context>,
-    Query(query): Query<PageQuery>,
+    Query(query): Query<RunsQuery>,
 ) -> Result<Json<List<Run>>, ApiError> {
-    let page = query.page()?;
-    let runs = store::list(&ctx.stores.tenant, viewer.business, Span::before(page.after), page.fetch()).await?;
+    let page = Page::read(query.limit, query.cursor.as_deref())?;
+    let span = Span { archived: query.archived == Some(true), ..Span::before(page.after) };
+    let runs = store::list(&ctx.stores.tenant, viewer.business, span, page.fetch()).await?;
     Ok(Json(List::new(runs, &page, |run| run.id.0, |run| run)))
 }
 

@@ -17,7 +17,7 @@ use crate::{
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held},
     leads::Template,
-    runs::{Message, new::text_fits},
+    runs::{Message, RunRules, new::text_fits},
     slots::{Ask, Taken},
 };
 
@@ -52,6 +52,25 @@ pub struct NewCall {
     pub record: Option<bool>,
     /// 1 to 300 (30): not dialed within it, it is over and never rings.
     pub max_wait_secs: Option<i64>,
+}
+
+impl NewCall {
+    /// A call to `to` as a run with these rules would make it.
+    #[must_use]
+    pub fn of_run(rules: RunRules, to: String, variables: Map<String, Value>) -> Self {
+        Self {
+            to,
+            from: rules.caller_ids.into_iter().next(),
+            carrier: None,
+            agent_id: rules.agent_id,
+            message: rules.message,
+            variables,
+            external_id: None,
+            machine: None,
+            record: Some(rules.record),
+            max_wait_secs: None,
+        }
+    }
 }
 
 /// Admits a call, or says why there is no room for it now. The request must be bound to `business` (`stores::tenant`): bound to

@@ -5,6 +5,7 @@
 //! this process owns.
 //! Not here: how work arrives (`worker`, `webhooks`, `api`), SQL of one fact alone, and carrier words (`carriers`).
 
+pub mod again;
 pub mod agents;
 pub mod answer;
 pub mod ask;
@@ -27,6 +28,7 @@ pub mod live;
 pub mod moves;
 pub mod next;
 pub mod overview;
+pub mod preview;
 pub mod room;
 pub mod send;
 pub mod startup;

@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod claims;
+pub mod copies;
 pub mod decisions;
 pub mod due;
 pub mod queue;

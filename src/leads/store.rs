@@ -45,12 +45,7 @@ pub enum Fate {
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn begin(tx: &mut PgTransaction<'_>, import: &Import) -> sqlx::Result<()> {
-    sqlx::query!(
-        "SELECT set_config('rollcall.importing', 'on', true) AS a, set_config('statement_timeout', '30min', true) AS b,
-                set_config('lock_timeout', '30s', true) AS c, set_config('idle_in_transaction_session_timeout', '60s', true) AS d"
-    )
-    .fetch_one(&mut **tx)
-    .await?;
+    take_time(tx).await?;
     // Written first, since rejected rows refer to it; its counts come at the end.
     sqlx::query!(
         "INSERT INTO lead_import (import_id, run_id, business_id, rows, accepted, duplicates, suppressed, rejected)
@@ -60,6 +55,20 @@ pub async fn begin(tx: &mut PgTransaction<'_>, import: &Import) -> sqlx::Result<
         import.business as BusinessId
     )
     .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Lets this transaction move whole lists: it may take its time, and its tally rows are its own.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn take_time(tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "SELECT set_config('rollcall.importing', 'on', true) AS a, set_config('statement_timeout', '30min', true) AS b,
+                set_config('lock_timeout', '30s', true) AS c, set_config('idle_in_transaction_session_timeout', '60s', true) AS d"
+    )
+    .fetch_one(&mut **tx)
     .await?;
     Ok(())
 }

@@ -115,19 +115,21 @@ pub struct Span {
     pub from: Uuid,
     /// The highest id.
     pub to: Uuid,
+    /// With those that were put away.
+    pub archived: bool,
 }
 
 impl Span {
     /// One run.
     #[must_use]
     pub fn one(run: RunId) -> Self {
-        Self { from: run.0, to: run.0 }
+        Self { from: run.0, to: run.0, archived: true }
     }
 
     /// Every run made before `cursor`, or every run.
     #[must_use]
     pub fn before(cursor: Option<Uuid>) -> Self {
         let to = cursor.map_or(Uuid::max(), |id| Uuid::from_u128(id.as_u128().saturating_sub(1)));
-        Self { from: Uuid::nil(), to }
+        Self { from: Uuid::nil(), to, archived: true }
     }
 }

@@ -232,10 +232,7 @@ impl NewRun {
     }
 
     fn check_texts(&self, wrong: &mut Vec<FieldError>) {
-        text_fits("/name", &self.name, NAME_MAX, wrong);
-        if self.name.trim().is_empty() {
-            wrong.push(FieldError::new("/name", "empty", "Give the run a name."));
-        }
+        check_name(&self.name, wrong);
         if let Some(id) = &self.external_id {
             text_fits("/external_id", id, EXTERNAL_ID_MAX, wrong);
         }
@@ -292,6 +289,14 @@ impl NewRun {
             None => Ok(()),
             Some(first) => Err(ApiError::new(Slug::NotAvailable, first.detail.clone()).with_errors(errors)),
         }
+    }
+}
+
+/// Adds what is wrong with a name.
+pub(crate) fn check_name(name: &str, wrong: &mut Vec<FieldError>) {
+    text_fits("/name", name, NAME_MAX, wrong);
+    if name.trim().is_empty() {
+        wrong.push(FieldError::new("/name", "empty", "Give the run a name."));
     }
 }
 

@@ -128,11 +128,12 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
            CROSS JOIN LATERAL (SELECT count(*) AS held, count(*) FILTER (WHERE a.run_id = r.run_id) AS open,
                    count(*) FILTER (WHERE a.run_id = r.run_id AND rank >= 2) AS live
                FROM attempt a WHERE a.business_id = r.business_id AND open) o
-           WHERE r.business_id = $1 AND r.run_id BETWEEN $2 AND $3 ORDER BY r.run_id DESC LIMIT $4"#,
+           WHERE r.business_id = $1 AND r.run_id BETWEEN $2 AND $3 AND ($5 OR r.archived_at IS NULL) ORDER BY r.run_id DESC LIMIT $4"#,
         business as BusinessId,
         span.from,
         span.to,
-        limit
+        limit,
+        span.archived
     )
     .fetch_all(pg)
     .await?;
@@ -199,6 +200,44 @@ pub async fn insert(
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Variables that every lead of a run has; `None` before the first lead.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn lead_variables(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<Option<Vec<String>>> {
+    let found = sqlx::query_scalar!("SELECT lead_variables FROM run WHERE run_id = $1", run as RunId);
+    Ok(found.fetch_optional(pg).await?.flatten())
+}
+
+/// What became of a run that was to be put away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archived {
+    /// It is away.
+    Yes,
+    /// It is away already, or not over: its state.
+    No(RunState),
+}
+
+/// Puts a run away that is over, or a draft: lists do not show it any more. None where the business has no such run.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn archive(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -> sqlx::Result<Option<Archived>> {
+    let row = sqlx::query!(
+        r#"WITH done AS (
+               UPDATE run SET archived_at = clock_timestamp()
+               WHERE business_id = $1 AND run_id = $2 AND state IN ('draft', 'cancelled', 'completed') AND archived_at IS NULL
+               RETURNING run_id
+           )
+           SELECT state AS "state: RunState", EXISTS (SELECT 1 FROM done) AS "done!" FROM run WHERE business_id = $1 AND run_id = $2"#,
+        business as BusinessId,
+        run as RunId
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(row.map(|row| if row.done { Archived::Yes } else { Archived::No(row.state) }))
 }
 
 /// Runs that are being cancelled and not over.

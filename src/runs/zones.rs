@@ -53,8 +53,8 @@ pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Ve
                       AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
                   r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
            FROM run r JOIN business b USING (business_id) JOIN run_zone z USING (run_id)
-           WHERE r.state IN ('scheduled', 'running', 'paused') AND r.business_id IS NOT NULL
-               AND ($1::uuid IS NULL OR r.run_id = $1) AND r.window_version + b.window_version > 0
+           WHERE (r.run_id = $1 OR ($1::uuid IS NULL AND r.state IN ('scheduled', 'running', 'paused') AND r.business_id IS NOT NULL))
+               AND r.window_version + b.window_version > 0
                AND (z.version <> r.window_version + b.window_version
                     OR (isfinite(z.closes_at) AND z.closes_at < wall_clock() + interval '1 h'))
            LIMIT $2"#,

@@ -309,3 +309,72 @@ async fn a_cancel_that_lets_calls_finish_hangs_nobody_up(_: PgPoolOptions, pg: P
     let states: Vec<_> = desk.jobs(run).await.iter().map(|job| job["state"].clone()).collect();
     assert_eq!(states, [json!("completed"), json!("cancelled")]);
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_is_made_again_with_those_whom_nobody_reached_and_put_away_when_it_is_over(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let run = desk.running(4).await;
+    desk.dial("answered").await;
+    desk.dial("busy").await;
+    let path = format!("/v1/runs/{run}");
+    let early = desk.act(run, "archive").await;
+    assert_eq!((early.status.as_u16(), &early.body["state"]), (409, &json!("running")), "{}", early.body);
+    assert_eq!(desk.act(run, "cancel").await.status, 200);
+    let put = format!("/v1/suppressions/{}", number(3));
+    assert!(desk.app.ask(reqwest::Method::PUT, &put, &desk.key, json!({})).await.status.is_success());
+
+    let copy = desk.post(&format!("{path}/clone"), json!({"name": "Again", "leads": "unreached"})).await;
+    assert_eq!((copy.status.as_u16(), &copy.body["state"]), (201, &json!("draft")), "{}", copy.body);
+    assert_eq!((&copy.body["name"], &copy.body["message"]["text"]), (&json!("Again"), &json!("Hello")));
+    assert_eq!(copy.body["leads"], json!({"rows": 3, "accepted": 2, "duplicates": 0, "suppressed": 1, "rejected": 0}));
+    let copied: RunId = copy.body["id"].as_str().unwrap().parse().unwrap();
+    let to: Vec<_> = desk.jobs(copied).await.iter().map(|job| job["to"].clone()).collect();
+    assert_eq!(to, [json!(number(1)), json!(number(2))], "in the order of the list");
+    assert_eq!(desk.act(copied, "start").await.status, 200);
+    assert!(desk.claim(1).await.is_some());
+    let none = desk.act(run, "clone").await;
+    assert_eq!((none.status.as_u16(), &none.body["leads"]["rows"]), (201, &json!(0)));
+
+    assert!(desk.act(run, "archive").await.body["archived_at"].is_string());
+    assert_eq!(desk.act(run, "archive").await.status, 409);
+    let listed = |query: &'static str| {
+        let desk = &desk;
+        async move { desk.get(&format!("/v1/runs{query}")).await.body["data"].as_array().unwrap().len() }
+    };
+    assert_eq!((listed("").await, listed("?archived=true").await), (2, 3));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_preview_says_by_the_rules_of_the_claim_what_a_run_would_do_and_does_nothing(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-23T15:00:00Z").await;
+    let leads: Vec<Value> = (0..5)
+        .map(|i| json!({"to": number(i), "time_zone": if i < 3 { "America/New_York" } else { "Asia/Tokyo" }}))
+        .collect();
+    let run = desk.run(json!({"message": {"text": "Hello"}, "window": nine_to_eight(), "leads": leads})).await;
+    sqlx::query!(
+        "INSERT INTO suppression (business_id, number, source) VALUES ($1, $2, 'test')",
+        desk.business.0,
+        number(1)
+    )
+    .execute(desk.pg())
+    .await
+    .unwrap();
+    let preview = desk.act(run, "preview").await;
+    assert_eq!(preview.status, 200, "{}", preview.body);
+    let figures = ["jobs", "to_dial", "open_now"].map(|name| preview.body[name].clone());
+    assert_eq!(figures, [json!(5), json!(4), json!(3)], "{}", preview.body);
+    assert_eq!(preview.body["held_back"][0]["rule"], "suppressed");
+    assert_eq!(preview.body["held_back"][0]["count"], 1);
+    assert_eq!(preview.body["windows"][0]["zones"], json!(["America/New_York"]));
+    assert_eq!(preview.body["windows"][1]["opens_at"], "2026-11-24T00:00:00.000Z");
+    assert!(preview.body["until"].is_string());
+    assert_eq!(desk.state(run).await, "draft");
+    assert!(desk.jobs(run).await.iter().all(|job| job["state"] == "queued"));
+}

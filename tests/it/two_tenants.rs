@@ -81,7 +81,11 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("DELETE /v1/runs/{id}", About::One),
     ("GET /v1/runs/{id}", About::One),
     ("PATCH /v1/runs/{id}", About::One),
+    ("POST /v1/runs/{id}/archive", About::One),
     ("POST /v1/runs/{id}/cancel", About::One),
+    ("POST /v1/runs/{id}/clone", About::One),
+    ("POST /v1/runs/{id}/preview", About::One),
+    ("POST /v1/runs/{id}/test", About::One),
     ("GET /v1/runs/{id}/decisions.csv", About::One),
     ("GET /v1/runs/{id}/events", About::One),
     ("GET /v1/runs/{id}/imports/{import_id}", About::One),
@@ -123,10 +127,6 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/hooks/{id}/replay", About::Unbuilt),
     ("DELETE /v1/numbers/{number}", About::Unbuilt),
     ("GET /v1/numbers/{number}", About::Unbuilt),
-    ("POST /v1/runs/{id}/archive", About::Unbuilt),
-    ("POST /v1/runs/{id}/clone", About::Unbuilt),
-    ("POST /v1/runs/{id}/preview", About::Unbuilt),
-    ("POST /v1/runs/{id}/test", About::Unbuilt),
 ];
 
 /// What is sent where a route takes a body.
@@ -148,6 +148,8 @@ pub(crate) fn body_of(route: &str, theirs: &Tenant) -> Value {
         "POST /v1/sessions" => json!({"agent_id": theirs.ids["agents"]}),
         "PUT /v1/calendars/{name}" => json!({"dates": ["2027-01-01"]}),
         "PATCH /v1/calling-rules" => json!({"attempt_caps": {"per_day": 50}}),
+        "POST /v1/runs/{id}/clone" => json!({"name": "mine"}),
+        "POST /v1/runs/{id}/test" => json!({"to": "+12025550179"}),
         "PATCH /v1/runs/{id}" => json!({"name": "mine"}),
         "PUT /v1/suppressions/{number}" => json!({"source": "mine", "business_id": business}),
         _ => Value::Null,
@@ -277,7 +279,7 @@ impl Tenant {
                 "import" => self.ids["import_id"].clone(),
                 "run_id" => self.ids["runs"].clone(),
                 // Pages and states name nothing of anybody's.
-                "limit" | "cursor" | "state" => continue,
+                "limit" | "cursor" | "state" | "archived" => continue,
                 other => panic!("{route}: the matrix does not know the parameter {other}"),
             };
             query.push(format!("{}={value}", parameter["name"].as_str().unwrap()));

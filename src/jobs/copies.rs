@@ -1,0 +1,65 @@
+//! The list of a run, copied into another.
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgTransaction;
+
+use crate::ids::{BusinessId, RunId};
+
+/// Which leads a copy of a run has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Leads {
+    /// None.
+    #[default]
+    None,
+    /// Every number that was accepted.
+    All,
+    /// Those that nobody reached: unreached, cancelled or still waiting.
+    Unreached,
+}
+
+impl Leads {
+    fn states(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::All => &["queued", "waiting", "dialing", "completed", "unreached", "failed", "skipped", "cancelled"],
+            Self::Unreached => &["queued", "waiting", "unreached", "cancelled"],
+        }
+    }
+}
+
+/// Copies leads in their order; what is suppressed by now is left out. Returns how many were copied and how many left out.
+///
+/// # Errors
+/// Where Postgres cannot store them.
+pub async fn copy(
+    tx: &mut PgTransaction<'_>,
+    business: BusinessId,
+    (from, to): (RunId, RunId),
+    leads: Leads,
+) -> sqlx::Result<(i64, i64)> {
+    if leads == Leads::None {
+        return Ok((0, 0));
+    }
+    let states: Vec<String> = leads.states().iter().map(|state| (*state).to_owned()).collect();
+    let counts = sqlx::query!(
+        r#"WITH given AS (
+               SELECT *, is_suppressed($1, to_number) AS suppressed, row_number() OVER (ORDER BY job_id) AS place
+               FROM job WHERE business_id = $1 AND run_id = $2 AND state::text = ANY ($4) AND reason IS DISTINCT FROM 'erased'
+           ), copied AS (
+               INSERT INTO job (job_id, run_id, business_id, line, to_number, external_id, variables, time_zone, time_zones, zone_set, priority,
+                                not_before, not_after)
+               SELECT id_in_order(place), $3, business_id, line, to_number, external_id, variables, time_zone, time_zones, zone_set, priority,
+                      not_before, not_after
+               FROM given WHERE NOT suppressed ORDER BY place RETURNING job_id
+           )
+           SELECT (SELECT count(*) FROM copied) AS "copied!", (SELECT count(*) FROM given WHERE suppressed) AS "suppressed!""#,
+        business as BusinessId,
+        from as RunId,
+        to as RunId,
+        &states
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok((counts.copied, counts.suppressed))
+}
