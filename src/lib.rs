@@ -21,6 +21,7 @@ pub mod heartbeats;
 pub mod jobs;
 pub mod leads;
 pub mod models;
+pub mod policy;
 pub mod runs;
 pub mod slots;
 

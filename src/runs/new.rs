@@ -20,6 +20,8 @@ const EXTERNAL_ID_MAX: usize = 255;
 const RING_TIMEOUT_SECS: (i64, i64) = (5, 600);
 /// Seconds that a call may last (Twilio, Call resource, `TimeLimit`: at most four hours for most accounts).
 const CALL_TIME_LIMIT_SECS: (i64, i64) = (1, 14_400);
+/// Days back within which a number counts as called.
+const SKIP_DAYS: (i64, i64) = (1, 365);
 
 /// A run to be made. Only `name` is required.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -63,6 +65,9 @@ pub struct NewRun {
     pub start_at: Option<Value>,
     /// Not available yet.
     pub end_at: Option<Value>,
+    /// 1 to 365: rows whose number the business dialed within so many days before the upload, in another run or by a single
+    /// call, become no jobs. They count as duplicates, with the code `called_recently` beside the row. Null: they are called.
+    pub skip_called_within_days: Option<i64>,
     /// Whom to call; more can be added later.
     pub leads: Option<Vec<Value>>,
 }
@@ -156,6 +161,7 @@ pub struct RunRules {
     pub budget: Option<Value>,
     pub start_at: Option<crate::clock::Time>,
     pub end_at: Option<crate::clock::Time>,
+    pub skip_called_within_days: Option<i16>,
 }
 
 impl RunRules {
@@ -202,6 +208,7 @@ impl NewRun {
         self.check_callers(callers, &mut wrong);
         let ring = in_range(self.ring_timeout_secs, RING_TIMEOUT_SECS, "/ring_timeout_secs", &mut wrong);
         let limit = in_range(self.call_time_limit_secs, CALL_TIME_LIMIT_SECS, "/call_time_limit_secs", &mut wrong);
+        let skip = in_range(self.skip_called_within_days, SKIP_DAYS, "/skip_called_within_days", &mut wrong);
         in_range(self.weight, (1, 1000), "/weight", &mut wrong);
         in_range(self.retry.as_ref().and_then(|r| r.max_attempts), (1, 100), "/retry/max_attempts", &mut wrong);
         self.check_carriers(&defaults.carriers, &mut wrong);
@@ -229,6 +236,7 @@ impl NewRun {
             budget: None,
             start_at: None,
             end_at: None,
+            skip_called_within_days: skip.and_then(|days| i16::try_from(days).ok()),
         })
     }
 
