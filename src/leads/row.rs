@@ -189,7 +189,8 @@ fn moment(column: &'static str, text: &str) -> Result<DateTime<Utc>, Fault> {
     }
     let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
     if local.iter().any(|form| NaiveDateTime::parse_from_str(text, form).is_ok()) {
-        let detail = "This time does not say its offset from UTC. Write it with one, such as 2030-05-31T09:00:00-04:00.";
+        let detail =
+            "This time does not say its offset from UTC. Write it with one, such as 2030-05-31T09:00:00-04:00.";
         return Err(Fault::cell(column, "no_offset", detail, text));
     }
     let detail = "This is no time. Write date, time and offset (RFC 3339), such as 2030-05-31T09:00:00-04:00.";

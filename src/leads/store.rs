@@ -98,7 +98,8 @@ pub async fn insert_jobs(
     called_within_days: Option<i16>,
 ) -> sqlx::Result<Vec<(i64, Fate)>> {
     let column = |read: fn(&Lead) -> Option<String>| leads.iter().map(|(_, lead)| read(lead)).collect::<Vec<_>>();
-    let moments = |read: fn(&Lead) -> Option<DateTime<Utc>>| leads.iter().map(|(_, lead)| read(lead)).collect::<Vec<_>>();
+    let moments =
+        |read: fn(&Lead) -> Option<DateTime<Utc>>| leads.iter().map(|(_, lead)| read(lead)).collect::<Vec<_>>();
     let ids: Vec<Uuid> = leads.iter().map(|_| JobId::new().0).collect();
     let lines: Vec<i64> = leads.iter().map(|(line, _)| line.cast_signed()).collect();
     let numbers: Vec<String> = leads.iter().map(|(_, lead)| lead.to.as_str().to_owned()).collect();

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_wins_and_a_number_without_a_place_has_all_zones_of_its_country() {
-        let names = |e164: &str, at_a_place| of_number(e164, at_a_place).iter().map(|zone| zone.name()).collect::<Vec<_>>();
+        let names =
+            |e164: &str, at_a_place| of_number(e164, at_a_place).iter().map(|zone| zone.name()).collect::<Vec<_>>();
         assert_eq!(names("+12125550137", true), ["America/New_York"]);
         assert_eq!(names("+73952123456", true), ["Asia/Irkutsk"]);
         assert_eq!(names("+4915123456789", false), ["Europe/Berlin"]);
