@@ -6,6 +6,10 @@ COMMENT ON COLUMN run.skip_called_within_days IS 'Rows whose number the business
 ALTER TABLE lead_import ADD COLUMN body_hash bytea;
 COMMENT ON COLUMN lead_import.body_hash IS 'Of an upload with an Idempotency-Key: what it was, so that the key brings back its counts and no other upload''s.';
 
+-- In the order of the list, and one of a run that has thousands, because its leads come one by one.
+CREATE INDEX lead_import_list ON lead_import (run_id, import_id);
+DROP INDEX lead_import_run;
+
 -- An upload is one transaction, so nobody sees its counts before its end. These are told meanwhile, on another connection: of the
 -- list that goes into the run now, or of the last one that broke off. Whether it still goes in is said by an advisory lock of the
 -- import's id, which ends with the transaction whatever happened to the process.

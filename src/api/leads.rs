@@ -27,7 +27,7 @@ use crate::{
     error::{ApiError, Slug},
     ids::{ImportId, RunId},
     leads::{
-        imports::{self, After, Going, Kept, Stored},
+        imports::{self, After, ImportState, Kept, Span, Stored},
         store::{Counts, Import},
     },
     runs::{self, LeadCounts, RunState},
@@ -104,7 +104,7 @@ async fn spool(body: HttpBody) -> Result<tokio::fs::File, ApiError> {
 struct Earlier {
     import_id: ImportId,
     run_id: RunId,
-    state: Going,
+    state: ImportState,
     #[serde(flatten)]
     counts: LeadCounts,
     created_at: Time,
@@ -113,11 +113,11 @@ struct Earlier {
 
 impl Earlier {
     fn of(run_id: RunId, stored: Stored) -> Self {
-        let Stored { id, going, counts, created_at, .. } = stored;
+        let Stored { id, state, counts, created_at, .. } = stored;
         let Counts { rows, accepted, duplicates, suppressed, rejected } = counts;
         let counts = LeadCounts { rows, accepted, duplicates, suppressed, rejected };
         let rejected_url = format!("/v1/runs/{run_id}/rejected.csv?import={id}");
-        Self { import_id: id, run_id, state: going, counts, created_at, rejected_url }
+        Self { import_id: id, run_id, state, counts, created_at, rejected_url }
     }
 }
 
@@ -132,7 +132,7 @@ async fn list(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<Earlier>>, ApiError> {
     let (pg, page) = (&ctx.stores.tenant, query.page()?);
-    let stored = imports::list(pg, (viewer.business, run), None, page.after, page.fetch()).await?;
+    let stored = imports::list(pg, (viewer.business, run), Span::before(page.after), page.fetch()).await?;
     if stored.is_empty() && !runs::store::exists(pg, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }

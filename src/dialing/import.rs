@@ -18,7 +18,7 @@ use crate::{
     killpoints::{Point, reach},
     leads::{
         Batch, CsvLeads, FileError, NumberRules, Rejected, Template,
-        imports::{self, Going},
+        imports::{self, ImportState},
         read_json,
         store::{self, Counts, Import},
     },
@@ -138,7 +138,7 @@ async fn went_in(
     import: &Import,
     body_hash: Option<&[u8]>,
 ) -> Result<Option<(Imported, RunState)>, ApiError> {
-    let stored = imports::one(pg, import).await?.filter(|stored| stored.going == Going::Done);
+    let stored = imports::one(pg, import).await?.filter(|stored| stored.state == ImportState::Done);
     let Some(stored) = stored else { return Ok(None) };
     if stored.body_hash.as_deref() != body_hash {
         let detail = "Another list went in under this Idempotency-Key; take a new one.";

@@ -15,7 +15,7 @@ use crate::{
 /// Where an upload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Going {
+pub enum ImportState {
     /// It goes in; its counts are as of the last second, and no row is seen before all are.
     Importing,
     /// It is in.
@@ -29,36 +29,56 @@ pub enum Going {
 #[expect(missing_docs, reason = "the fields are columns of the import under their own names")]
 pub struct Stored {
     pub id: ImportId,
-    pub going: Going,
+    pub state: ImportState,
     pub counts: Counts,
     pub body_hash: Option<Vec<u8>>,
     pub created_at: Time,
 }
 
-/// Uploads of a run of a business, newest first, made before `before`, at most `limit`; with `import` only that one.
+/// Which uploads, by their ids, both ends included: an id grows with time.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    from: Uuid,
+    to: Uuid,
+}
+
+impl Span {
+    /// This one.
+    #[must_use]
+    pub fn one(import: ImportId) -> Self {
+        Self { from: import.0, to: import.0 }
+    }
+
+    /// Those made before this one; all where it is `None`.
+    #[must_use]
+    pub fn before(import: Option<Uuid>) -> Self {
+        let to = import.map_or(Uuid::max(), |import| Uuid::from_u128(import.as_u128().saturating_sub(1)));
+        Self { from: Uuid::nil(), to }
+    }
+}
+
+/// Uploads of a run of a business, newest first, at most `limit`.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn list(
     pg: impl PgExecutor<'_> + Copy,
     (business, run): (BusinessId, RunId),
-    import: Option<ImportId>,
-    before: Option<Uuid>,
+    span: Span,
     limit: i64,
 ) -> sqlx::Result<Vec<Stored>> {
-    let seen = read(pg, (business, run), import, before, limit).await?;
-    if seen.iter().all(|upload| upload.going != Going::BrokenOff) {
+    let seen = read(pg, (business, run), span, limit).await?;
+    if seen.iter().all(|upload| upload.state != ImportState::BrokenOff) {
         return Ok(seen);
     }
     // The lock is asked for after the snapshot is taken, so it may have ended with a commit in between. By now that is seen.
-    read(pg, (business, run), import, before, limit).await
+    read(pg, (business, run), span, limit).await
 }
 
 async fn read(
     pg: impl PgExecutor<'_>,
     (business, run): (BusinessId, RunId),
-    import: Option<ImportId>,
-    before: Option<Uuid>,
+    span: Span,
     limit: i64,
 ) -> sqlx::Result<Vec<Stored>> {
     let rows = sqlx::query!(
@@ -69,27 +89,27 @@ async fn read(
                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                       AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rollcall.going_in:' || import_id::text, 0))
                       AS "alive!"
-           FROM (SELECT import_id, rows, accepted, duplicates, suppressed, rejected, body_hash, created_at, true AS done
-                 FROM lead_import WHERE run_id = $2 AND business_id = $1
+           FROM ((SELECT import_id, rows, accepted, duplicates, suppressed, rejected, body_hash, created_at, true AS done
+                  FROM lead_import WHERE run_id = $2 AND business_id = $1 AND import_id BETWEEN $3 AND $4
+                  ORDER BY import_id DESC LIMIT $5)
                  UNION ALL
                  SELECT import_id, rows, accepted, duplicates, suppressed, rejected, NULL, begun_at, false
-                 FROM lead_import_progress WHERE run_id = $2 AND business_id = $1) upload
-           WHERE ($3::uuid IS NULL OR import_id = $3) AND ($4::uuid IS NULL OR import_id < $4)
+                 FROM lead_import_progress WHERE run_id = $2 AND business_id = $1 AND import_id BETWEEN $3 AND $4) upload
            ORDER BY import_id DESC LIMIT $5"#,
         business as BusinessId,
         run as RunId,
-        import as Option<ImportId>,
-        before,
+        span.from,
+        span.to,
         limit
     )
     .fetch_all(pg)
     .await?;
     let stored = rows.into_iter().map(|row| Stored {
         id: row.import_id,
-        going: match (row.done, row.alive) {
-            (true, _) => Going::Done,
-            (false, true) => Going::Importing,
-            (false, false) => Going::BrokenOff,
+        state: match (row.done, row.alive) {
+            (true, _) => ImportState::Done,
+            (false, true) => ImportState::Importing,
+            (false, false) => ImportState::BrokenOff,
         },
         counts: Counts {
             rows: row.rows,
@@ -109,7 +129,7 @@ async fn read(
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn one(pg: impl PgExecutor<'_> + Copy, import: &Import) -> sqlx::Result<Option<Stored>> {
-    Ok(list(pg, (import.business, import.run), Some(import.id), None, 1).await?.pop())
+    Ok(list(pg, (import.business, import.run), Span::one(import.id), 1).await?.pop())
 }
 
 /// The first rows of an upload that cannot be called, at most `limit`: neither duplicates nor suppressed ones.

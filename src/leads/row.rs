@@ -134,7 +134,12 @@ impl Draft<'_> {
         let external_id = self.external_id.map(external_id).transpose()?;
         let time_zone = self.time_zone.map(time_zone).transpose()?;
         let priority = priority(self.priority)?;
-        let (not_before, not_after) = period(self.not_before, self.not_after)?;
+        let not_before = self.not_before.map(|text| moment("not_before", text)).transpose()?;
+        let not_after = self.not_after.map(|text| moment("not_after", text)).transpose()?;
+        if not_before.zip(not_after).is_some_and(|(from, to)| to <= from) {
+            let detail = "not_after is not later than not_before, so there is no time to call. Correct one of them.";
+            return Err(Fault::cell("not_after", "empty_period", detail, self.not_after.unwrap_or_default()));
+        }
         let mut variables = self.variables;
         if let Some(extension) = number.extension {
             let own = variables.get("extension").is_some_and(|value| !value.is_null() && value != "");
@@ -163,22 +168,6 @@ fn time_zone(text: &str) -> Result<Tz, Fault> {
         let detail = "This is no IANA time zone. Write one such as Europe/Berlin, or leave it empty.";
         Fault::cell("time_zone", "unknown_time_zone", detail, text)
     })
-}
-
-/// The earliest and the latest moment, in this order.
-fn period(
-    not_before: Option<&str>,
-    not_after: Option<&str>,
-) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), Fault> {
-    let from = not_before.map(|text| moment("not_before", text)).transpose()?;
-    let to = not_after.map(|text| moment("not_after", text)).transpose()?;
-    if let (Some(from), Some(to), Some(text)) = (from, to, not_after)
-        && to <= from
-    {
-        let detail = "not_after is not later than not_before, so there is no time to call. Correct one of them.";
-        return Err(Fault::cell("not_after", "empty_period", detail, text));
-    }
-    Ok((from, to))
 }
 
 /// A moment with its offset. One without could be meant in the callee's zone or in anybody's, so it is not guessed.

@@ -48,8 +48,8 @@ pub fn of_number(e164: &str, at_a_place: bool) -> &'static [Tz] {
     let table = &*TABLE;
     // Every country code is a prefix of its own, and none begins with another: the shortest one that fits is the country's.
     let mut prefixes = (1..=table.longest.min(digits.len())).filter_map(|length| digits.get(..length)?.parse().ok());
-    let mut fitting = |prefix: u64| table.sets.get(&prefix);
-    let found = if at_a_place { prefixes.filter_map(fitting).last() } else { prefixes.find_map(&mut fitting) };
+    let fitting = |prefix: u64| table.sets.get(&prefix);
+    let found = if at_a_place { prefixes.rev().find_map(fitting) } else { prefixes.find_map(fitting) };
     found.map_or(&[], Vec::as_slice)
 }
 
