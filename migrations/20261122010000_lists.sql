@@ -8,7 +8,7 @@ COMMENT ON COLUMN lead_import.body_hash IS 'Of an upload with an Idempotency-Key
 
 -- In the order of the list, and one of a run that has thousands, because its leads come one by one.
 CREATE INDEX lead_import_list ON lead_import (run_id, import_id);
-DROP INDEX lead_import_run;
+DROP INDEX IF EXISTS lead_import_run;
 
 -- An upload is one transaction, so nobody sees its counts before its end. These are told meanwhile, on another connection: of the
 -- list that goes into the run now, or of the last one that broke off. Whether it still goes in is said by an advisory lock of the

@@ -234,7 +234,13 @@ impl NumberRules {
         let e164 = parsed.format_as(PhoneNumberFormat::E164).into_owned();
         let e164 = E164::try_from(e164).map_err(|_| NumberError::Invalid(NOT_ASSIGNED))?;
         let extension = Some(parsed.extension()).filter(|digits| !digits.is_empty()).map(str::to_owned);
-        Ok(Number { e164, extension, kind, country, at_a_place: parsed.is_geographical() })
+        // As libphonenumber says, which is asked only where the kind alone does not answer: each question is a search.
+        let at_a_place = match kind {
+            NumberKind::FixedLine | NumberKind::FixedLineOrMobile => true,
+            NumberKind::Mobile => parsed.is_geographical(),
+            _ => false,
+        };
+        Ok(Number { e164, extension, kind, country, at_a_place })
     }
 
     /// Text in which no number was found.
