@@ -7,6 +7,7 @@ pub mod country;
 pub mod error;
 pub mod ids;
 pub mod killpoints;
+pub mod policy;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;
@@ -21,7 +22,6 @@ pub mod heartbeats;
 pub mod jobs;
 pub mod leads;
 pub mod models;
-pub mod policy;
 pub mod runs;
 pub mod slots;
 

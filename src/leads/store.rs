@@ -106,11 +106,11 @@ pub async fn insert_jobs(
     let priorities: Vec<i32> = leads.iter().map(|(_, lead)| lead.priority).collect();
     let (zone_sets, zone_set_of) = zone_sets(leads);
     let rows = sqlx::query!(
-        r#"WITH zones AS (
-               SELECT place, string_to_array(names, ' ') AS names FROM unnest($11::text[]) WITH ORDINALITY AS set(names, place)
+        r#"WITH zones AS MATERIALIZED (
+               SELECT place, names, zone_set(names) AS zone_set
+               FROM (SELECT place, string_to_array(names, ' ') AS names FROM unnest($11::text[]) WITH ORDINALITY AS set(names, place)) s
            ), given AS (
-               SELECT *, EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = $2 AND s.number = to_number
-                                 AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS suppressed,
+               SELECT *, is_suppressed($2, to_number) AS suppressed,
                    CASE WHEN $14::smallint IS NOT NULL THEN
                        EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = $2 AND a.to_number = row.to_number
                                AND a.intent_at > clock_timestamp() - make_interval(days => $14) AND a.direction = 'outbound'
@@ -118,14 +118,14 @@ pub async fn insert_jobs(
                    ELSE false END AS called
                FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[], $10::bigint[],
                            $12::timestamptz[], $13::timestamptz[]) WITH ORDINALITY
-                   AS row(job_id, line, to_number, external_id, variables, time_zone, priority, zone_set, not_before, not_after,
+                   AS row(job_id, line, to_number, external_id, variables, time_zone, priority, zones_at, not_before, not_after,
                           place)
            ), inserted AS (
                INSERT INTO job (job_id, run_id, business_id, line, to_number, external_id, variables, time_zone, time_zones,
-                                priority, not_before, not_after)
-               SELECT job_id, $1, $2, line, to_number, external_id, variables::jsonb, time_zone, zones.names, priority,
-                      not_before, not_after
-               FROM given JOIN zones ON zones.place = given.zone_set WHERE NOT suppressed AND NOT called ORDER BY given.place
+                                zone_set, priority, not_before, not_after)
+               SELECT job_id, $1, $2, line, to_number, external_id, variables::jsonb, time_zone, zones.names, zones.zone_set,
+                      priority, not_before, not_after
+               FROM given JOIN zones ON zones.place = given.zones_at WHERE NOT suppressed AND NOT called ORDER BY given.place
                ON CONFLICT (run_id, to_number) DO NOTHING
                RETURNING job_id
            )

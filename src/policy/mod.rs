@@ -1,6 +1,13 @@
-//! May this number ring now, and if not, when and why: rules without a store.
+//! Whether a number may ring now, and if not, when: rules without a store.
 //!
-//! Invariant: nothing here reads a clock or a store; the same question has the same answer.
-//! Not here: who asks, and what is done with the answer (`dialing`, and the claim in Postgres).
+//! Owns: calling windows, retry rules, the zones that a number may be in.
+//! Invariant: pure. The same rules, zones and moment give the same answer, in whatever process; the moment is always given.
+//! Not here: what a claim checks of a single number (suppression, limits, calls under way): the claiming transaction does.
 
+pub mod hours;
+pub mod retry;
+pub mod window;
 pub mod zones;
+
+pub use retry::Retry;
+pub use window::{Span, Window};

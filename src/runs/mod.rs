@@ -7,12 +7,15 @@ pub mod audit;
 pub mod ending;
 pub mod figures;
 pub mod find;
+pub mod locked;
 pub mod new;
 pub mod progress;
 pub mod refusal;
 pub mod state;
 pub mod store;
 pub mod stuck;
+pub mod times;
+pub mod zones;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
