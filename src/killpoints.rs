@@ -33,6 +33,10 @@ pub enum Point {
     K11,
     /// The gate is rebuilt, not opened.
     K12,
+    /// Rows of a list are stored, the list is not committed.
+    K13,
+    /// A list is committed, its answer is not kept.
+    K14,
 }
 
 /// A guard that a test may leave out.

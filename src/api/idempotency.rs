@@ -47,14 +47,20 @@ const LARGEST_ANSWER: usize = 1024 * 1024;
 /// How often a running request says that it lives; after [`answers::ABANDONED_SECS`] without, another may take over.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// The hash of a request, which for an upload is only known at its end.
-enum Print {
+/// The hash of a request, which for an upload is only known at its end. A handler finds that of a request with a key among the
+/// request's extensions.
+#[derive(Clone)]
+pub enum Print {
+    /// Of a body that was here before the handler ran.
     Whole([u8; 32]),
+    /// Of a body on its way.
     Streamed(Arc<Mutex<Sha256>>),
 }
 
 impl Print {
-    fn so_far(&self) -> Vec<u8> {
+    /// The hash of what was read.
+    #[must_use]
+    pub fn so_far(&self) -> Vec<u8> {
         match self {
             Self::Whole(hash) => hash.to_vec(),
             Self::Streamed(hash) => hash.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize().to_vec(),
@@ -108,6 +114,7 @@ async fn once(ctx: &Context, request: Request, next: Next) -> Result<Response, A
     };
     // A task of its own: the answer is stored even if the client is gone before it is there.
     parts.extensions.insert(NewId(ours.reserved));
+    parts.extensions.insert(print.clone());
     let task = tokio::spawn(
         tenant::carried(run(ctx.clone(), ours, print, Request::from_parts(parts, body), next)).in_current_span(),
     );

@@ -18,14 +18,18 @@ use crate::{
         auth::{Manager, Viewer},
         body::{self, Body, Ids, Query},
         download::{self, cell},
-        idempotency::{LARGEST_JSON, is_upload},
+        idempotency::{LARGEST_JSON, NewId, Print, is_upload},
+        page::{List, PageQuery},
     },
     clock::Time,
     context::Context,
     dialing::import::{self, Imported, Upload},
     error::{ApiError, Slug},
     ids::{ImportId, RunId},
-    leads::store::{self, After, Import, Kept},
+    leads::{
+        imports::{self, After, ImportState, Kept, Span, Stored},
+        store::{Counts, Import},
+    },
     runs::{self, LeadCounts, RunState},
 };
 
@@ -36,20 +40,27 @@ const PART_ROWS: i64 = 1000;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Context> {
-    OpenApiRouter::new().routes(routes!(add)).routes(routes!(one)).routes(routes!(rejected))
+    OpenApiRouter::new().routes(routes!(add)).routes(routes!(list)).routes(routes!(one)).routes(routes!(rejected))
 }
 
-/// Add leads to a run: a JSON array, or a CSV file with a column `to` or `phone`.
+/// Add leads to a run, also to a running one: a JSON array, or a CSV file with a column `to` or `phone`, and where you like
+/// `external_id`, `time_zone` (IANA), `priority`, `not_before`, `not_after` (RFC 3339 with an offset). Every other column is a
+/// variable. All of it goes in or nothing; while it does, `GET /v1/runs/{id}/imports` tells how far it has come. With an
+/// `Idempotency-Key` a list that was sent again after a crash goes in once.
 #[utoipa::path(post, path = "/v1/runs/{id}/leads", tag = "runs", operation_id = "add_leads", params(("id" = RunId, Path)),
     request_body(content((Vec<Value> = "application/json"), (String = "text/csv"))), responses((status = 200, body = Imported)))]
 async fn add(
     manager: Manager,
     State(ctx): State<Context>,
-    Ids(id): Ids<RunId>,
+    Ids(run): Ids<RunId>,
+    NewId(id): NewId,
     request: Request,
 ) -> Result<Json<Imported>, ApiError> {
+    let print = request.extensions().get::<Print>().cloned();
     let upload = read(request).await?;
-    let (imported, state) = import::into_run(&ctx.stores.tenant, manager.business, id, upload).await?;
+    let hash = print.map(|print| print.so_far());
+    let import = Import { id: ImportId(id), run, business: manager.business };
+    let (imported, state) = import::into_run(&ctx.stores.tenant, import, hash.as_deref(), upload).await?;
     if state == RunState::Running {
         ctx.ring(manager.business).await;
     }
@@ -88,18 +99,47 @@ async fn spool(body: HttpBody) -> Result<tokio::fs::File, ApiError> {
     Ok(file)
 }
 
-/// What an earlier upload came to.
+/// What an upload came to, or how far it has come.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Earlier {
     import_id: ImportId,
     run_id: RunId,
+    state: ImportState,
     #[serde(flatten)]
     counts: LeadCounts,
     created_at: Time,
     rejected_url: String,
 }
 
-/// One upload.
+impl Earlier {
+    fn of(run_id: RunId, stored: Stored) -> Self {
+        let Stored { id, state, counts, created_at, .. } = stored;
+        let Counts { rows, accepted, duplicates, suppressed, rejected } = counts;
+        let counts = LeadCounts { rows, accepted, duplicates, suppressed, rejected };
+        let rejected_url = format!("/v1/runs/{run_id}/rejected.csv?import={id}");
+        Self { import_id: id, run_id, state, counts, created_at, rejected_url }
+    }
+}
+
+/// The uploads of a run, newest first: those that are in, and the one that goes in now or that broke off last. One of up to a
+/// thousand rows is shown when it is in.
+#[utoipa::path(get, path = "/v1/runs/{id}/imports", tag = "runs", operation_id = "list_imports",
+    params(("id" = RunId, Path), PageQuery), responses((status = 200, body = List<Earlier>)))]
+async fn list(
+    viewer: Viewer,
+    State(ctx): State<Context>,
+    Ids(run): Ids<RunId>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<List<Earlier>>, ApiError> {
+    let (pg, page) = (&ctx.stores.tenant, query.page()?);
+    let stored = imports::list(pg, (viewer.business, run), Span::before(page.after), page.fetch()).await?;
+    if stored.is_empty() && !runs::store::exists(pg, viewer.business, run).await? {
+        return Err(ApiError::not_found("run"));
+    }
+    Ok(Json(List::new(stored, &page, |stored| stored.id.0, |stored| Earlier::of(run, stored))))
+}
+
+/// One upload; its counts grow while it goes in.
 #[utoipa::path(get, path = "/v1/runs/{id}/imports/{import_id}", tag = "runs",
     params(("id" = RunId, Path), ("import_id" = ImportId, Path)), operation_id = "one_import",
     responses((status = 200, body = Earlier)))]
@@ -109,11 +149,8 @@ async fn one(
     Ids((run, id)): Ids<(RunId, ImportId)>,
 ) -> Result<Json<Earlier>, ApiError> {
     let import = Import { id, run, business: viewer.business };
-    let stored = store::one(&ctx.stores.tenant, &import).await?.ok_or_else(|| ApiError::not_found("import"))?;
-    let store::Counts { rows, accepted, duplicates, suppressed, rejected } = stored.counts;
-    let counts = LeadCounts { rows, accepted, duplicates, suppressed, rejected };
-    let rejected_url = format!("/v1/runs/{run}/rejected.csv?import={id}");
-    Ok(Json(Earlier { import_id: id, run_id: run, counts, created_at: stored.created_at, rejected_url }))
+    let stored = imports::one(&ctx.stores.tenant, &import).await?.ok_or_else(|| ApiError::not_found("import"))?;
+    Ok(Json(Earlier::of(run, stored)))
 }
 
 /// Which rejected rows.
@@ -148,7 +185,7 @@ fn rejected_parts(pg: PgPool, run: RunId, import: Option<ImportId>) -> impl Stre
         let pg = pg.clone();
         async move {
             let Some(after) = after else { return Ok(None) };
-            let rows = store::rejected(&pg, run, import, after, PART_ROWS).await?;
+            let rows = imports::rejected(&pg, run, import, after, PART_ROWS).await?;
             let next = rows.last().map(|last| After { import: last.import.0, line: last.row.line.cast_signed() });
             anyhow::Ok(Some((download::lines(rows.iter().map(cells))?, next)))
         }

@@ -35,6 +35,8 @@ pub struct Ours {
     /// The id of what the request makes. A later request that takes over has the same, so that a request whose process
     /// died between its commit and its answer does not happen twice.
     pub reserved: Uuid,
+    /// An earlier request with the key never said how it ended: it may have had its effect.
+    took_over: bool,
 }
 
 impl Ours {
@@ -90,7 +92,8 @@ pub async fn begin(pg: &PgPool, scope: &str, key: &str, request_hash: &[u8]) -> 
         if let Some(row) = taken {
             let reserved = Uuid::from_slice(&row.reserved).unwrap_or(fresh);
             let (scope, key) = (scope.to_owned(), key.to_owned());
-            return Ok(Begin::Ours(Ours { scope, key, alive_at: row.started_at, reserved }));
+            let took_over = reserved != fresh;
+            return Ok(Begin::Ours(Ours { scope, key, alive_at: row.started_at, reserved, took_over }));
         }
         let row = sqlx::query!(
             "SELECT request_hash, status, content_type, body FROM idempotency WHERE scope = $1 AND key = $2",
@@ -151,11 +154,14 @@ pub async fn keep(pg: &PgPool, ours: &Ours, answer: &Answer) -> sqlx::Result<()>
     Ok(())
 }
 
-/// Frees the key: the request changed nothing.
+/// Frees the key: the request changed nothing. If an earlier one may have, the id that is reserved for its effect stays.
 ///
 /// # Errors
 /// Where Postgres does.
 pub async fn forget(pg: &PgPool, ours: &Ours) -> sqlx::Result<()> {
+    if ours.took_over {
+        return give_up(pg, ours).await;
+    }
     sqlx::query!(
         "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND started_at = $3 AND answered_at IS NULL",
         ours.scope,

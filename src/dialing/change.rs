@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What may be changed at any time before the run is over.
-const WHILE_IT_RUNS: [&str; 13] = [
+const WHILE_IT_RUNS: [&str; 14] = [
     "caller_ids",
     "max_concurrent_calls",
     "weight",
@@ -26,6 +26,7 @@ const WHILE_IT_RUNS: [&str; 13] = [
     "breaker",
     "budget",
     "end_at",
+    "skip_called_within_days",
     "name",
     "external_id",
 ];

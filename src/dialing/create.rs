@@ -42,10 +42,10 @@ pub async fn run(
     let rules = rules(&mut tx, settings, business, new).await?;
     let home = home(&mut *tx, business).await?;
     let numbers = import::number_rules(&rules.default_region, home.allowed_countries.as_deref())?;
-    let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(import::refused_fields)?;
+    let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(ApiError::validation)?;
     let fresh = runs::store::insert(&mut tx, business, id, &rules).await?;
     let import = match batch.filter(|_| fresh) {
-        Some(batch) => Some(import::with_new_run(&mut tx, business, id, batch).await?),
+        Some(batch) => Some(import::with_new_run(&mut tx, business, id, rules.skip_called_within_days, batch).await?),
         None => None,
     };
     let run = runs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;

@@ -1,30 +1,36 @@
-//! A list goes into a run: as a whole or not at all, counted row by row.
+//! A list goes into a run: as a whole or not at all, counted row by row, and only once under its id.
 //!
 //! While it goes in, the run cannot be started, deleted or given a second list; a pause or a cancel never waits for it. A run
 //! that ended meanwhile takes nothing. What is uploaded slowly is on disk before the first row is stored, so that no
-//! connection to Postgres waits for a client.
+//! connection to Postgres waits for a client. How far it has come is told once a second on another connection.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::{PgExecutor, PgPool, PgTransaction};
-use tokio::io::AsyncRead;
+use tokio::{io::AsyncRead, time::Instant};
 
+use super::intake::{Intake, Terms};
 use crate::{
     error::{ApiError, FieldError, Slug},
     ids::{BusinessId, ImportId, RunId},
+    killpoints::{Point, reach},
     leads::{
-        Batch, CsvLeads, FileError, Lead, NumberRules, Rejected, Template, read_json,
-        store::{self, Counts, Fate, Import},
+        Batch, CsvLeads, FileError, NumberRules, Rejected, Template,
+        imports::{self, ImportState},
+        read_json,
+        store::{self, Counts, Import},
     },
-    runs::{self, Action, LeadCounts, Message, Run, RunState},
+    runs::{self, Action, Message, Run, RunState},
 };
 
 /// Rows that are stored by one statement.
 const BATCH_ROWS: usize = 1000;
 /// Rejected rows that the answer lists.
-const ERRORS_MAX: usize = 100;
+pub(super) const ERRORS_MAX: usize = 100;
+/// How often it is told how far a list has come.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// What an upload came to.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -35,7 +41,7 @@ pub struct Imported {
     pub rows: i64,
     /// Rows that became jobs.
     pub accepted: i64,
-    /// Rows whose number the run had already.
+    /// Rows whose number the run had already, or that was called within `skip_called_within_days`.
     pub duplicates: i64,
     /// Rows whose number is on the suppression list.
     pub suppressed: i64,
@@ -49,6 +55,23 @@ pub struct Imported {
     pub rejected_url: String,
 }
 
+impl Imported {
+    pub(super) fn of(import: &Import, counts: &Counts, errors: Vec<Rejected>) -> Self {
+        let Counts { rows, accepted, duplicates, suppressed, rejected } = *counts;
+        Self {
+            import_id: import.id,
+            rows,
+            accepted,
+            duplicates,
+            suppressed,
+            rejected,
+            errors_truncated: usize::try_from(rejected).is_ok_and(|all| all > errors.len()),
+            errors,
+            rejected_url: format!("/v1/runs/{}/rejected.csv?import={}", import.run, import.id),
+        }
+    }
+}
+
 /// Rows on their way in.
 pub enum Upload<R> {
     /// A CSV file.
@@ -57,37 +80,93 @@ pub enum Upload<R> {
     Json(Vec<Value>),
 }
 
-/// Puts an upload into a run. The caller rings for the business if the answer says that the run is running.
+/// Puts an upload into a run, under an id: one that went in before under this id is answered with what it came to then. The
+/// caller rings for the business if the answer says that the run is running. `body_hash` is of the upload, where the same may
+/// come again.
 ///
 /// # Errors
-/// 404; 409 where the run's state does not allow it, or another list is going in; 422 where the upload is no list, with
-/// nothing stored.
+/// 404; 409 where the run's state does not allow it, or another list is going in; 422 where the upload is no list, or another
+/// one went in under this id, with nothing stored.
 pub async fn into_run<R: AsyncRead + Unpin>(
     pg: &PgPool,
-    business: BusinessId,
-    run: RunId,
+    import: Import,
+    body_hash: Option<&[u8]>,
     upload: Upload<R>,
 ) -> Result<(Imported, RunState), ApiError> {
-    let early = target(pg, business, run).await?;
+    // First of all: a run that is over by now had taken it.
+    if let Some(done) = went_in(pg, &import, body_hash).await? {
+        return Ok(done);
+    }
+    let early = target(pg, &import).await?;
+    early.takes_leads()?;
     let rules = number_rules(&early.default_region, early.allowed_countries.as_deref())?;
     let mut source = Source::open(upload, rules).await?;
     let mut tx = pg.begin().await?;
-    if !runs::store::import_lock(&mut tx, run).await? {
+    if !runs::store::import_lock(&mut tx, import.run).await? {
         return Err(importing(early.state));
     }
     // Read again behind the lock: from here on nobody starts the run.
-    let target = target(&mut *tx, business, run).await?;
-    // A run that was started already says its message to whoever is added: a lead that lacks a variable is rejected.
-    let said = target.message.filter(|_| target.state != RunState::Draft).map(|message| Template::parse(&message.text));
-    let mut intake = Intake::begin(&mut tx, business, run, said.and_then(Result::ok)).await?;
-    while let Some(batch) = source.next().await? {
-        intake.take(&mut tx, batch).await?;
+    let target = target(&mut *tx, &import).await?;
+    target.takes_leads()?;
+    let Some(mut intake) = Intake::begin(&mut tx, import, body_hash, target.terms()).await? else {
+        tx.rollback().await?;
+        return went_in(pg, &import, body_hash).await?.ok_or_else(|| importing(early.state));
+    };
+    let mut progress = Telling { pg, import, told: None };
+    let mut next = source.next().await?;
+    while let Some(batch) = next {
+        // While Postgres stores these rows, the next ones are read.
+        let (stored, read) = tokio::join!(intake.take(&mut tx, batch), source.next());
+        stored?;
+        next = read?;
+        reach(Point::K13).await;
+        if next.is_some() {
+            progress.tell(&intake.counts).await;
+        }
     }
     let (imported, state) = intake.finish(&mut tx).await?;
     tx.commit().await?;
-    let Imported { import_id, rows, accepted, .. } = &imported;
-    tracing::info!(business.id = %business, run.id = %run, import.id = %import_id, rows, accepted, "a list went in");
+    reach(Point::K14).await;
+    let (Import { id, run, business }, Imported { rows, accepted, .. }) = (import, &imported);
+    tracing::info!(business.id = %business, run.id = %run, import.id = %id, rows, accepted, "a list went in");
     Ok((imported, state))
+}
+
+/// What an upload came to that went in under this id before, and the state of its run now.
+async fn went_in(
+    pg: &PgPool,
+    import: &Import,
+    body_hash: Option<&[u8]>,
+) -> Result<Option<(Imported, RunState)>, ApiError> {
+    let stored = imports::one(pg, import).await?.filter(|stored| stored.state == ImportState::Done);
+    let Some(stored) = stored else { return Ok(None) };
+    if stored.body_hash.as_deref() != body_hash {
+        let detail = "Another list went in under this Idempotency-Key; take a new one.";
+        return Err(ApiError::new(Slug::IdempotencyMismatch, detail));
+    }
+    let errors = imports::faults(pg, import, i64::try_from(ERRORS_MAX).unwrap_or(i64::MAX)).await?;
+    let state = target(pg, import).await?.state;
+    Ok(Some((Imported::of(import, &stored.counts, errors), state)))
+}
+
+/// Tells how far a list has come.
+struct Telling<'a> {
+    pg: &'a PgPool,
+    import: Import,
+    told: Option<Instant>,
+}
+
+impl Telling<'_> {
+    /// Once a second. A list goes in also where that cannot be told.
+    async fn tell(&mut self, counts: &Counts) {
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        if let Err(error) = store::tell(self.pg, &self.import, counts).await {
+            tracing::warn!(error = %error, import.id = %self.import.id, "it could not be told how far a list has come");
+        }
+    }
 }
 
 /// Leads that come with a new run, in the transaction that makes it.
@@ -98,9 +177,14 @@ pub(super) async fn with_new_run(
     tx: &mut PgTransaction<'_>,
     business: BusinessId,
     run: RunId,
+    called_within_days: Option<i16>,
     mut batch: Batch,
 ) -> Result<Imported, ApiError> {
-    let mut intake = Intake::begin(tx, business, run, None).await?;
+    let terms = Terms { called_within_days, said: None };
+    let import = Import { id: ImportId::new(), run, business };
+    let Some(mut intake) = Intake::begin(tx, import, None, terms).await? else {
+        return Err(anyhow::anyhow!("a new import has the id of another").into());
+    };
     while let Some(part) = split(&mut batch) {
         intake.take(tx, part).await?;
     }
@@ -133,28 +217,42 @@ struct Target {
     default_region: String,
     allowed_countries: Option<Vec<String>>,
     message: Option<Message>,
+    skip_called_within_days: Option<i16>,
 }
 
-/// What the import needs to know before it begins; a state that does not allow it is refused before any row is read.
-async fn target(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -> Result<Target, ApiError> {
+impl Target {
+    /// A state that does not allow it is refused before any row is read.
+    fn takes_leads(&self) -> Result<(), ApiError> {
+        if self.state.allows(Action::Leads) { Ok(()) } else { Err(Run::refuse(self.state, Action::Leads)) }
+    }
+
+    fn terms(self) -> Terms {
+        let said = self.message.filter(|_| self.state != RunState::Draft);
+        Terms {
+            said: said.and_then(|message| Template::parse(&message.text).ok()),
+            called_within_days: self.skip_called_within_days,
+        }
+    }
+}
+
+/// What the import needs to know before it begins.
+async fn target(pg: impl PgExecutor<'_>, import: &Import) -> Result<Target, ApiError> {
     let row = sqlx::query!(
-        r#"SELECT r.state AS "state: RunState", r.default_region, b.allowed_countries,
+        r#"SELECT r.state AS "state: RunState", r.default_region, b.allowed_countries, r.skip_called_within_days,
                   r.message AS "message: sqlx::types::Json<Message>"
            FROM run r JOIN business b USING (business_id) WHERE r.business_id = $1 AND r.run_id = $2"#,
-        business as BusinessId,
-        run as RunId
+        import.business as BusinessId,
+        import.run as RunId
     )
     .fetch_optional(pg)
     .await?
     .ok_or_else(|| ApiError::not_found("run"))?;
-    if !row.state.allows(Action::Leads) {
-        return Err(Run::refuse(row.state, Action::Leads));
-    }
     Ok(Target {
         state: row.state,
         default_region: row.default_region,
         allowed_countries: row.allowed_countries,
         message: row.message.map(|message| message.0),
+        skip_called_within_days: row.skip_called_within_days,
     })
 }
 
@@ -168,7 +266,7 @@ impl<R: AsyncRead + Unpin> Source<R> {
     async fn open(upload: Upload<R>, rules: NumberRules) -> Result<Self, ApiError> {
         Ok(match upload {
             Upload::Csv(file) => Self::Csv(Box::new(CsvLeads::open(file, rules).await.map_err(refused_file)?)),
-            Upload::Json(leads) => Self::Json(read_json(&leads, "", &rules).map_err(refused_fields)?),
+            Upload::Json(leads) => Self::Json(read_json(&leads, "", &rules).map_err(ApiError::validation)?),
         })
     }
 
@@ -195,127 +293,4 @@ fn refused_file(error: FileError) -> ApiError {
         FileError::Refused { code, detail } => ApiError::validation(vec![FieldError::new("", code, detail)]),
         FileError::Read(error) => anyhow::Error::from(error).into(),
     }
-}
-
-/// Fields of leads that do not fit: `not-available` only where nothing else is wrong.
-pub(super) fn refused_fields(errors: Vec<FieldError>) -> ApiError {
-    match errors.first() {
-        Some(first) if errors.iter().all(|error| error.code == "not_available") => {
-            ApiError::new(Slug::NotAvailable, first.detail.clone()).with_errors(errors)
-        }
-        _ => ApiError::validation(errors),
-    }
-}
-
-/// An import in its transaction, counting.
-struct Intake {
-    import: Import,
-    counts: Counts,
-    errors: Vec<Rejected>,
-    variables: Option<BTreeSet<String>>,
-    said: Option<Template>,
-}
-
-impl Intake {
-    async fn begin(
-        tx: &mut PgTransaction<'_>,
-        business: BusinessId,
-        run: RunId,
-        said: Option<Template>,
-    ) -> Result<Self, ApiError> {
-        let import = Import { id: ImportId::new(), run, business };
-        store::begin(tx, &import).await?;
-        Ok(Self { import, counts: Counts::default(), errors: Vec::new(), variables: None, said })
-    }
-
-    /// Stores one batch and counts what became of each row.
-    async fn take(&mut self, tx: &mut PgTransaction<'_>, mut batch: Batch) -> Result<(), ApiError> {
-        self.counts.rows += count(batch.rows());
-        if let Some(said) = &self.said {
-            reject_speechless(said, &mut batch);
-        }
-        self.counts.rejected += count(batch.rejected.len());
-        let room = ERRORS_MAX - self.errors.len();
-        self.errors.extend(batch.rejected.iter().take(room).cloned());
-
-        let mut left_out = store::insert_jobs(tx, &self.import, &batch.leads).await?.into_iter().peekable();
-        for (line, lead) in &batch.leads {
-            match left_out.next_if(|(left, _)| *left == line.cast_signed()) {
-                None => {
-                    self.counts.accepted += 1;
-                    self.note_variables(lead);
-                }
-                Some((_, fate)) => {
-                    match fate {
-                        Fate::Duplicate => self.counts.duplicates += 1,
-                        Fate::Suppressed => self.counts.suppressed += 1,
-                    }
-                    batch.rejected.push(told(*line, lead, fate));
-                }
-            }
-        }
-        Ok(store::keep_rejected(tx, &self.import, &batch.rejected).await?)
-    }
-
-    /// Keeps the variables that every accepted lead has.
-    fn note_variables(&mut self, lead: &Lead) {
-        let has = |name: &str| lead.variables.get(name).is_some_and(|value| !value.is_null());
-        match &mut self.variables {
-            Some(common) => common.retain(|name| has(name)),
-            None => self.variables = Some(lead.variables.keys().filter(|name| has(name)).cloned().collect()),
-        }
-    }
-
-    /// Adds the counts to the run, unless it ended while the list went in.
-    async fn finish(self, tx: &mut PgTransaction<'_>) -> Result<(Imported, RunState), ApiError> {
-        let Self { import, counts, errors, variables, .. } = self;
-        store::finish(tx, &import, &counts).await?;
-        let locked = runs::locked::lock(tx, import.business, import.run).await?;
-        locked.check(Action::Leads)?;
-        let Counts { rows, accepted, duplicates, suppressed, rejected } = counts;
-        let for_run = LeadCounts { rows, accepted, duplicates, suppressed, rejected };
-        let variables: Option<Vec<String>> = variables.map(|names| names.into_iter().collect());
-        locked.add_leads(tx, &for_run, variables.as_deref()).await?;
-        let errors_truncated = counts.rejected > count(errors.len());
-        let rejected_url = format!("/v1/runs/{}/rejected.csv?import={}", import.run, import.id);
-        let imported = Imported {
-            import_id: import.id,
-            rows,
-            accepted,
-            duplicates,
-            suppressed,
-            rejected,
-            errors,
-            errors_truncated,
-            rejected_url,
-        };
-        Ok((imported, locked.state))
-    }
-}
-
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
-
-/// Moves leads that lack a variable of the message to the rejected rows.
-fn reject_speechless(said: &Template, batch: &mut Batch) {
-    let leads = std::mem::take(&mut batch.leads);
-    let (speechless, leads): (Vec<_>, Vec<_>) =
-        leads.into_iter().partition(|(_, lead)| !said.missing(&lead.variables).is_empty());
-    batch.leads = leads;
-    let rejected = speechless.into_iter().map(|(line, lead)| {
-        let missing = said.missing(&lead.variables).join(", ");
-        let detail = format!("The run's message says {missing}, which this row lacks.");
-        Rejected { line, column: None, code: "missing_variable".into(), detail, value: None }
-    });
-    batch.rejected.extend(rejected);
-}
-
-fn told(line: u64, lead: &Lead, fate: Fate) -> Rejected {
-    let (code, detail) = match fate {
-        Fate::Duplicate => ("duplicate", "The run has this number already; the first row with it counts."),
-        Fate::Suppressed => ("suppressed", "This number is on the suppression list."),
-    };
-    let value = Some(lead.to.as_str().to_owned());
-    Rejected { line, column: Some("to".to_owned()), code: code.into(), detail: detail.to_owned(), value }
 }

@@ -24,6 +24,7 @@ pub mod hang_up;
 pub mod holders;
 pub mod import;
 pub mod inbound;
+mod intake;
 pub mod live;
 pub mod moves;
 pub mod next;

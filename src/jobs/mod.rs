@@ -45,6 +45,10 @@ pub struct Job {
     /// When it is looked at again, while it waits.
     pub next_at: Option<Time>,
     pub priority: i16,
+    /// Not dialed before this.
+    pub not_before: Option<Time>,
+    /// Not dialed after this.
+    pub not_after: Option<Time>,
     pub created_at: Time,
     pub finished_at: Option<Time>,
 }

@@ -26,6 +26,8 @@ struct Row {
     attempt_count: i32,
     next_at: Option<Time>,
     priority: i16,
+    not_before: Option<Time>,
+    not_after: Option<Time>,
     created_at: Time,
     finished_at: Option<Time>,
 }
@@ -46,6 +48,8 @@ impl From<Row> for Job {
             attempt_count: row.attempt_count,
             next_at: row.next_at,
             priority: row.priority,
+            not_before: row.not_before,
+            not_after: row.not_after,
             created_at: row.created_at,
             finished_at: row.finished_at,
         }
@@ -96,6 +100,7 @@ pub async fn of_run(
                   j.to_number AS "to_number!", j.external_id, j.variables AS "variables!: Json<serde_json::Value>",
                   j.time_zones AS "time_zones!", j.state AS "state!: JobState", j.disposition, j.reason,
                   j.attempt_count AS "attempt_count!", j.next_at AS "next_at: Time", j.priority AS "priority!",
+                  j.not_before AS "not_before: Time", j.not_after AS "not_after: Time",
                   j.created_at AS "created_at!: Time", j.finished_at AS "finished_at: Time"
            FROM (
                (SELECT * FROM job WHERE $4::text IS NULL AND run_id = $2 AND job_id > $3 ORDER BY job_id LIMIT $5)
@@ -142,6 +147,7 @@ pub async fn find(
                   j.to_number AS "to_number!", j.external_id, j.variables AS "variables!: Json<serde_json::Value>",
                   j.time_zones AS "time_zones!", j.state AS "state!: JobState", j.disposition, j.reason,
                   j.attempt_count AS "attempt_count!", j.next_at AS "next_at: Time", j.priority AS "priority!",
+                  j.not_before AS "not_before: Time", j.not_after AS "not_after: Time",
                   j.created_at AS "created_at!: Time", j.finished_at AS "finished_at: Time"
            FROM (
                (SELECT * FROM job WHERE business_id = $1 AND to_number = $3 AND job_id < $2
@@ -172,6 +178,7 @@ pub async fn one(pg: impl PgExecutor<'_>, business: BusinessId, job: JobId) -> s
         r#"SELECT job_id AS "job_id: JobId", run_id AS "run_id: RunId", business_id AS "business_id: BusinessId", to_number,
                   external_id, variables AS "variables: Json<serde_json::Value>", time_zones, state AS "state: JobState",
                   disposition, reason, attempt_count, next_at AS "next_at: Time", priority,
+                  not_before AS "not_before: Time", not_after AS "not_after: Time",
                   created_at AS "created_at: Time", finished_at AS "finished_at: Time"
            FROM job WHERE business_id = $1 AND job_id = $2"#,
         business as BusinessId,

@@ -64,6 +64,8 @@ enum Kind {
     ExternalId,
     TimeZone,
     Priority,
+    NotBefore,
+    NotAfter,
     Variable,
     /// A column without a name, such as a trailing comma makes: its cells must be empty.
     Unnamed,
@@ -87,7 +89,7 @@ impl Header {
             let name = str::from_utf8(record.cell(index)).map_err(|_| {
                 FileError::refused("invalid_utf8", "The header line is not UTF-8. Save the file as “CSV UTF-8”.")
             })?;
-            columns.push(column(name.trim())?);
+            columns.push(column(name.trim()));
         }
         check_delimiter(&columns)?;
         check_names(&columns)?;
@@ -112,6 +114,8 @@ impl Header {
                     let priority = trimmed.map_or(Ok(0), str::parse);
                     draft.priority = priority.map_err(|_| bad_priority(cell))?;
                 }
+                Kind::NotBefore => draft.not_before = trimmed,
+                Kind::NotAfter => draft.not_after = trimmed,
                 Kind::Variable => {
                     draft.variables.insert(name.clone(), Value::String(cell.to_owned()));
                 }
@@ -169,20 +173,18 @@ fn check_size(record: &Record) -> Result<(), FileError> {
     Ok(())
 }
 
-fn column(name: &str) -> Result<(Kind, String), FileError> {
+fn column(name: &str) -> (Kind, String) {
     let kind = match name.to_lowercase().as_str() {
         "" => Kind::Unnamed,
         "to" | "phone" => Kind::To,
         "external_id" => Kind::ExternalId,
         "time_zone" => Kind::TimeZone,
         "priority" => Kind::Priority,
-        "not_before" | "not_after" => {
-            let detail = format!("The column {name} is not available yet. Remove it, or give it another name.");
-            return Err(FileError::refused("not_available", detail));
-        }
+        "not_before" => Kind::NotBefore,
+        "not_after" => Kind::NotAfter,
         _ => Kind::Variable,
     };
-    Ok((kind, name.to_owned()))
+    (kind, name.to_owned())
 }
 
 fn check_delimiter(columns: &[(Kind, String)]) -> Result<(), FileError> {

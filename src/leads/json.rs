@@ -1,7 +1,7 @@
 //! Leads written as JSON.
 //!
-//! Invariant: a field that is unknown, of another type, or whose rule is not built refuses the whole request; what
-//! is wrong with a lead's content rejects that lead alone, as it would in a file.
+//! Invariant: a field that is unknown or of another type refuses the whole request; what is wrong with a lead's content
+//! rejects that lead alone, as it would in a file.
 
 use serde_json::{Map, Value};
 
@@ -18,8 +18,7 @@ const FAULTS_MAX: usize = 100;
 /// `pointer` is where the list stands in the body, e.g. `/leads`, or empty where the body is the list.
 ///
 /// # Errors
-/// The fields whose shape does not fit, at most 100 of them; one with the code `not_available` is a field whose
-/// rule is not built. Then no lead may be stored.
+/// The fields whose shape does not fit, at most 100 of them. Then no lead may be stored.
 pub fn read_json(leads: &[Value], pointer: &str, rules: &NumberRules) -> Result<Batch, Vec<FieldError>> {
     let mut batch = Batch::default();
     let mut faults = Vec::new();
@@ -60,10 +59,8 @@ impl Shape {
                 "time_zone" => draft.time_zone = self.text(name, value),
                 "priority" => priority = self.integer(name, value),
                 "variables" => draft.variables = self.variables(value),
-                "not_before" | "not_after" if value.is_null() => {}
-                "not_before" | "not_after" => {
-                    self.fault(&[name], "not_available", "A time for one lead is not available yet; leave it out.");
-                }
+                "not_before" => draft.not_before = self.text(name, value),
+                "not_after" => draft.not_after = self.text(name, value),
                 _ => self.fault(
                     &[name],
                     "unknown_field",
@@ -148,11 +145,15 @@ mod tests {
     #[test]
     fn a_lead_is_read_with_every_field() {
         let lead = json!([{"to": "(212) 555-0137 x9", "external_id": "crm-1", "variables": {"n": 1, "s": "ä", "z": null},
-            "time_zone": "America/New_York", "priority": -1000, "not_before": null, "not_after": null}]);
+            "time_zone": "America/New_York", "priority": -1000, "not_before": "2030-03-31T01:30:00+05:30",
+            "not_after": "2030-03-30T20:00:00.5Z"}, {"to": "+12125550137", "not_before": null, "not_after": null}]);
         let batch = read(lead).unwrap();
         let (line, lead) = &batch.leads[0];
         assert_eq!((*line, lead.to.as_str(), lead.priority), (1, "+12125550137", -1000));
-        assert_eq!(lead.time_zones, ["America/New_York"]);
+        assert_eq!(lead.time_zone, Some(chrono_tz::America::New_York));
+        let times = (lead.not_before.unwrap().to_rfc3339(), lead.not_after.unwrap().to_rfc3339());
+        assert_eq!(times, ("2030-03-30T20:00:00+00:00".into(), "2030-03-30T20:00:00.500+00:00".into()));
+        assert_eq!((batch.leads[1].1.not_before, batch.leads[1].1.not_after), (None, None));
         assert_eq!(Value::from(lead.variables.clone()), json!({"n": 1, "s": "ä", "z": null, "extension": "9"}));
     }
 
@@ -162,7 +163,7 @@ mod tests {
             {"to": "+12125550137"},
             {"to": 12_125_550_137_u64, "foo": 1, "a/b~c": 1},
             [],
-            {"to": "+12125550137", "not_before": "2030-01-01T00:00:00Z", "priority": "high"},
+            {"to": "+12125550137", "not_before": 1_900_000_000, "priority": "high"},
             {"to": "+12125550137", "variables": {"deep": {"er": 1}, "": 1}},
             {"to": "+12125550137", "variables": [1]},
         ]));
@@ -171,7 +172,7 @@ mod tests {
             ("/leads/1/foo", "unknown_field"),
             ("/leads/1/to", "wrong_type"),
             ("/leads/2", "wrong_type"),
-            ("/leads/3/not_before", "not_available"),
+            ("/leads/3/not_before", "wrong_type"),
             ("/leads/3/priority", "wrong_type"),
             ("/leads/4/variables/", "invalid_name"),
             ("/leads/4/variables/deep", "wrong_type"),
@@ -191,6 +192,9 @@ mod tests {
             {"to": good, "external_id": "x".repeat(256)}, {"to": good, "external_id": "a\u{0}b"},
             {"to": good, "variables": {"v": "\u{0}"}}, {"to": good, "variables": {"v": "x".repeat(20_000)}},
             {"to": good, "external_id": "ü".repeat(255), "variables": {"v": "x".repeat(16_000)}},
+            {"to": good, "not_before": "2030-05-31T09:00:00"}, {"to": good, "not_after": "2030-05-31 09:00"},
+            {"to": good, "not_before": "tomorrow"}, {"to": good, "not_after": "2030-02-30T09:00:00Z"},
+            {"to": good, "not_before": "2030-05-31T09:00:00Z", "not_after": "2030-05-31T11:00:00+02:00"},
         ]))
         .unwrap();
         let codes: Vec<_> = batch.rejected.iter().map(|r| (r.line, r.code.as_ref())).collect();
@@ -206,6 +210,11 @@ mod tests {
             (10, "nul_character"),
             (11, "nul_character"),
             (12, "variables_too_large"),
+            (14, "no_offset"),
+            (15, "no_offset"),
+            (16, "invalid_time"),
+            (17, "invalid_time"),
+            (18, "empty_period"),
         ];
         assert_eq!(codes, expected);
         assert_eq!(batch.leads.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 13]);

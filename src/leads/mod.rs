@@ -6,6 +6,7 @@
 pub mod csv;
 mod emergency;
 mod header;
+pub mod imports;
 pub mod json;
 pub mod message;
 pub mod number;

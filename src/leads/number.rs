@@ -104,6 +104,9 @@ pub struct Number {
     pub kind: NumberKind,
     /// Whose plan it is in; `None` for a number of no country, such as +800.
     pub country: Option<Country>,
+    /// True where the plan binds it to a place, so that its first digits say where it is: lines at a place, and mobile
+    /// numbers of the countries that give them out by area.
+    pub at_a_place: bool,
 }
 
 /// Why a text is no number to dial.
@@ -231,7 +234,13 @@ impl NumberRules {
         let e164 = parsed.format_as(PhoneNumberFormat::E164).into_owned();
         let e164 = E164::try_from(e164).map_err(|_| NumberError::Invalid(NOT_ASSIGNED))?;
         let extension = Some(parsed.extension()).filter(|digits| !digits.is_empty()).map(str::to_owned);
-        Ok(Number { e164, extension, kind, country })
+        // As libphonenumber says, which is asked only where the kind alone does not answer: each question is a search.
+        let at_a_place = match kind {
+            NumberKind::FixedLine | NumberKind::FixedLineOrMobile => true,
+            NumberKind::Mobile => parsed.is_geographical(),
+            _ => false,
+        };
+        Ok(Number { e164, extension, kind, country, at_a_place })
     }
 
     /// Text in which no number was found.

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, io};
 
+use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -28,12 +29,19 @@ pub struct Lead {
     pub external_id: Option<String>,
     /// What a message may say about it; text, numbers, booleans or null.
     pub variables: Map<String, Value>,
+    /// True where the number's first digits say where it is ([`Number::at_a_place`](super::Number)).
+    pub at_a_place: bool,
     /// The zone that the list names.
     pub time_zone: Option<Tz>,
-    /// Zones that the lead may be in (IANA names): the zone that the list names, or none yet.
-    pub time_zones: Vec<String>,
+    /// Zones that the lead may be in, sorted by name: the one that the list names alone; else none here, since what a number
+    /// says of its zones is another fact's (`policy::zones`).
+    pub time_zones: Cow<'static, [Tz]>,
     /// −1000 to 1000, the higher one first.
     pub priority: i32,
+    /// Not dialed before this.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Not dialed after this.
+    pub not_after: Option<DateTime<Utc>>,
 }
 
 /// A row that became no lead.
@@ -114,6 +122,8 @@ pub(super) struct Draft<'a> {
     pub external_id: Option<&'a str>,
     pub time_zone: Option<&'a str>,
     pub priority: i64,
+    pub not_before: Option<&'a str>,
+    pub not_after: Option<&'a str>,
     pub variables: Map<String, Value>,
 }
 
@@ -124,6 +134,12 @@ impl Draft<'_> {
         let external_id = self.external_id.map(external_id).transpose()?;
         let time_zone = self.time_zone.map(time_zone).transpose()?;
         let priority = priority(self.priority)?;
+        let not_before = self.not_before.map(|text| moment("not_before", text)).transpose()?;
+        let not_after = self.not_after.map(|text| moment("not_after", text)).transpose()?;
+        if not_before.zip(not_after).is_some_and(|(from, to)| to <= from) {
+            let detail = "not_after is not later than not_before, so there is no time to call. Correct one of them.";
+            return Err(Fault::cell("not_after", "empty_period", detail, self.not_after.unwrap_or_default()));
+        }
         let mut variables = self.variables;
         if let Some(extension) = number.extension {
             let own = variables.get("extension").is_some_and(|value| !value.is_null() && value != "");
@@ -132,8 +148,9 @@ impl Draft<'_> {
             }
         }
         check_variables(&variables)?;
-        let time_zones = time_zone.map(|zone| zone.name().to_owned()).into_iter().collect();
-        Ok(Lead { to: number.e164, external_id, variables, time_zone, time_zones, priority })
+        let (to, at_a_place) = (number.e164, number.at_a_place);
+        let time_zones = time_zone.into_iter().collect::<Vec<_>>().into();
+        Ok(Lead { to, external_id, variables, at_a_place, time_zone, time_zones, priority, not_before, not_after })
     }
 }
 
@@ -151,6 +168,22 @@ fn time_zone(text: &str) -> Result<Tz, Fault> {
         let detail = "This is no IANA time zone. Write one such as Europe/Berlin, or leave it empty.";
         Fault::cell("time_zone", "unknown_time_zone", detail, text)
     })
+}
+
+/// A moment with its offset. One without could be meant in the callee's zone or in anybody's, so it is not guessed.
+fn moment(column: &'static str, text: &str) -> Result<DateTime<Utc>, Fault> {
+    let text = text.trim();
+    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+        return Ok(moment.to_utc());
+    }
+    let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+    if local.iter().any(|form| NaiveDateTime::parse_from_str(text, form).is_ok()) {
+        let detail =
+            "This time does not say its offset from UTC. Write it with one, such as 2030-05-31T09:00:00-04:00.";
+        return Err(Fault::cell(column, "no_offset", detail, text));
+    }
+    let detail = "This is no time. Write date, time and offset (RFC 3339), such as 2030-05-31T09:00:00-04:00.";
+    Err(Fault::cell(column, "invalid_time", detail, text))
 }
 
 fn priority(value: i64) -> Result<i32, Fault> {

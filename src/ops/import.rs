@@ -15,8 +15,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::{
     config::Settings,
     dialing::import::{self, Imported, Upload},
-    ids::RunId,
+    ids::{ImportId, RunId},
     jobs::queue::{Bells, Why},
+    leads::store,
     ops::{
         exit, open,
         print::{Form, cell, table},
@@ -63,7 +64,8 @@ pub(super) async fn import(order: Import) -> anyhow::Result<u8> {
     let file = whole(&order.file).await.with_context(|| order.file.display().to_string())?;
     let bar = bar(file.metadata().await?.len())?;
     let upload = Upload::Csv(Counted { file, bar: bar.clone() });
-    let done = import::into_run(&stores.pg, business, order.run, upload).await;
+    let import = store::Import { id: ImportId::new(), run: order.run, business };
+    let done = import::into_run(&stores.pg, import, None, upload).await;
     bar.finish_and_clear();
     let (imported, state) = done.map_err(open::plain)?;
     if state == RunState::Running

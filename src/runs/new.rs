@@ -22,6 +22,8 @@ const EXTERNAL_ID_MAX: usize = 255;
 const RING_TIMEOUT_SECS: (i64, i64) = (5, 600);
 /// Seconds that a call may last (Twilio, Call resource, `TimeLimit`: at most four hours for most accounts).
 const CALL_TIME_LIMIT_SECS: (i64, i64) = (1, 14_400);
+/// Days back within which a number counts as called.
+const SKIP_DAYS: (i64, i64) = (1, 365);
 /// Turns of a run among those of its business.
 const WEIGHT: (i64, i64) = (1, 1_000);
 /// Calls of one run at once.
@@ -71,6 +73,9 @@ pub struct NewRun {
     /// When it ends: from then on nothing is dialed, and what waits is over.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub end_at: Option<Time>,
+    /// 1 to 365: rows whose number the business dialed within so many days before the upload, in another run or by a single
+    /// call, become no jobs. They count as duplicates, with the code `called_recently` beside the row. Null: they are called.
+    pub skip_called_within_days: Option<i64>,
     /// Whom to call; more can be added later.
     pub leads: Option<Vec<Value>>,
 }
@@ -154,6 +159,7 @@ pub struct RunRules {
     pub budget: Option<Value>,
     pub start_at: Option<Time>,
     pub end_at: Option<Time>,
+    pub skip_called_within_days: Option<i16>,
 }
 
 impl RunRules {
@@ -194,6 +200,7 @@ impl NewRun {
         self.check_callers(callers, &mut wrong);
         let ring = in_range(self.ring_timeout_secs, RING_TIMEOUT_SECS, "/ring_timeout_secs", &mut wrong);
         let limit = in_range(self.call_time_limit_secs, CALL_TIME_LIMIT_SECS, "/call_time_limit_secs", &mut wrong);
+        let skip = in_range(self.skip_called_within_days, SKIP_DAYS, "/skip_called_within_days", &mut wrong);
         let weight = in_range(self.weight, WEIGHT, "/weight", &mut wrong);
         let most = in_range(self.max_concurrent_calls, CALLS_AT_ONCE, "/max_concurrent_calls", &mut wrong);
         let retry = self.retry.clone().unwrap_or_default();
@@ -228,6 +235,7 @@ impl NewRun {
             budget: None,
             start_at: self.start_at,
             end_at: self.end_at,
+            skip_called_within_days: skip.and_then(|days| i16::try_from(days).ok()),
         })
     }
 

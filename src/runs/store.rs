@@ -43,6 +43,7 @@ struct Row {
     started_at: Option<Time>,
     ended_at: Option<Time>,
     archived_at: Option<Time>,
+    skip_called_within_days: Option<i16>,
     at: Time,
     tally: Json<HashMap<String, i64>>,
     attempts_open: i64,
@@ -80,6 +81,7 @@ impl From<Row> for Run {
                 budget: None,
                 start_at: row.start_at,
                 end_at: row.end_at,
+                skip_called_within_days: row.skip_called_within_days,
             },
             state: row.state,
             pause,
@@ -113,7 +115,7 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
                   r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
                   r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
-                  r.archived_at AS "archived_at: Time", statement_timestamp() AS "at!: Time",
+                  r.archived_at AS "archived_at: Time", r.skip_called_within_days, statement_timestamp() AS "at!: Time",
                   t.sums AS "tally!: Json<HashMap<String, i64>>",
                   o.open AS "attempts_open!", o.live AS "calls_live!", o.held AS "held!", b.max_concurrent_calls AS slot_limit
            FROM run r JOIN business b USING (business_id)
@@ -175,9 +177,9 @@ pub async fn insert(
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
                           ring_timeout_secs, call_time_limit_secs, record, agent_id, max_concurrent_calls, calling_window, window_version,
-                          retry, max_attempts, start_at, end_at)
+                          retry, max_attempts, start_at, end_at, skip_called_within_days)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, CASE WHEN $15::jsonb IS NULL THEN 0 ELSE 1 END,
-                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18) ON CONFLICT (run_id) DO NOTHING",
+                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -196,6 +198,7 @@ pub async fn insert(
         Json(&rules.retry) as Json<&Retry>,
         rules.start_at as Option<Time>,
         rules.end_at as Option<Time>,
+        rules.skip_called_within_days,
     )
     .execute(&mut **tx)
     .await?;

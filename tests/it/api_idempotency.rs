@@ -1,11 +1,16 @@
 //! I9: one `Idempotency-Key`, one effect, one answer.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
-use axum::{Router, body::Body, http::Request, routing::post};
+use axum::{
+    Router,
+    body::Body,
+    http::{Request, StatusCode},
+    routing::post,
+};
 use reqwest::Method;
 use rollcall::{api::idempotency, businesses::answers, stores::MIGRATOR};
 use serde_json::json;
@@ -178,7 +183,7 @@ fn behind_the_layer(app: &App, taken: &Arc<AtomicUsize>) -> Router {
         taken.fetch_add(1, Ordering::SeqCst);
         body.len().to_string()
     };
-    let broken = || async { axum::http::StatusCode::INTERNAL_SERVER_ERROR };
+    let broken = || async { StatusCode::INTERNAL_SERVER_ERROR };
     Router::new()
         .route("/v1/upload", post(upload))
         .route("/v1/broken", post(broken))
@@ -215,4 +220,29 @@ async fn a_fault_of_ours_does_not_freeze_the_key(_: PgPoolOptions, pg: PgConnect
     for _ in 0..2 {
         assert_eq!(send(&router, "/v1/broken", "application/json", "{}").await, (500, false));
     }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_refusal_of_what_took_over_does_not_forget_what_the_one_before_it_may_have_made(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let app = App::start(pg).await;
+    let made = Arc::new(Mutex::new(Vec::new()));
+    let ids = Arc::clone(&made);
+    // Fails, which may have had its effect; refuses; succeeds.
+    let moody = move |idempotency::NewId(id): idempotency::NewId| async move {
+        let mut ids = ids.lock().unwrap();
+        ids.push(id);
+        StatusCode::from_u16([500, 422, 200][ids.len() - 1]).unwrap()
+    };
+    let router = Router::new()
+        .route("/v1/moody", post(moody))
+        .layer(axum::middleware::from_fn_with_state(app.ctx.clone(), idempotency::layer))
+        .with_state(app.ctx.clone());
+    for (status, replayed) in [(500, false), (422, false), (200, false), (200, true)] {
+        assert_eq!(send(&router, "/v1/moody", "application/json", "{}").await, (status, replayed));
+    }
+    let ids = made.lock().unwrap();
+    assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }

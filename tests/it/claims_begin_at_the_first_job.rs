@@ -6,8 +6,9 @@ use rollcall::{
         state::{AttemptState, Disposition, Source},
     },
     dialing::import::{self, Upload},
-    ids::{AttemptId, BusinessId, JobId, RunId},
+    ids::{AttemptId, BusinessId, ImportId, JobId, RunId},
     jobs::claim::Claimed,
+    leads::store::Import,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -100,7 +101,8 @@ async fn a_late_lead_of_higher_priority_is_the_next_one_dialed() {
     let (run, claimed) = half_claimed(&house, business).await;
     let late = json!({"to": "+13125550177", "variables": {"name": "Ada"}, "priority": 5});
     let upload = Upload::<&[u8]>::Json(vec![late]);
-    import::into_run(&house.ctx.stores.pg, business, run, upload).await.unwrap();
+    let import = Import { id: ImportId::new(), run, business };
+    import::into_run(&house.ctx.stores.pg, import, None, upload).await.unwrap();
     let next = house.claim_at(business, 3, 3).await;
     let to = sqlx::query_scalar!("SELECT to_number FROM attempt WHERE attempt_id = $1", next.0);
     assert_eq!(to.fetch_one(&house.ctx.stores.pg).await.unwrap(), "+13125550177");

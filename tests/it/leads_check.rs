@@ -1,6 +1,9 @@
 //! Numbers are read as libphonenumber reads them.
 
-use rollcall::leads::{E164, NumberError, NumberKind, NumberRules, mask};
+use rollcall::{
+    leads::{E164, NumberError, NumberKind, NumberRules, mask},
+    policy::zones,
+};
 
 /// Rows that do not agree with the file, each with its reason: none do today. A later release of the numbering
 /// plan may differ; then each row stands here as (raw, why), and there may be at most 0.5 % of them.
@@ -32,6 +35,28 @@ fn twelve_hundred_numbers_as_people_write_them_are_read_as_libphonenumber_reads_
     assert_eq!(rows.len(), 1200);
     assert!(KNOWN_TO_DIFFER.len() * 200 <= rows.len(), "more than 0.5 % differ");
     assert_eq!(differing, KNOWN_TO_DIFFER.map(|(raw, _)| raw.to_owned()));
+}
+
+#[test]
+fn twelve_hundred_numbers_may_be_in_the_zones_that_libphonenumber_says() {
+    let mut file = csv::Reader::from_path("tests/data/leads_check.csv").unwrap();
+    let (mut rows, mut zoned, mut differing) = (0, 0, Vec::new());
+    for row in file.records().map(Result::unwrap) {
+        rows += 1;
+        let said = rules(&row[1]).read(&row[0]).map_or_else(
+            |_| String::new(),
+            |number| {
+                let names = zones::of_number(number.e164.as_str(), number.at_a_place).iter().map(|zone| zone.name());
+                names.collect::<Vec<_>>().join(";")
+            },
+        );
+        zoned += usize::from(!said.is_empty());
+        if said != row[5] {
+            differing.push((row[0].to_owned(), said));
+        }
+    }
+    assert_eq!((rows, zoned), (1200, 1099));
+    assert_eq!(differing, []);
 }
 
 #[test]

@@ -45,24 +45,24 @@ fn lines(batch: &Batch) -> Vec<u64> {
 
 #[tokio::test]
 async fn a_real_life_file_is_read_with_its_variables() {
-    let file = "\u{feff} Phone ,First Name,External_ID,time_zone,PRIORITY\r\n\
-        (212) 555-0137 x9,\"Ada \"\"A\"\" Lovell, Jr.\", crm-1 ,Europe/Berlin, -5 \r\n\
+    let file = "\u{feff} Phone ,First Name,External_ID,time_zone,PRIORITY,not_before,Not_After\r\n\
+        (212) 555-0137 x9,\"Ada \"\"A\"\" Lovell, Jr.\", crm-1 ,Europe/Berlin, -5 ,2030-05-31T09:00:00-04:00, 2030-05-31T14:30:00z \r\n\
         \r\n\
-        +44 20 7946 0123,\"two\r\nlines\",,,\r\n\
-        303-555-0166,Zoë,,,";
+        +44 20 7946 0123,\"two\r\nlines\",,,,,\r\n\
+        303-555-0166,Zoë,,,,,";
     for chunk in [1, 2, 3, 7, 4096] {
         let batch = read_chunked(file.as_bytes(), chunk, 2).await.unwrap();
         assert_eq!((lines(&batch), rejections(&batch)), (vec![2, 4, 6], vec![]), "in chunks of {chunk}");
         let lead = &batch.leads[0].1;
         assert_eq!((lead.to.as_str(), lead.external_id.as_deref(), lead.priority), ("+12125550137", Some("crm-1"), -5));
-        assert_eq!(
-            (lead.time_zone, lead.time_zones.join(",")),
-            (Some(chrono_tz::Europe::Berlin), "Europe/Berlin".into())
-        );
+        assert_eq!(lead.time_zone, Some(chrono_tz::Europe::Berlin));
+        let times = [lead.not_before, lead.not_after].map(|time| time.unwrap().to_rfc3339());
+        assert_eq!(times, ["2030-05-31T13:00:00+00:00", "2030-05-31T14:30:00+00:00"]);
         let named = json!({"First Name": "Ada \"A\" Lovell, Jr.", "extension": "9"});
         assert_eq!(serde_json::Value::from(lead.variables.clone()), named);
         assert_eq!(batch.leads[1].1.variables["First Name"], "two\r\nlines");
-        assert_eq!((batch.leads[2].1.external_id.as_deref(), batch.leads[2].1.time_zones.len()), (None, 0));
+        let last = &batch.leads[2].1;
+        assert_eq!((last.external_id.as_deref(), last.time_zone, last.not_after), (None, None, None));
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_file_that_is_no_list_is_refused_as_a_whole_with_what_to_do() {
     let long = format!("to,{}", "x".repeat(65 * 1024));
     let wide = format!("to{}", ",x".repeat(600));
     let quote = format!("to,\"{}", "a,\n".repeat(50_000));
-    let cases: [(&[u8], &str); 24] = [
+    let cases: [(&[u8], &str); 23] = [
         (b"", "empty"),
         (b"\r\n\n\r", "empty"),
         ("\u{feff}".as_bytes(), "empty"),
@@ -99,7 +99,6 @@ async fn a_file_that_is_no_list_is_refused_as_a_whole_with_what_to_do() {
         (b"Phone,PHONE\n1,2", "ambiguous_phone_column"),
         (b"to,name,name\n1,2,3", "duplicate_column"),
         (b"to,priority,Priority\n1,2,3", "duplicate_column"),
-        (b"to,not_before\n1,2", "not_available"),
         (b"to,\"two\nlines\"\n1,2", "invalid_name"),
         (b"to,na\xffme\n1,2", "invalid_utf8"),
         (b"\xff\xfet\0o\0", "utf16"),
@@ -150,6 +149,23 @@ async fn a_bad_row_is_rejected_by_its_line_and_the_rest_goes_on() {
         (15, Some("phone"), "emergency_number"),
     ];
     assert_eq!((rejections(&batch), lines(&batch)), (expected.to_vec(), vec![2, 16]));
+}
+
+#[tokio::test]
+async fn a_time_without_an_offset_or_out_of_order_rejects_its_row_and_says_what_to_write() {
+    let batch = read(
+        "to,not_before,not_after\n2125550137,2030-05-31 09:00:00,\n2125550137,,31/05/2030 9:00\n\
+         2125550137,2030-05-31T09:00:00Z,2030-05-31T09:00:00Z\n2125550137,2030-05-31 09:00:00+02:00,\n2125550137,,2030-05-31\n",
+    )
+    .await;
+    let expected = [
+        (2, Some("not_before"), "no_offset"),
+        (3, Some("not_after"), "invalid_time"),
+        (4, Some("not_after"), "empty_period"),
+        (6, Some("not_after"), "invalid_time"),
+    ];
+    assert_eq!((rejections(&batch), lines(&batch)), (expected.to_vec(), vec![5]));
+    assert!(batch.rejected[0].detail.contains("2030-05-31T09:00:00-04:00"), "{}", batch.rejected[0].detail);
 }
 
 #[tokio::test]

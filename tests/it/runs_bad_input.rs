@@ -171,7 +171,6 @@ async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: Pg
         ("machine", json!({"detect": "off", "then": "continue"}), "/machine/then"),
         ("breaker", json!({}), "/breaker"),
         ("budget", json!({}), "/budget"),
-        ("leads", json!([{"to": "+12025550101", "not_before": "2030-01-01T00:00:00Z"}]), "/leads/0/not_before"),
     ] {
         let refused = desk.post("/v1/runs", json!({"name": "x", field: value})).await;
         assert_eq!(fault(&refused), (422, "not-available", (pointer, "not_available")), "{field}");
@@ -180,7 +179,7 @@ async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: Pg
         "message": {"text": "Hello {{first_name}}", "language": "en-US", "voice": null}, "default_region": "US",
         "max_concurrent_calls": null, "weight": 1, "ring_timeout_secs": 30, "call_time_limit_secs": 600, "record": false,
         "machine": {"detect": "off", "then": "hang_up", "message": null}, "window": null,
-        "retry": {"max_attempts": 1, "rules": {}}, "breaker": null, "budget": null, "start_at": null, "end_at": null});
+        "retry": {"max_attempts": 1, "rules": {}}, "breaker": null, "budget": null, "start_at": null, "end_at": null, "skip_called_within_days": null});
     let made = desk.post("/v1/runs", defaults.clone()).await;
     assert_eq!(made.status, 201, "{}", made.body);
     for (field, value) in defaults.as_object().unwrap() {

@@ -138,6 +138,13 @@ async fn the_first_of_two_uploads_of_one_number_wins_and_leads_may_come_with_the
     let jobs = desk.get("/v1/jobs?to=%2B12025550101").await.body;
     assert_eq!((jobs["data"].as_array().unwrap().len(), &jobs["data"][0]["external_id"]), (1, &json!("first")));
     assert_eq!(desk.get(&format!("/v1/runs/{run}")).await.body["leads"]["rows"], 4);
+    // The uploads, newest first, page by page.
+    let page = desk.get(&format!("/v1/runs/{run}/imports?limit=1")).await.body;
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let rest = desk.get(&format!("/v1/runs/{run}/imports?limit=1&cursor={cursor}")).await.body;
+    let seen = [&page, &rest].map(|page| (page["data"][0]["import_id"].clone(), page["data"][0]["rows"].clone()));
+    assert_eq!(seen, [(again.body["import_id"].clone(), json!(1)), (import["import_id"].clone(), json!(3))]);
+    assert_eq!(rest["next_cursor"], Value::Null);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -88,6 +88,7 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/runs/{id}/test", About::One),
     ("GET /v1/runs/{id}/decisions.csv", About::One),
     ("GET /v1/runs/{id}/events", About::One),
+    ("GET /v1/runs/{id}/imports", About::One),
     ("GET /v1/runs/{id}/imports/{import_id}", About::One),
     ("GET /v1/runs/{id}/jobs", About::One),
     ("POST /v1/runs/{id}/leads", About::One),
@@ -203,6 +204,15 @@ impl Tenant {
             mark,
             number(8),
             slot + 20
+        )
+        .execute(pg)
+        .await
+        .unwrap();
+        sqlx::query!(
+            "INSERT INTO lead_import_progress (run_id, business_id, import_id, rows, accepted, duplicates, suppressed, rejected)
+             VALUES ($1, $2, gen_random_uuid(), 9, 9, 0, 0, 0)",
+            run.parse::<uuid::Uuid>().unwrap(),
+            business.0
         )
         .execute(pg)
         .await

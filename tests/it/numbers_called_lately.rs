@@ -1,0 +1,88 @@
+//! `skip_called_within_days`: who was called lately is left out of the next list.
+
+use rollcall::{
+    attempts::{
+        ledger::{self, Closing, JobThen},
+        state::{AttemptState, Source},
+    },
+    ids::{AttemptId, RunId},
+    stores::MIGRATOR,
+};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::runs_harness::{Desk, event, number};
+
+impl Desk {
+    /// Calls somebody as a worker and a carrier would, and they answer.
+    async fn call(&self, slot: i32) -> AttemptId {
+        let attempt = self.claim(slot).await.unwrap();
+        event(self.pg(), self.business, attempt, "initiated", None).await;
+        event(self.pg(), self.business, attempt, "ended", Some("answered")).await;
+        attempt
+    }
+
+    /// Uploads the first four numbers.
+    async fn four(&self, run: RunId) -> Value {
+        let list: String = (0..4).map(|i| format!("{}\n", number(i))).collect();
+        self.csv(run, format!("to\n{list}")).await.body
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_number_that_was_called_within_the_days_is_left_out_and_the_row_says_why(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.running(4).await;
+    // One was called now, one eight days ago, one is about to be, and of one no byte left.
+    desk.call(1).await;
+    let old = desk.call(1).await;
+    sqlx::query!("UPDATE attempt SET intent_at = clock_timestamp() - interval '8 days' WHERE attempt_id = $1", old.0)
+        .execute(desk.pg())
+        .await
+        .unwrap();
+    desk.claim(1).await.unwrap();
+    let unsent = desk.claim(2).await.unwrap();
+    let closing = Closing { state: AttemptState::NotSent, job: JobThen::Requeue, ..Closing::NOT_PLACED };
+    assert!(ledger::close(desk.pg(), unsent, Source::Response, closing).await.unwrap().unwrap().closed);
+
+    let run = desk.run(json!({"skip_called_within_days": 7})).await;
+    let told = desk.four(run).await;
+    assert_eq!((&told["accepted"], &told["duplicates"], &told["errors"]), (&json!(2), &json!(2), &json!([])), "{told}");
+    let rejected = desk.download(told["rejected_url"].as_str().unwrap()).await;
+    let rows: Vec<_> =
+        rejected[1..].iter().map(|row| (row[1].as_str(), row[3].as_str(), row[5].trim_start_matches('\''))).collect();
+    assert_eq!(rows, [("2", "called_recently", &*number(0)), ("4", "called_recently", &*number(2))]);
+
+    // In the run itself they are duplicates as ever, and another business' calls are nobody's here.
+    let again = desk.four(run).await;
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(4)));
+    let (longer, unset) = (desk.run(json!({"skip_called_within_days": 9})).await, desk.run(json!({})).await);
+    assert_eq!(desk.four(longer).await["accepted"], 1);
+    assert_eq!(desk.four(unset).await["accepted"], 4);
+    let (other, key) = desk.app.managed().await;
+    let elsewhere = Desk { app: desk.app, business: other, key };
+    let run = elsewhere.run(json!({"skip_called_within_days": 365})).await;
+    assert_eq!(elsewhere.four(run).await["accepted"], 4);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn leads_that_come_with_the_run_are_held_to_it_too_and_the_run_says_what_was_set(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let first = desk.running(1).await;
+    desk.call(1).await;
+    assert_eq!(desk.state(first).await, "completed");
+    let leads = [json!({"to": number(0)}), json!({"to": number(1)})];
+    let made = desk.post("/v1/runs", json!({"name": "x", "skip_called_within_days": 1, "leads": leads})).await.body;
+    assert_eq!((&made["skip_called_within_days"], &made["import"]["duplicates"]), (&json!(1), &json!(1)), "{made}");
+    assert_eq!(made["progress"]["total"], 1);
+    for wrong in [0, -1, 366, i64::MAX] {
+        let refused = desk.post("/v1/runs", json!({"name": "x", "skip_called_within_days": wrong})).await;
+        assert_eq!((refused.status.as_u16(), refused.fault()), (422, ("/skip_called_within_days", "out_of_range")));
+    }
+}
