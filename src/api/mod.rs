@@ -32,6 +32,7 @@ pub mod results;
 pub mod runs;
 pub mod sessions;
 pub mod status;
+pub mod suppression_list;
 pub mod suppressions;
 pub mod telnyx_accounts;
 pub mod transcripts;
@@ -85,5 +86,6 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(telnyx_accounts::routes())
         .merge(recordings::routes())
         .merge(suppressions::routes())
+        .merge(suppression_list::routes())
         .merge(caller_ids::routes())
 }

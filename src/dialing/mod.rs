@@ -28,6 +28,7 @@ pub mod overview;
 pub mod room;
 pub mod send;
 pub mod startup;
+pub mod suppress;
 pub mod sweep;
 pub mod translate;
 pub mod trial;

@@ -80,8 +80,7 @@ pub async fn insert_jobs(
     let priorities: Vec<i32> = leads.iter().map(|(_, lead)| lead.priority).collect();
     let rows = sqlx::query!(
         r#"WITH given AS (
-               SELECT *, EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = $2 AND s.number = to_number
-                                 AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS suppressed
+               SELECT *, to_number IN (SELECT suppressed_among($2, $5::text[])) AS suppressed
                FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[]) WITH ORDINALITY
                    AS row(job_id, line, to_number, external_id, variables, time_zone, priority, place)
            ), inserted AS (

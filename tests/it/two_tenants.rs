@@ -61,6 +61,7 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/runs", About::Own),
     ("POST /v1/sessions", About::Own),
     ("GET /v1/suppressions", About::Own),
+    ("GET /v1/suppressions.csv", About::Own),
     ("POST /v1/suppressions", About::Own),
     ("PUT /v1/suppressions/{number}", About::Own),
     ("DELETE /v1/agents/{id}", About::One),
