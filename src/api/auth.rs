@@ -271,8 +271,10 @@ async fn write_down(parts: &Parts, ctx: &Context, business: Option<Uuid>) -> Res
     Ok(())
 }
 
-/// A part of a path as it may be kept: whole numbers are not.
+/// A part of a path as it may be kept: whole numbers are not, however they are written.
 fn masked(part: &str) -> String {
     let number = part.replacen("%2B", "+", 1).replacen("%2b", "+", 1);
-    if number.starts_with('+') { mask(&number) } else { part.to_owned() }
+    let digits = number.trim_start_matches('+').trim_end_matches('*');
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if is_number { mask(&number) } else { part.to_owned() }
 }

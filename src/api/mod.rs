@@ -24,6 +24,7 @@ pub mod keys;
 pub mod leads;
 pub mod me;
 pub mod not_available;
+pub mod numbers;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
@@ -87,5 +88,6 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(recordings::routes())
         .merge(suppressions::routes())
         .merge(suppression_list::routes())
+        .merge(numbers::routes())
         .merge(caller_ids::routes())
 }

@@ -29,7 +29,6 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/v1/runs/{id}/preview", "Previewing a run"),
     ("POST", "/v1/runs/{id}/test", "A test call of a run"),
     ("GET", "/v1/runs/{id}/decisions.csv", "The list of decisions"),
-    ("GET DELETE", "/v1/numbers/{number}", "Asking about and erasing one number"),
     ("POST GET", "/v1/hooks", "Customer webhooks"),
     ("GET PATCH DELETE", "/v1/hooks/{id}", "Customer webhooks"),
     ("GET", "/v1/hooks/{id}/deliveries", "Customer webhooks"),

@@ -52,6 +52,22 @@ pub fn limit(calls: i64) -> Result<i32, Fault> {
     fits.ok_or_else(|| ("out_of_range", format!("must be from 1 to {MAX_LIMIT}")))
 }
 
+/// Most calls from one number, at once or in a day.
+///
+/// # Errors
+/// Where it is below 1.
+pub fn most_calls(calls: i32) -> Result<(), Fault> {
+    if calls >= 1 { Ok(()) } else { Err(("out_of_range", "must be 1 or more, or null for no limit".into())) }
+}
+
+/// For how many days something is kept.
+///
+/// # Errors
+/// Where it is not from 1 to 3650.
+pub fn days(days: i32) -> Result<(), Fault> {
+    if (1..=3_650).contains(&days) { Ok(()) } else { Err(("out_of_range", "must be from 1 to 3650".into())) }
+}
+
 /// A region that has phone numbers (ISO 3166-1 alpha-2, as libphonenumber knows them).
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use std::collections::{HashMap, hash_map};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use tokio::io::AsyncRead;
+use uuid::Uuid;
 
 use super::import;
 use crate::{
@@ -18,8 +19,8 @@ use crate::{
     },
     context::Context,
     error::{ApiError, FieldError},
-    ids::BusinessId,
-    jobs::skip::{self, After, Skipped},
+    ids::{BusinessId, JobId},
+    jobs::skip::{self, Skipped},
     leads::{FileError, Rejected, SuppressedCsv, SuppressedRow},
 };
 
@@ -180,7 +181,7 @@ async fn end_prefixes(pg: &PgPool, business: BusinessId, prefixes: &[String]) ->
     }
     let runs = skip::unfinished_runs(&mut *pg.acquire().await?, business).await?;
     for run in runs {
-        let mut next = Some(After::default());
+        let mut next = Some(JobId(Uuid::nil()));
         while let Some(after) = next {
             let mut tx = pg.begin().await?;
             next = skip::prefixes(&mut tx, run, prefixes, after, BATCH_JOBS).await?;

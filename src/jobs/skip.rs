@@ -1,11 +1,11 @@
-//! Jobs that wait are ended because they may not be dialed, without a dial.
+//! Jobs that wait are ended without a dial, and jobs that are over lose who they were about.
 //!
 //! Not here: why (`dialing::suppress`, `dialing::numbers`).
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::ids::{BusinessId, RunId};
+use crate::ids::{BusinessId, JobId, RunId};
 
 /// Why a job is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub async fn numbers(
     .fetch_all(db)
     .await?;
     let mut runs: Vec<RunId> = moved.iter().map(|row| row.run).collect();
+    runs.sort_unstable();
     runs.dedup();
     Ok((moved.iter().map(|row| row.n.unsigned_abs()).sum(), runs))
 }
@@ -72,22 +73,9 @@ pub async fn unfinished_runs(db: &mut PgConnection, business: BusinessId) -> sql
     .await
 }
 
-/// How far a list has been looked through: after this place of the queue.
-#[derive(Debug, Clone, Copy)]
-pub struct After {
-    place: i16,
-    job: Uuid,
-}
-
-impl Default for After {
-    fn default() -> Self {
-        Self { place: i16::MIN, job: Uuid::nil() }
-    }
-}
-
-/// Ends jobs of a run to numbers with one of these beginnings, at most `most` of those that are queued and of those that wait;
-/// where to go on, or nothing where there are no more. A prefix has no index, so this reads the list once, in parts; what is
-/// locked just now is being dialed since before the prefix was written, or is ended by somebody else.
+/// Ends jobs of a run to numbers with one of these beginnings, at most `most`, of those after this one in its list; the last that
+/// was ended where there may be more. A prefix has no index, so this reads the list once, in parts; what is locked just now is being
+/// dialed since before the prefix was written, or is ended by somebody else.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
@@ -95,39 +83,32 @@ pub async fn prefixes(
     db: &mut PgConnection,
     run: RunId,
     prefixes: &[String],
-    after: After,
+    after: JobId,
     most: i64,
-) -> sqlx::Result<Option<After>> {
+) -> sqlx::Result<Option<JobId>> {
     sqlx::query!("SELECT set_config('statement_timeout', '60s', true)").fetch_one(&mut *db).await?;
     let rows = sqlx::query!(
-        r#"WITH queued AS (
-               SELECT job_id, run_id, state AS was, (- priority) AS place FROM job
-               WHERE run_id = $1 AND state = 'queued' AND ((- priority), job_id) > ($2::smallint, $3::uuid) AND to_number ^@ ANY ($4)
-               ORDER BY (- priority), job_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
-           ), waiting AS (
-               SELECT job_id, run_id, state AS was, NULL::smallint AS place FROM job
-               WHERE run_id = $1 AND state = 'waiting' AND to_number ^@ ANY ($4) LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
-           ), picked AS (
-               SELECT * FROM queued UNION ALL SELECT * FROM waiting
+        r#"WITH picked AS (
+               SELECT job_id, run_id, state AS was FROM job
+               WHERE run_id = $1 AND job_id > $2 AND state IN ('queued', 'waiting') AND to_number ^@ ANY ($3)
+               ORDER BY job_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
            ), skipped AS (
                UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-               FROM picked WHERE job.job_id = picked.job_id RETURNING job.job_id, picked.run_id, was, place
+               FROM picked WHERE job.job_id = picked.job_id RETURNING picked.run_id, was
            ), moved AS (
-               SELECT run_id, was, count(*) AS n, max(place) AS place FROM skipped GROUP BY run_id, was
+               SELECT run_id, was, count(*) AS n FROM skipped GROUP BY run_id, was
            )
-           SELECT n AS "n!", place, (SELECT job_id FROM queued ORDER BY place DESC, job_id DESC LIMIT 1) AS last,
+           SELECT n AS "n!", (SELECT job_id FROM picked ORDER BY job_id DESC LIMIT 1) AS "last!: JobId",
                   tally_moved(run_id, was, 'skipped', NULL, n, 0) IS NULL AS told FROM moved"#,
         run as RunId,
-        after.place,
-        after.job,
+        after as JobId,
         prefixes,
         most
     )
     .fetch_all(db)
     .await?;
-    let full = rows.iter().any(|row| row.n >= most);
-    let queued = rows.iter().find_map(|row| Some(After { place: row.place?, job: row.last? }));
-    Ok(full.then(|| queued.unwrap_or(after)))
+    let ended: i64 = rows.iter().map(|row| row.n).sum();
+    Ok(rows.first().filter(|_| ended >= most).map(|row| row.last))
 }
 
 /// Runs whose last job was just skipped are over. A statement of its own, so that it sees the jobs as they are now.
@@ -142,4 +123,48 @@ pub async fn end_runs(db: &mut PgConnection, runs: &[RunId]) -> sqlx::Result<()>
             .await?;
     }
     Ok(())
+}
+
+/// Takes out of the jobs of a business to this number, none of which may be dialed any more, who it was; how many there are.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn erase(
+    db: &mut PgConnection,
+    business: BusinessId,
+    number: &str,
+    placeholder: &str,
+) -> sqlx::Result<Vec<JobId>> {
+    sqlx::query_scalar!(
+        r#"UPDATE job SET to_number = $3, external_id = NULL, variables = '{}', line = NULL, time_zone = NULL, time_zones = '{}'
+           WHERE business_id = $1 AND to_number = $2 AND finished_at IS NOT NULL RETURNING job_id AS "job: JobId""#,
+        business.0,
+        number,
+        placeholder
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Takes the variables out of jobs of a run that is over, at most `most` of those after `run.forgotten_to`. True where there may
+/// be more.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn forget_variables(db: &mut PgConnection, run: RunId, most: i64) -> sqlx::Result<bool> {
+    let gone = sqlx::query!(
+        r#"WITH part AS (
+               SELECT job_id FROM job WHERE run_id = $1 AND job_id > (SELECT forgotten_to FROM run WHERE run_id = $1)
+               ORDER BY job_id LIMIT $2
+           ), gone AS (
+               UPDATE job SET variables = '{}' FROM part WHERE job.job_id = part.job_id AND job.variables <> '{}'
+           )
+           UPDATE run SET forgotten_to = coalesce((SELECT job_id FROM part ORDER BY job_id DESC LIMIT 1), forgotten_to)
+           WHERE run_id = $1 RETURNING (SELECT count(*) FROM part) >= $2 AS "more!""#,
+        run as RunId,
+        most
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(gone.is_some_and(|gone| gone.more))
 }

@@ -246,3 +246,36 @@ pub async fn rejected(
     });
     Ok(kept.collect())
 }
+
+/// Takes a number out of the rows of a business that did not become jobs; how many said it. A row in which it is written in another
+/// way than in E.164 is not found.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn erase_rejected(tx: &mut PgTransaction<'_>, business: BusinessId, number: &str) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE rejected_lead SET value = NULL
+         WHERE value = $2 AND value LIKE '+%' AND run_id IN (SELECT run_id FROM run WHERE business_id = $1)",
+        business.0,
+        number
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Takes out of the rows of a run that did not become jobs what they said, at most `most`; how many there were.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn forget_rejected(pg: impl PgExecutor<'_>, run: RunId, most: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE rejected_lead SET value = NULL WHERE ctid = ANY (ARRAY(SELECT ctid FROM rejected_lead
+             WHERE run_id = $1 AND value IS NOT NULL LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        run as RunId,
+        most
+    )
+    .execute(pg)
+    .await?;
+    Ok(done.rows_affected())
+}
