@@ -40,15 +40,20 @@ BEGIN
     RETURN FOUND;
 END $$;
 
--- The numbers of a list that may not be called for this business: the same for a thousand at once.
+-- The numbers of a list that may not be called for this business: the same for a thousand at once. A few prefixes are quicker
+-- compared than looked up.
 CREATE FUNCTION suppressed_among(p_business uuid, p_numbers text[]) RETURNS SETOF text LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
 DECLARE
-    v_lists uuid[] := ARRAY[p_business, '00000000-0000-0000-0000-000000000000'];
+    v_lists    uuid[] := ARRAY[p_business, '00000000-0000-0000-0000-000000000000'];
+    v_prefixes text[];
 BEGIN
     RETURN QUERY SELECT n FROM unnest(p_numbers) n WHERE EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = ANY (v_lists)
         AND s.number = n AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0);
-    PERFORM 1 FROM suppression s WHERE s.business_id = ANY (v_lists) AND s.number LIKE '%*' LIMIT 1;
-    IF FOUND THEN
+    SELECT array_agg(rtrim(p.number, '*')) INTO v_prefixes FROM (SELECT s.number FROM suppression s WHERE s.business_id = ANY (v_lists)
+        AND s.number LIKE '%*' AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) LIMIT 101) p;
+    IF cardinality(v_prefixes) <= 100 THEN
+        RETURN QUERY SELECT n FROM unnest(p_numbers) n WHERE n ^@ ANY (v_prefixes);
+    ELSIF v_prefixes IS NOT NULL THEN
         RETURN QUERY SELECT n FROM unnest(p_numbers) n WHERE EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = ANY (v_lists)
             AND s.number = ANY (suppression_keys(n)) AND s.number LIKE '%*' AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
             OFFSET 0);

@@ -194,7 +194,7 @@ async fn answer(ctx: &Context, business: BusinessId, given: &CallerIdChange) -> 
     let pg = &ctx.stores.tenant;
     let (mut agent, mut fallback) =
         answering::of(pg, business, &given.number).await?.map_or((None, None), |(id, text)| (Some(id), text));
-    given.agent_id.clone().apply(&mut agent);
+    given.agent_id.apply(&mut agent);
     given.fallback.clone().apply(&mut fallback);
     if let Some(id) = agent {
         let named = agents::named(ctx, business, id).await?;

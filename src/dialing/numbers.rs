@@ -157,8 +157,8 @@ async fn in_ledger(
     if !open.is_empty() {
         return Err(in_call(&open));
     }
-    let (skipped, runs) = skip::numbers(&mut tx, business, &[number.to_owned()], Skipped::Erased).await?;
     let attempts = erase::erase(&mut tx, business, number, &placeholder).await?;
+    let (skipped, runs) = skip::numbers(&mut tx, business, &[number.to_owned()], Skipped::Erased).await?;
     let jobs = skip::erase(&mut tx, business, number, &placeholder).await?;
     let ids: Vec<Uuid> = attempts.iter().map(|(attempt, _)| attempt.0).collect();
     let transcripts = conversation::erase(&mut tx, business, &ids).await?;

@@ -152,10 +152,10 @@ async fn a_prefix_ends_every_waiting_job_that_it_matches_and_keeps_new_leads_out
     assert_eq!((state.as_str(), jobs), ("running", vec![skipped.clone(), skipped.clone(), queued.clone(), queued]));
     assert_eq!(states(pg, only).await, ("completed".into(), vec![skipped.clone(), skipped]));
     assert!(states(pg, theirs).await.1.iter().all(|(state, _)| state == "queued"), "it is another business's list");
-    let counted = "SELECT sum(n)::bigint FROM tally WHERE run_id = $1 AND key = $2";
     for (key, n) in [("skipped", 2), ("queued", 2), ("waiting", 0)] {
-        let tally = sqlx::query_scalar::<_, Option<i64>>(counted).bind(mixed.0).bind(key).fetch_one(pg).await.unwrap();
-        assert_eq!(tally, Some(n), "{key}");
+        let tally =
+            sqlx::query_scalar!("SELECT sum(n)::bigint FROM tally WHERE run_id = $1 AND key = $2", mixed.0, key);
+        assert_eq!(tally.fetch_one(pg).await.unwrap(), Some(n), "{key}");
     }
     for (number, is) in [("+12025559999", true), ("+1202", true), ("+12035550101", false), ("+120", false)] {
         assert_eq!(suppressed(pg, business, number).await, is, "{number}");
