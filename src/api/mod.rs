@@ -12,9 +12,11 @@ pub mod auth;
 pub mod body;
 pub mod businesses;
 pub mod caller_ids;
+pub mod calling_rules;
 pub mod calls;
 pub mod check;
 pub mod dashboard;
+pub mod decisions;
 pub mod download;
 pub mod events;
 pub mod frame;
@@ -74,6 +76,7 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(jobs::routes())
         .merge(attempts::routes())
         .merge(results::routes())
+        .merge(decisions::routes())
         .merge(events::routes())
         .merge(why::routes())
         .merge(calls::routes())
@@ -90,4 +93,5 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(suppression_list::routes())
         .merge(numbers::routes())
         .merge(caller_ids::routes())
+        .merge(calling_rules::routes())
 }

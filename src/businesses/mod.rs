@@ -9,6 +9,7 @@ pub mod answering;
 pub mod answers;
 pub mod audit;
 pub mod caller_ids;
+pub mod calling_rules;
 pub mod health;
 pub mod keys;
 pub mod profile;

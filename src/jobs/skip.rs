@@ -23,6 +23,14 @@ impl Skipped {
             Self::Erased => "erased",
         }
     }
+
+    /// What the job's decisions say of it.
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Suppressed => "The number is on the suppression list.",
+            Self::Erased => "The number was to be forgotten.",
+        }
+    }
 }
 
 /// Ends every job of a business to one of these numbers that waits to be dialed: how many, and of which runs. The caller holds
@@ -43,14 +51,18 @@ pub async fn numbers(
                ORDER BY run_id, job_id FOR NO KEY UPDATE
            ), skipped AS (
                UPDATE job SET state = 'skipped', reason = $3, finished_at = clock_timestamp(), next_at = NULL
-               FROM picked WHERE job.job_id = picked.job_id RETURNING run_id, was
+               FROM picked WHERE job.job_id = picked.job_id RETURNING job.job_id, run_id, was
+           ), decided AS (
+               INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail)
+               SELECT $1, run_id, job_id, 'skipped', $3, $4 FROM skipped
            ), moved AS (
                SELECT run_id, was, count(*) AS n FROM skipped GROUP BY run_id, was ORDER BY run_id
            )
            SELECT run_id AS "run: RunId", n AS "n!", tally_moved(run_id, was, 'skipped', NULL, n, 0) IS NULL AS told FROM moved"#,
         business.0,
         numbers,
-        why.as_str()
+        why.as_str(),
+        why.detail()
     )
     .fetch_all(db)
     .await?;
@@ -89,12 +101,15 @@ pub async fn prefixes(
     sqlx::query!("SELECT set_config('statement_timeout', '60s', true)").fetch_one(&mut *db).await?;
     let rows = sqlx::query!(
         r#"WITH picked AS (
-               SELECT job_id, run_id, state AS was FROM job
+               SELECT job_id, run_id, business_id, state AS was FROM job
                WHERE run_id = $1 AND job_id > $2 AND state IN ('queued', 'waiting') AND to_number ^@ ANY ($3)
                ORDER BY job_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
            ), skipped AS (
                UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-               FROM picked WHERE job.job_id = picked.job_id RETURNING picked.run_id, was
+               FROM picked WHERE job.job_id = picked.job_id RETURNING job.job_id, picked.run_id, picked.business_id, was
+           ), decided AS (
+               INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail)
+               SELECT business_id, run_id, job_id, 'skipped', 'suppressed', $5 FROM skipped
            ), moved AS (
                SELECT run_id, was, count(*) AS n FROM skipped GROUP BY run_id, was
            )
@@ -103,7 +118,8 @@ pub async fn prefixes(
         run as RunId,
         after as JobId,
         prefixes,
-        most
+        most,
+        Skipped::Suppressed.detail()
     )
     .fetch_all(db)
     .await?;

@@ -8,12 +8,15 @@ pub mod ending;
 pub mod figures;
 pub mod find;
 pub mod forgotten;
+pub mod locked;
 pub mod new;
 pub mod progress;
 pub mod refusal;
 pub mod state;
 pub mod store;
 pub mod stuck;
+pub mod times;
+pub mod zones;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

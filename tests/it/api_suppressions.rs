@@ -11,7 +11,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::api_harness::{Answer, App, OPERATOR};
+use crate::{
+    api_harness::{Answer, App, OPERATOR},
+    runs_harness::{Desk, number},
+};
 
 /// A running run of the business with one job per number.
 async fn run(pg: &PgPool, business: BusinessId, numbers: &[&str]) -> RunId {
@@ -152,6 +155,9 @@ async fn a_prefix_ends_every_waiting_job_that_it_matches_and_keeps_new_leads_out
     assert_eq!((state.as_str(), jobs), ("running", vec![skipped.clone(), skipped.clone(), queued.clone(), queued]));
     assert_eq!(states(pg, only).await, ("completed".into(), vec![skipped.clone(), skipped]));
     assert!(states(pg, theirs).await.1.iter().all(|(state, _)| state == "queued"), "it is another business's list");
+    let decided =
+        sqlx::query_scalar!("SELECT count(*) FROM decision WHERE run_id = $1 AND rule = 'suppressed'", mixed.0);
+    assert_eq!(decided.fetch_one(pg).await.unwrap(), Some(2));
     for (key, n) in [("skipped", 2), ("queued", 2), ("waiting", 0)] {
         let tally =
             sqlx::query_scalar!("SELECT sum(n)::bigint FROM tally WHERE run_id = $1 AND key = $2", mixed.0, key);
@@ -278,4 +284,31 @@ async fn a_list_is_taken_row_by_row_and_comes_back_as_it_went_in(_: PgPoolOption
         (&json!(1), &json!(1)),
         "no country to read it by"
     );
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn no_claim_takes_a_number_that_a_prefix_or_the_operators_list_suppresses(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let (first, second) = (desk.running(1).await, desk.running(3).await);
+    let numbers: Vec<String> = (0..3).map(number).collect();
+    // As if it came while the list was going in: the entry is there, and the jobs are too.
+    for (list, key) in [(desk.business.0, numbers[0].clone()), (uuid::Uuid::nil(), format!("{}*", &numbers[1][..11]))] {
+        sqlx::query!("INSERT INTO suppression (business_id, number, source) VALUES ($1, $2, 'late')", list, key)
+            .execute(desk.pg())
+            .await
+            .unwrap();
+    }
+    for slot in 1..4 {
+        assert_eq!(desk.claim(slot).await, None);
+    }
+    for run in [first, second] {
+        let (state, jobs) = states(desk.pg(), run).await;
+        assert!(
+            jobs.iter().all(|(state, reason)| state == "skipped" && reason.as_deref() == Some("suppressed")),
+            "{state} {jobs:?}"
+        );
+    }
 }
