@@ -21,10 +21,12 @@ use crate::{
         audit,
         keys::{self, Key, Role},
         store,
+        suppressions::List,
     },
     context::Context,
     error::{ApiError, FieldError, Slug},
     ids::BusinessId,
+    leads::mask,
     stores::tenant,
 };
 
@@ -63,6 +65,15 @@ pub struct Manager {
     /// Who it is, for rows that say so: `operator` or `key:rk_3fa9`.
     pub actor: String,
 }
+
+/// Someone who may read a list: a business's by any of its keys or by the operator with `Rollcall-Business`, the installation's
+/// by the operator without it.
+#[derive(Debug, Clone, Copy)]
+pub struct ListViewer(pub List);
+
+/// Someone who may change a list: a manager key, or the operator, which is audited.
+#[derive(Debug, Clone, Copy)]
+pub struct ListManager(pub List);
 
 impl Caller {
     /// Who it is, for rows that say so.
@@ -141,6 +152,37 @@ impl FromRequestParts<Context> for Manager {
         tenant::bind(business);
         Ok(Self { business, actor: caller.actor() })
     }
+}
+
+impl FromRequestParts<Context> for ListViewer {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Context) -> Result<Self, ApiError> {
+        if speaks_for_all(parts, ctx).await? {
+            return Ok(Self(List::Installation));
+        }
+        let viewer = Viewer::from_request_parts(parts, ctx).await?;
+        Ok(Self(List::Business(viewer.business)))
+    }
+}
+
+impl FromRequestParts<Context> for ListManager {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Context) -> Result<Self, ApiError> {
+        if speaks_for_all(parts, ctx).await? {
+            write_down(parts, ctx, None).await?;
+            return Ok(Self(List::Installation));
+        }
+        let manager = Manager::from_request_parts(parts, ctx).await?;
+        Ok(Self(List::Business(manager.business)))
+    }
+}
+
+/// True for the operator who names no business.
+async fn speaks_for_all(parts: &mut Parts, ctx: &Context) -> Result<bool, ApiError> {
+    let caller = Caller::from_request_parts(parts, ctx).await?;
+    Ok(matches!(caller, Caller::Operator) && !parts.headers.contains_key(BUSINESS_HEADER))
 }
 
 async fn authenticate(parts: &Parts, ctx: &Context) -> Result<Caller, ApiError> {
@@ -223,7 +265,16 @@ async fn write_down(parts: &Parts, ctx: &Context, business: Option<Uuid>) -> Res
     let route = parts.extensions.get::<MatchedPath>().map_or("?", MatchedPath::as_str);
     let request_id = parts.headers.get("x-request-id").and_then(|id| id.to_str().ok());
     let action = format!("{} {route}", parts.method);
-    let detail = json!({ "path": parts.uri.path(), "request_id": request_id });
+    let path: Vec<String> = parts.uri.path().split('/').map(masked).collect();
+    let detail = json!({ "path": path.join("/"), "request_id": request_id });
     audit::note(&ctx.stores.pg, business, "operator", &action, &detail).await?;
     Ok(())
+}
+
+/// A part of a path as it may be kept: whole numbers are not, however they are written.
+fn masked(part: &str) -> String {
+    let number = part.replacen("%2B", "+", 1).replacen("%2b", "+", 1);
+    let digits = number.trim_start_matches('+').trim_end_matches('*');
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if is_number { mask(&number) } else { part.to_owned() }
 }

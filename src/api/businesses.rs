@@ -13,6 +13,7 @@ use crate::{
         page::{List, PageQuery},
     },
     businesses::{
+        retention::Retention,
         rules,
         store::{self, Business, BusinessState, Terms},
     },
@@ -39,6 +40,7 @@ pub struct BusinessView {
     time_zone: Option<String>,
     allowed_countries: Option<Vec<String>>,
     carriers: Vec<Carrier>,
+    retention: Retention,
     slots: SlotsView,
     created_at: Time,
     updated_at: Time,
@@ -55,6 +57,7 @@ pub struct SlotsView {
 impl From<Business> for BusinessView {
     fn from(b: Business) -> Self {
         Self {
+            retention: b.retention(),
             id: b.id,
             name: b.name,
             state: b.state,
@@ -86,6 +89,8 @@ struct NewBusiness {
     allowed_countries: Option<Vec<String>>,
     /// Carriers in the order of preference; Twilio where absent.
     carriers: Option<Vec<Carrier>>,
+    /// For how many days what is known about people is kept; for good where absent.
+    retention: Option<Retention>,
 }
 
 /// What to change of a business; what is absent stays.
@@ -113,6 +118,9 @@ struct BusinessChange {
     #[serde(default)]
     #[schema(value_type = Option<Vec<Carrier>>)]
     carriers: Change<Vec<Carrier>>,
+    #[serde(default)]
+    #[schema(value_type = Option<Retention>)]
+    retention: Change<Retention>,
 }
 
 /// Make a business
@@ -132,6 +140,7 @@ async fn create(
         time_zone: None,
         allowed_countries: None,
         carriers: vec![Carrier::Twilio],
+        retention: Retention::default(),
     };
     let given = BusinessChange {
         name: Change::To(new.name),
@@ -141,6 +150,7 @@ async fn create(
         time_zone: Change::To(new.time_zone),
         allowed_countries: Change::To(new.allowed_countries),
         carriers: new.carriers.map_or(Change::Keep, Change::To),
+        retention: new.retention.map_or(Change::Keep, Change::To),
     };
     checked(given)?(&mut terms);
     let id = BusinessId(id);
@@ -208,6 +218,12 @@ fn checked(given: BusinessChange) -> Result<impl FnOnce(&mut Terms), ApiError> {
     if let Some(carriers) = given.carriers.given() {
         check.field("/carriers", rules::carriers(carriers));
     }
+    if let Some(Retention { transcripts_days, recordings_days, variables_days }) = given.retention.given() {
+        let each = [("transcripts", transcripts_days), ("recordings", recordings_days), ("variables", variables_days)];
+        for (name, days) in each {
+            check.field(&format!("/retention/{name}_days"), days.map_or(Ok(()), rules::days));
+        }
+    }
     check.done()?;
     Ok(move |terms: &mut Terms| {
         terms.name = name.unwrap_or_else(|| std::mem::take(&mut terms.name));
@@ -217,5 +233,6 @@ fn checked(given: BusinessChange) -> Result<impl FnOnce(&mut Terms), ApiError> {
         given.time_zone.apply(&mut terms.time_zone);
         given.allowed_countries.apply(&mut terms.allowed_countries);
         given.carriers.apply(&mut terms.carriers);
+        given.retention.apply(&mut terms.retention);
     })
 }

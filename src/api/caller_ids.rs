@@ -11,7 +11,11 @@ use crate::{
         check::Check,
         page::{List, PageQuery},
     },
-    businesses::{answering, rules},
+    businesses::{
+        answering,
+        caller_ids::{self, Settings},
+        rules,
+    },
     config::without_slash,
     context::Context,
     dialing::{agents, inbound},
@@ -38,11 +42,21 @@ struct CallerId {
     agent_id: Option<AgentId>,
     /// What they hear where there is no room for their call; null: it ends at once.
     fallback: Option<String>,
+    /// What people call it.
+    label: Option<String>,
+    /// False where nobody is called from it; people may still ring it.
+    enabled: bool,
+    /// Calls from it in a day of the business's zone; null: no limit.
+    max_per_day: Option<i32>,
+    /// Calls from it at once; null: no limit.
+    max_at_once: Option<i32>,
+    /// How often it was taken for a call today; null while nothing is set for it.
+    dials_today: Option<i32>,
     /// What the number's voice URL and its status callback at the carrier must be, so that it can be rung.
     inbound_url: String,
 }
 
-/// Who is to talk to people who ring a number; what is absent stays.
+/// Who is to talk to people who ring a number, and how it is used for calling; what is absent stays.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CallerIdChange {
@@ -56,6 +70,37 @@ struct CallerIdChange {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     fallback: Change<Option<String>>,
+    /// At most 200 characters; null: none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    label: Change<Option<String>>,
+    /// False: nobody is called from it from the next call on.
+    #[serde(default)]
+    #[schema(value_type = Option<bool>)]
+    enabled: Change<bool>,
+    /// Calls from it in a day of the business's zone, 1 or more; null: no limit.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    max_per_day: Change<Option<i32>>,
+    /// Calls from it at once, 1 or more; null: no limit.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    max_at_once: Change<Option<i32>>,
+}
+
+impl CallerIdChange {
+    /// True where it says something of who answers.
+    fn answers(&self) -> bool {
+        self.agent_id.given().is_some() || self.fallback.given().is_some()
+    }
+
+    /// True where it says something of how the number is used.
+    fn uses(&self) -> bool {
+        self.label.given().is_some()
+            || self.enabled.given().is_some()
+            || self.max_per_day.given().is_some()
+            || self.max_at_once.given().is_some()
+    }
 }
 
 fn shown(ctx: &Context, business: BusinessId, row: answering::CallerId) -> CallerId {
@@ -67,6 +112,11 @@ fn shown(ctx: &Context, business: BusinessId, row: answering::CallerId) -> Calle
         carrier: row.carrier,
         agent_id: row.agent,
         fallback: row.fallback,
+        label: row.label,
+        enabled: row.enabled,
+        max_per_day: row.max_per_day,
+        max_at_once: row.max_at_once,
+        dials_today: row.dials_today,
     }
 }
 
@@ -88,7 +138,7 @@ async fn list(
     )))
 }
 
-/// Let an agent talk to people who ring a number
+/// Let an agent talk to people who ring a number, and say how it is used for calling
 #[utoipa::path(patch, path = "/v1/caller-ids", tag = "numbers", operation_id = "change_caller_id",
     request_body = CallerIdChange, responses((status = 200, body = CallerId)))]
 async fn change(
@@ -96,19 +146,58 @@ async fn change(
     State(ctx): State<Context>,
     Body(given): Body<CallerIdChange>,
 ) -> Result<Json<CallerId>, ApiError> {
+    checked(&given)?;
+    let (pg, number) = (&ctx.stores.tenant, given.number.clone());
+    let (answers, uses) = (given.answers(), given.uses());
+    if answers || !uses {
+        answer(&ctx, manager.business, &given).await?;
+    }
+    if uses {
+        let edit = |settings: &mut Settings| {
+            settings.label = match given.label {
+                Change::To(label) => label.map(|text| text.trim().to_owned()),
+                Change::Keep => settings.label.take(),
+            };
+            given.enabled.apply(&mut settings.enabled);
+            given.max_per_day.apply(&mut settings.max_per_day);
+            given.max_at_once.apply(&mut settings.max_at_once);
+        };
+        if !caller_ids::change(pg, manager.business, &number, edit).await? {
+            return Err(unknown());
+        }
+        ctx.ring(manager.business).await;
+    }
+    let rows = answering::list(pg, manager.business, None, i64::MAX).await?;
+    let row = rows.into_iter().find(|row| row.number == number);
+    row.map(|row| Json(shown(&ctx, manager.business, row))).ok_or_else(|| ApiError::not_found("caller id"))
+}
+
+fn checked(given: &CallerIdChange) -> Result<(), ApiError> {
     let mut check = Check::new();
     check.field("/number", rules::e164(&given.number));
     if let Some(Some(text)) = given.fallback.given() {
         check.field("/fallback", rules::free_text(text, FALLBACK_LIMIT));
     }
-    check.done()?;
+    if let Some(Some(text)) = given.label.given() {
+        check.field("/label", rules::name(text));
+    }
+    for (pointer, most) in [("/max_per_day", &given.max_per_day), ("/max_at_once", &given.max_at_once)] {
+        if let Some(Some(calls)) = most.given() {
+            check.field(pointer, rules::most_calls(*calls));
+        }
+    }
+    check.done()
+}
+
+/// Lets an agent answer, or nobody.
+async fn answer(ctx: &Context, business: BusinessId, given: &CallerIdChange) -> Result<(), ApiError> {
     let pg = &ctx.stores.tenant;
     let (mut agent, mut fallback) =
-        answering::of(pg, manager.business, &given.number).await?.map_or((None, None), |(id, text)| (Some(id), text));
+        answering::of(pg, business, &given.number).await?.map_or((None, None), |(id, text)| (Some(id), text));
     given.agent_id.apply(&mut agent);
-    given.fallback.apply(&mut fallback);
+    given.fallback.clone().apply(&mut fallback);
     if let Some(id) = agent {
-        let named = agents::named(&ctx, manager.business, id).await?;
+        let named = agents::named(ctx, business, id).await?;
         let variables = inbound::variables(&given.number, "");
         agents::said(&named.definition, &variables).map_err(|error| {
             let detail = format!("{error} A call that comes in has only {{{{from}}}} and {{{{to}}}}.");
@@ -119,11 +208,10 @@ async fn change(
         return Err(ApiError::validation(vec![FieldError::new("/agent_id", "missing", detail)]));
     }
     let answers = agent.map(|agent| (agent, fallback.as_deref()));
-    if !answering::set(pg, manager.business, &given.number, answers).await? {
-        let detail = "Use one of the caller_ids of the carrier account.";
-        return Err(ApiError::validation(vec![FieldError::new("/number", "unknown_caller_id", detail)]));
-    }
-    let rows = answering::list(pg, manager.business, None, i64::MAX).await?;
-    let row = rows.into_iter().find(|row| row.number == given.number);
-    row.map(|row| Json(shown(&ctx, manager.business, row))).ok_or_else(|| ApiError::not_found("caller id"))
+    if answering::set(pg, business, &given.number, answers).await? { Ok(()) } else { Err(unknown()) }
+}
+
+fn unknown() -> ApiError {
+    let detail = "Use one of the caller_ids of the carrier account.";
+    ApiError::validation(vec![FieldError::new("/number", "unknown_caller_id", detail)])
 }

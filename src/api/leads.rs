@@ -82,7 +82,7 @@ async fn read(request: Request) -> Result<Upload<tokio::fs::File>, ApiError> {
 }
 
 /// Writes an upload to a file without a name, so that neither memory nor a connection to Postgres waits for the client.
-async fn spool(body: HttpBody) -> Result<tokio::fs::File, ApiError> {
+pub(super) async fn spool(body: HttpBody) -> Result<tokio::fs::File, ApiError> {
     let file = tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(anyhow::Error::from)?;
     let mut file = tokio::fs::File::from_std(file.map_err(anyhow::Error::from)?);
     let (mut stream, mut bytes) = (body.into_data_stream(), 0);

@@ -26,6 +26,7 @@ pub mod keys;
 pub mod leads;
 pub mod me;
 pub mod not_available;
+pub mod numbers;
 pub mod openapi;
 pub mod page;
 pub mod pointer;
@@ -35,6 +36,7 @@ pub mod run_copies;
 pub mod runs;
 pub mod sessions;
 pub mod status;
+pub mod suppression_list;
 pub mod suppressions;
 pub mod telnyx_accounts;
 pub mod transcripts;
@@ -90,6 +92,8 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(telnyx_accounts::routes())
         .merge(recordings::routes())
         .merge(suppressions::routes())
+        .merge(suppression_list::routes())
+        .merge(numbers::routes())
         .merge(caller_ids::routes())
         .merge(calling_rules::routes())
 }

@@ -23,7 +23,6 @@ use crate::{
 
 /// Method and path of each, and what it is. A route that gets built leaves this list.
 const ROUTES: &[(&str, &str, &str)] = &[
-    ("GET DELETE", "/v1/numbers/{number}", "Asking about and erasing one number"),
     ("POST GET", "/v1/hooks", "Customer webhooks"),
     ("GET PATCH DELETE", "/v1/hooks/{id}", "Customer webhooks"),
     ("GET", "/v1/hooks/{id}/deliveries", "Customer webhooks"),

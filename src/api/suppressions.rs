@@ -1,70 +1,115 @@
-//! Numbers that a business does not call.
+//! Numbers, and beginnings of numbers, that are not called: by a business, or by nobody here.
+//!
+//! With the operator key and without `Rollcall-Business` these routes are about the installation's list, which holds for every
+//! business and which no business is shown.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::{FromRequest, Request, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
-        auth::{Manager, Viewer},
+        auth::{ListManager, ListViewer},
         body::{Body, Ids, Query},
         check::Check,
-        page::{List, PageQuery},
+        idempotency::is_upload,
+        leads::spool,
+        page::{List as Page, PageQuery},
     },
     businesses::{
         rules,
-        suppressions::{self, Put, Suppression},
+        suppressions::{self, Entry, List, PREFIX_MARK, Put, Suppression, Terms},
     },
     clock::Time,
     context::Context,
-    error::{ApiError, Slug},
-    ids::BusinessId,
+    dialing::suppress::{self, ListTaken},
+    error::{ApiError, FieldError, Slug},
 };
 
-/// Most characters of a note.
-const NOTE_LIMIT: usize = 2_000;
+/// Most characters of a note and of evidence.
+const TEXT_LIMIT: usize = 2_000;
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Context> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(put, get, delete))
 }
 
-/// A number that is not called.
+/// A number, or all numbers with one beginning, that are not called.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[schema(as = Suppression)]
-struct SuppressionView {
-    number: String,
+pub struct SuppressionView {
+    /// E.164; null where it is a prefix.
+    number: Option<String>,
+    /// Every number that begins like this; null where it is one number. Its path is the prefix and a star: `+1900*`.
+    prefix: Option<String>,
     source: String,
     note: Option<String>,
     expires_at: Option<Time>,
+    evidence: Option<EvidenceView>,
     created_at: Time,
+}
+
+/// What shows that a number is not to be called.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = Evidence)]
+struct EvidenceView {
+    text: Option<String>,
+    url: Option<String>,
+    at: Option<Time>,
 }
 
 impl From<Suppression> for SuppressionView {
     fn from(row: Suppression) -> Self {
+        let prefix = row.number.strip_suffix(PREFIX_MARK).map(ToOwned::to_owned);
+        let (text, url, at) = (row.evidence, row.evidence_url, row.evidence_at.map(Time::from));
+        let some = text.is_some() || url.is_some() || at.is_some();
         Self {
-            number: row.number,
+            number: prefix.is_none().then_some(row.number),
+            prefix,
             source: row.source,
             note: row.note,
             expires_at: row.expires_at.map(Into::into),
+            evidence: some.then_some(EvidenceView { text, url, at }),
             created_at: row.created_at.into(),
         }
     }
 }
 
-/// A number to be suppressed.
+/// What shows that a number is not to be called.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Evidence {
+    /// In words, at most 2,000 characters.
+    text: Option<String>,
+    /// Where it can be looked at (http or https).
+    url: Option<String>,
+    /// When it was said.
+    at: Option<DateTime<Utc>>,
+}
+
+/// A number or a prefix to be suppressed: one of the two.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewSuppression {
     /// E.164.
-    number: String,
+    number: Option<String>,
+    /// What all numbers begin with that are meant: `+` and 1 to 14 digits, e.g. `+1900`.
+    prefix: Option<String>,
     /// Where the wish came from; `api` where absent.
     source: Option<String>,
     /// Anything to remember.
     note: Option<String>,
     /// After this the number may be called again; never where null.
     expires_at: Option<DateTime<Utc>>,
+    /// What shows it.
+    evidence: Option<Evidence>,
 }
 
 /// On what terms the number in the path is suppressed.
@@ -77,99 +122,153 @@ struct SuppressionTerms {
     note: Option<String>,
     /// After this the number may be called again; never where null.
     expires_at: Option<DateTime<Utc>>,
+    /// What shows it.
+    evidence: Option<Evidence>,
 }
 
-/// Suppress a number: 201 where it is new to the list, 200 where it was there
-#[utoipa::path(post, path = "/v1/suppressions", tag = "numbers", request_body = NewSuppression,
-    responses((status = 201, body = SuppressionView), (status = 200, body = SuppressionView)))]
+/// The connections that show a list: a business's own, or the operator's.
+pub(super) fn pool(ctx: &Context, list: List) -> &PgPool {
+    match list {
+        List::Business(_) => &ctx.stores.tenant,
+        List::Installation => &ctx.stores.pg,
+    }
+}
+
+/// Suppress a number or a prefix, or upload a list of them
+///
+/// 201 where it is new to the list, 200 where it was there. A `text/csv` body is a list with the columns `number` (a prefix ends
+/// with a star), `source`, `note`, `expires_at`, `evidence`, `evidence_url` and `evidence_at`, of which only the first is needed.
+#[utoipa::path(post, path = "/v1/suppressions", tag = "numbers",
+    request_body(content((NewSuppression = "application/json"), (String = "text/csv"))),
+    responses((status = 201, body = SuppressionView),
+              (status = 200, content((SuppressionView = "application/json"), (ListTaken = "application/json")))))]
 async fn create(
-    manager: Manager,
+    ListManager(list): ListManager,
     State(ctx): State<Context>,
-    Body(new): Body<NewSuppression>,
-) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
-    let terms = SuppressionTerms { source: new.source, note: new.note, expires_at: new.expires_at };
-    suppress(&ctx, manager.business, &new.number, terms).await
+    request: Request,
+) -> Result<Response, ApiError> {
+    if is_upload(request.headers()) {
+        let file = spool(request.into_body()).await?;
+        let taken = suppress::from_csv(&ctx, pool(&ctx, list), list, file).await?;
+        return Ok(Json(taken).into_response());
+    }
+    let Body(new): Body<NewSuppression> = Body::from_request(request, &()).await.map_err(|error: ApiError| {
+        if error.slug() == Slug::UnsupportedMediaType {
+            return ApiError::new(Slug::UnsupportedMediaType, "Send application/json, or a list as text/csv.");
+        }
+        error
+    })?;
+    let terms =
+        SuppressionTerms { source: new.source, note: new.note, expires_at: new.expires_at, evidence: new.evidence };
+    let key = match (new.number, new.prefix) {
+        (Some(number), None) => Key { text: number, pointer: "/number" },
+        (None, Some(prefix)) => Key { text: format!("{prefix}{PREFIX_MARK}"), pointer: "/prefix" },
+        _ => {
+            let detail = "Name either a number or a prefix.";
+            return Err(ApiError::validation(vec![FieldError::new("/number", "required", detail)]));
+        }
+    };
+    Ok(write(&ctx, list, key, terms).await?.into_response())
 }
 
-/// List suppressed numbers in their order, expired ones too
+/// List suppressed numbers and prefixes in their order, expired ones too
 #[utoipa::path(get, path = "/v1/suppressions", tag = "numbers", params(PageQuery),
-    responses((status = 200, body = List<SuppressionView>)))]
+    responses((status = 200, body = Page<SuppressionView>)))]
 async fn list(
-    viewer: Viewer,
+    ListViewer(list): ListViewer,
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
-) -> Result<Json<List<SuppressionView>>, ApiError> {
+) -> Result<Json<Page<SuppressionView>>, ApiError> {
     let page = query.page::<String>()?;
-    let rows = suppressions::list(&ctx.stores.tenant, viewer.business, page.after.as_deref(), page.fetch()).await?;
-    Ok(Json(List::new(rows, &page, |row| row.number.clone(), Into::into)))
+    let rows = suppressions::list(pool(&ctx, list), list, page.after.as_deref(), page.fetch()).await?;
+    Ok(Json(Page::new(rows, &page, |row| row.number.clone(), Into::into)))
 }
 
-/// Suppress a number: its jobs that wait end as skipped
+/// Suppress a number, or a prefix with a star: jobs that wait end as skipped
 #[utoipa::path(put, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
     request_body = SuppressionTerms,
     responses((status = 200, body = SuppressionView), (status = 201, body = SuppressionView)))]
 async fn put(
-    manager: Manager,
+    ListManager(list): ListManager,
     State(ctx): State<Context>,
     Ids(number): Ids<String>,
     Body(terms): Body<SuppressionTerms>,
 ) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
-    suppress(&ctx, manager.business, &number, terms).await
+    write(&ctx, list, Key { text: number, pointer: "/number" }, terms).await
 }
 
-/// Look at one suppressed number
+/// Look at one suppressed number or prefix
 #[utoipa::path(get, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
     responses((status = 200, body = SuppressionView)))]
 async fn get(
-    viewer: Viewer,
+    ListViewer(list): ListViewer,
     State(ctx): State<Context>,
     Ids(number): Ids<String>,
 ) -> Result<Json<SuppressionView>, ApiError> {
-    number_in_path(&number)?;
-    let row = suppressions::get(&ctx.stores.tenant, viewer.business, &number).await?;
+    fits(&number).map_err(|_| not_suppressed())?;
+    let row = suppressions::get(pool(&ctx, list), list, &number).await?;
     row.map(|row| Json(row.into())).ok_or_else(not_suppressed)
 }
 
-/// Let a number be called again; jobs that were skipped stay skipped
+/// Let a number or a prefix be called again; jobs that were skipped stay skipped
 #[utoipa::path(delete, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
     responses((status = 204)))]
 async fn delete(
-    manager: Manager,
+    ListManager(list): ListManager,
     State(ctx): State<Context>,
     Ids(number): Ids<String>,
 ) -> Result<StatusCode, ApiError> {
-    number_in_path(&number)?;
-    if !suppressions::delete(&ctx.stores.tenant, manager.business, &number).await? {
+    fits(&number).map_err(|_| not_suppressed())?;
+    if !suppressions::delete(pool(&ctx, list), list, &number).await? {
         return Err(not_suppressed());
     }
-    ctx.ring(manager.business).await;
+    if let List::Business(business) = list {
+        ctx.ring(business).await;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn suppress(
-    ctx: &Context,
-    business: BusinessId,
-    number: &str,
-    terms: SuppressionTerms,
-) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
-    let mut check = Check::new();
-    check.field("/number", rules::e164(number));
-    let source =
-        terms.source.as_deref().map_or(Some("api".into()), |source| check.field("/source", rules::name(source)));
-    check.field("/note", rules::free_text(terms.note.as_deref().unwrap_or_default(), NOTE_LIMIT));
-    check.done()?;
-    let (note, until) = (terms.note.as_deref(), terms.expires_at);
-    let source = source.unwrap_or_default();
-    let put = suppressions::put(&ctx.stores.tenant, business, number, &source, note, until).await?;
-    let (row, put) = put.ok_or_else(|| ApiError::not_found("business"))?;
-    ctx.ring(business).await;
-    let status = if put == Put::Added { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(row.into())))
+/// A number, or a prefix with its star, and where the request has it.
+struct Key {
+    text: String,
+    pointer: &'static str,
 }
 
-/// Text that is no number cannot be on the list.
-fn number_in_path(number: &str) -> Result<(), ApiError> {
-    rules::e164(number).map_err(|_| not_suppressed())
+async fn write(
+    ctx: &Context,
+    list: List,
+    key: Key,
+    given: SuppressionTerms,
+) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
+    let mut check = Check::new();
+    check.field(key.pointer, fits(&key.text));
+    let source =
+        given.source.as_deref().map_or(Some("api".into()), |source| check.field("/source", rules::name(source)));
+    check.field("/note", rules::free_text(given.note.as_deref().unwrap_or_default(), TEXT_LIMIT));
+    let evidence = given.evidence.unwrap_or_default();
+    check.field("/evidence/text", rules::free_text(evidence.text.as_deref().unwrap_or_default(), TEXT_LIMIT));
+    if let Some(url) = &evidence.url {
+        check.field("/evidence/url", rules::link(url));
+    }
+    check.done()?;
+    let terms = Terms {
+        source: source.unwrap_or_default(),
+        note: given.note,
+        expires_at: given.expires_at,
+        evidence: evidence.text,
+        evidence_url: evidence.url,
+        evidence_at: evidence.at,
+    };
+    let entry = Entry { number: key.text, terms };
+    let written = suppress::one(ctx, pool(ctx, list), list, entry).await?;
+    let written = written.ok_or_else(|| ApiError::not_found("business"))?;
+    let status = if written.put == Put::Added { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(written.row.into())))
+}
+
+/// A number, or a prefix with its star.
+fn fits(key: &str) -> Result<(), rules::Fault> {
+    key.strip_suffix(PREFIX_MARK).map_or_else(|| rules::e164(key), rules::prefix)
 }
 
 fn not_suppressed() -> ApiError {

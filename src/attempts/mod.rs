@@ -5,9 +5,11 @@
 //! Not here: what follows from a change (`dialing::finish`), and asking the carrier (`dialing::doubt`, `dialing::live`).
 
 pub mod batch;
+pub mod erase;
 pub mod events;
 pub mod export;
 pub mod figures;
+pub mod history;
 pub mod inbound;
 pub mod ledger;
 pub mod looks;

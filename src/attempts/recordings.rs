@@ -31,7 +31,8 @@ pub struct Recording {
     pub url: String,
 }
 
-/// Writes down a recording of an attempt; once, however often it is told. False where there is no such attempt, or it was known.
+/// Writes down a recording of an attempt; once, however often it is told. One whose number was erased meanwhile is to be deleted
+/// at once. False where there is no such attempt, or it was known.
 ///
 /// # Errors
 /// Where Postgres does not answer.
@@ -44,8 +45,10 @@ pub async fn saved(
 ) -> sqlx::Result<bool> {
     let mut tx = pg.begin().await?;
     let done = sqlx::query!(
-        "INSERT INTO recording (attempt_id, business_id, account, carrier_recording_id, duration_secs, channels)
-         SELECT attempt_id, business_id, account, $3, $4, $5 FROM attempt WHERE attempt_id = $1 AND business_id = $2
+        "INSERT INTO recording (attempt_id, business_id, account, carrier_recording_id, duration_secs, channels, unwanted_since, next_try_at)
+         SELECT attempt_id, business_id, account, $3, $4, $5, e.at, e.at
+         FROM attempt, LATERAL (SELECT CASE WHEN is_erased(to_number) THEN clock_timestamp() END) AS e (at)
+         WHERE attempt_id = $1 AND business_id = $2
          ON CONFLICT DO NOTHING",
         attempt.0,
         business.0,
@@ -57,7 +60,7 @@ pub async fn saved(
     .await?;
     if done.rows_affected() == 1 {
         sqlx::query!(
-            "UPDATE attempt SET recording_url = coalesce(recording_url, $2) WHERE attempt_id = $1",
+            "UPDATE attempt SET recording_url = coalesce(recording_url, $2) WHERE attempt_id = $1 AND NOT is_erased(to_number)",
             attempt.0,
             url(attempt)
         )
@@ -88,7 +91,7 @@ pub async fn list(
         r#"SELECT r.attempt_id AS "attempt: AttemptId", a.run_id AS "run: RunId", a.carrier AS "carrier: Carrier",
                   carrier_recording_id, to_number, r.duration_secs, channels, created_at
            FROM recording r JOIN attempt a USING (attempt_id)
-           WHERE r.business_id = $1 AND ($2::uuid IS NULL OR a.run_id = $2) AND ($3::uuid IS NULL OR r.attempt_id < $3)
+           WHERE r.business_id = $1 AND r.unwanted_since IS NULL AND ($2::uuid IS NULL OR a.run_id = $2) AND ($3::uuid IS NULL OR r.attempt_id < $3)
            ORDER BY r.attempt_id DESC, carrier_recording_id LIMIT $4"#,
         business.0,
         run as Option<RunId>,
@@ -117,8 +120,8 @@ pub async fn list(
 /// Where Postgres does not answer.
 pub async fn of_call(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> sqlx::Result<Option<(String, String)>> {
     let row = sqlx::query!(
-        "SELECT account, carrier_recording_id FROM recording WHERE business_id = $1 AND attempt_id = $2
-         ORDER BY created_at, carrier_recording_id LIMIT 1",
+        "SELECT account, carrier_recording_id FROM recording
+         WHERE business_id = $1 AND attempt_id = $2 AND unwanted_since IS NULL ORDER BY created_at, carrier_recording_id LIMIT 1",
         business.0,
         attempt.0
     )

@@ -105,6 +105,21 @@ pub async fn list(
     attempt: Option<AttemptId>,
     job: Option<JobId>,
 ) -> sqlx::Result<Vec<Attempt>> {
+    of(pg, business, attempt.as_slice(), job.as_slice()).await
+}
+
+/// These attempts of a business, and every attempt of these of its jobs, job by job in the order of the dials.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn of(
+    pg: impl PgExecutor<'_>,
+    business: BusinessId,
+    attempts: &[AttemptId],
+    jobs: &[JobId],
+) -> sqlx::Result<Vec<Attempt>> {
+    let attempts: Vec<Uuid> = attempts.iter().map(|attempt| attempt.0).collect();
+    let jobs: Vec<Uuid> = jobs.iter().map(|job| job.0).collect();
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT attempt_id AS "attempt_id: AttemptId", n, job_id AS "job_id: JobId", run_id AS "run_id: RunId",
@@ -114,10 +129,10 @@ pub async fn list(
                   intent_at AS "intent_at: Time", sent_at AS "sent_at: Time", placed_at AS "placed_at: Time",
                   ringing_at AS "ringing_at: Time", answered_at AS "answered_at: Time", ended_at AS "ended_at: Time",
                   duration_secs, price::text, currency, recording_url, events AS "events: Json<serde_json::Value>"
-           FROM attempt WHERE business_id = $1 AND (attempt_id = $2 OR job_id = $3) ORDER BY job_id, n"#,
+           FROM attempt WHERE business_id = $1 AND (attempt_id = ANY ($2) OR job_id = ANY ($3)) ORDER BY job_id, n"#,
         business as BusinessId,
-        attempt as Option<AttemptId>,
-        job as Option<JobId>,
+        &attempts,
+        &jobs,
     )
     .fetch_all(pg)
     .await?;

@@ -15,6 +15,16 @@ pub struct CallerId {
     pub agent: Option<AgentId>,
     /// What they hear where there is no room.
     pub fallback: Option<String>,
+    /// What people call it.
+    pub label: Option<String>,
+    /// False where nobody is called from it.
+    pub enabled: bool,
+    /// Calls from it in a day of the business's zone.
+    pub max_per_day: Option<i32>,
+    /// Calls from it at once.
+    pub max_at_once: Option<i32>,
+    /// How often it was taken for a call today; counted where it has settings of its own.
+    pub dials_today: Option<i32>,
 }
 
 /// The numbers of a business in their order, after the one whose number and carrier are `after`.
@@ -24,9 +34,13 @@ pub struct CallerId {
 pub async fn list(pg: &PgPool, business: BusinessId, after: Option<&str>, most: i64) -> sqlx::Result<Vec<CallerId>> {
     sqlx::query_as!(
         CallerId,
-        r#"SELECT n.number AS "number!", c.carrier AS "carrier: Carrier", a.agent_id AS "agent?: AgentId", a.fallback AS "fallback?"
-           FROM carrier_account c CROSS JOIN LATERAL unnest(c.caller_ids) AS n (number)
+        r#"SELECT n.number AS "number!", c.carrier AS "carrier: Carrier", a.agent_id AS "agent?: AgentId", a.fallback AS "fallback?",
+                  s.label AS "label?", coalesce(s.enabled, true) AS "enabled!", s.max_per_day AS "max_per_day?", s.max_at_once AS "max_at_once?",
+                  CASE WHEN s.day = (clock_timestamp() AT TIME ZONE coalesce(b.time_zone, 'UTC'))::date THEN s.dials
+                       WHEN s.number IS NOT NULL THEN 0 END AS "dials_today?"
+           FROM carrier_account c JOIN business b USING (business_id) CROSS JOIN LATERAL unnest(c.caller_ids) AS n (number)
            LEFT JOIN answering a ON a.business_id = c.business_id AND a.number = n.number
+           LEFT JOIN caller_id s ON s.business_id = c.business_id AND s.number = n.number
            WHERE c.business_id = $1 AND ($2::text IS NULL OR n.number || ' ' || c.carrier > $2)
            ORDER BY n.number || ' ' || c.carrier LIMIT $3"#,
         business.0,

@@ -52,6 +52,22 @@ pub fn limit(calls: i64) -> Result<i32, Fault> {
     fits.ok_or_else(|| ("out_of_range", format!("must be from 1 to {MAX_LIMIT}")))
 }
 
+/// Most calls from one number, at once or in a day.
+///
+/// # Errors
+/// Where it is below 1.
+pub fn most_calls(calls: i32) -> Result<(), Fault> {
+    if calls >= 1 { Ok(()) } else { Err(("out_of_range", "must be 1 or more, or null for no limit".into())) }
+}
+
+/// For how many days something is kept.
+///
+/// # Errors
+/// Where it is not from 1 to 3650.
+pub fn days(days: i32) -> Result<(), Fault> {
+    if (1..=3_650).contains(&days) { Ok(()) } else { Err(("out_of_range", "must be from 1 to 3650".into())) }
+}
+
 /// A region that has phone numbers (ISO 3166-1 alpha-2, as libphonenumber knows them).
 ///
 /// # Errors
@@ -101,6 +117,30 @@ pub fn e164(text: &str) -> Result<(), Fault> {
     let fits =
         (2..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
     if fits { Ok(()) } else { Err(("invalid_number", "must be in E.164, such as +12025550123".into())) }
+}
+
+/// What numbers begin with, to suppress all of them: `+`, then up to 14 digits of which the first is not 0.
+///
+/// # Errors
+/// Where it is written in another way.
+pub fn prefix(text: &str) -> Result<(), Fault> {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    let fits =
+        (1..=14).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    if fits { Ok(()) } else { Err(("invalid_prefix", "must be + and 1 to 14 digits, such as +1900".into())) }
+}
+
+/// A web address that people may open: http or https, at most 2000 characters.
+///
+/// # Errors
+/// Where it is something else.
+pub fn link(text: &str) -> Result<(), Fault> {
+    let fits = text.len() <= 2_000 && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if fits {
+        Ok(())
+    } else {
+        Err(("invalid_url", "must be an http or https address of at most 2000 characters".into()))
+    }
 }
 
 /// Numbers to call from.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::{
+    businesses::retention::Retention,
     ids::{BusinessId, Carrier},
     stores::through_restarts,
 };
@@ -49,6 +50,9 @@ pub struct Business {
     pub time_zone: Option<String>,
     pub allowed_countries: Option<Vec<String>>,
     pub carriers: Vec<Carrier>,
+    pub retain_transcripts_days: Option<i32>,
+    pub retain_recordings_days: Option<i32>,
+    pub retain_variables_days: Option<i32>,
     pub held: i64,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -65,11 +69,25 @@ pub struct Terms {
     pub time_zone: Option<String>,
     pub allowed_countries: Option<Vec<String>>,
     pub carriers: Vec<Carrier>,
+    pub retention: Retention,
+}
+
+impl Business {
+    /// For how long it keeps what it knows.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            transcripts_days: self.retain_transcripts_days,
+            recordings_days: self.retain_recordings_days,
+            variables_days: self.retain_variables_days,
+        }
+    }
 }
 
 impl From<Business> for Terms {
     fn from(b: Business) -> Self {
         Self {
+            retention: b.retention(),
             name: b.name,
             state: b.state,
             max_concurrent_calls: b.max_concurrent_calls,
@@ -107,8 +125,9 @@ pub async fn lock(db: impl PgExecutor<'_>, id: BusinessId) -> sqlx::Result<bool>
 /// Where Postgres does.
 pub async fn create(db: impl PgExecutor<'_>, id: BusinessId, terms: &Terms) -> sqlx::Result<()> {
     sqlx::query!(
-        "INSERT INTO business (business_id, name, state, max_concurrent_calls, default_region, time_zone, allowed_countries, carriers)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (business_id) DO NOTHING",
+        "INSERT INTO business (business_id, name, state, max_concurrent_calls, default_region, time_zone, allowed_countries, carriers,
+             retain_transcripts_days, retain_recordings_days, retain_variables_days)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (business_id) DO NOTHING",
         id.0,
         terms.name,
         terms.state as BusinessState,
@@ -116,7 +135,10 @@ pub async fn create(db: impl PgExecutor<'_>, id: BusinessId, terms: &Terms) -> s
         terms.default_region,
         terms.time_zone,
         terms.allowed_countries.as_deref(),
-        &terms.carriers as &[Carrier]
+        &terms.carriers as &[Carrier],
+        terms.retention.transcripts_days,
+        terms.retention.recordings_days,
+        terms.retention.variables_days
     )
     .execute(db)
     .await?;
@@ -143,7 +165,8 @@ pub async fn change(pg: &PgPool, id: BusinessId, edit: impl FnOnce(&mut Terms)) 
 async fn set(db: impl PgExecutor<'_>, id: BusinessId, terms: &Terms) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE business SET name = $2, state = $3, max_concurrent_calls = $4, default_region = $5, time_zone = $6,
-             allowed_countries = $7, carriers = $8, updated_at = clock_timestamp()
+             allowed_countries = $7, carriers = $8, retain_transcripts_days = $9, retain_recordings_days = $10,
+             retain_variables_days = $11, updated_at = clock_timestamp()
          WHERE business_id = $1",
         id.0,
         terms.name,
@@ -152,7 +175,10 @@ async fn set(db: impl PgExecutor<'_>, id: BusinessId, terms: &Terms) -> sqlx::Re
         terms.default_region,
         terms.time_zone,
         terms.allowed_countries.as_deref(),
-        &terms.carriers as &[Carrier]
+        &terms.carriers as &[Carrier],
+        terms.retention.transcripts_days,
+        terms.retention.recordings_days,
+        terms.retention.variables_days
     )
     .execute(db)
     .await?;
@@ -168,6 +194,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: BusinessId) -> sqlx::Result<Option
         Business,
         r#"SELECT business_id AS "id: BusinessId", name, state AS "state: BusinessState", max_concurrent_calls,
                   default_region, time_zone, allowed_countries, carriers AS "carriers: Vec<Carrier>",
+                  retain_transcripts_days, retain_recordings_days, retain_variables_days,
                   (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open) AS "held!",
                   created_at, updated_at
            FROM business b WHERE business_id = $1"#,
@@ -186,6 +213,7 @@ pub async fn list(db: impl PgExecutor<'_>, after: Option<BusinessId>, limit: i64
         Business,
         r#"SELECT business_id AS "id: BusinessId", name, state AS "state: BusinessState", max_concurrent_calls,
                   default_region, time_zone, allowed_countries, carriers AS "carriers: Vec<Carrier>",
+                  retain_transcripts_days, retain_recordings_days, retain_variables_days,
                   (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open) AS "held!",
                   created_at, updated_at
            FROM business b WHERE business_id > coalesce($1::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY business_id LIMIT $2"#,

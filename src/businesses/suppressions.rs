@@ -1,25 +1,75 @@
-//! Numbers that a business does not call.
+//! Numbers that are not called: the list of each business, and that of the installation, which holds for all.
 //!
-//! Invariant: once a suppression is acknowledged, no claim takes the number, because both hold the business's lock.
-//! Not here: how a number is spelled by people (`leads`).
+//! Invariant: once an entry is written under the business's lock, no claim takes a number that it suppresses, because a claim
+//! asks `is_suppressed` behind the same lock.
+//! Not here: how a number is spelled by people (`leads`), and what becomes of jobs that wait (`dialing::suppress`).
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use crate::{businesses::store, ids::BusinessId};
+use crate::ids::BusinessId;
 
-/// A number that is not called.
-#[derive(Debug, Clone)]
-pub struct Suppression {
-    /// E.164.
-    pub number: String,
+/// What ends the key of a prefix: `+1900*` suppresses every number that begins with +1900.
+pub const PREFIX_MARK: char = '*';
+
+/// Whose list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// A business's: holds for it alone.
+    Business(BusinessId),
+    /// The operator's: holds for every business.
+    Installation,
+}
+
+impl List {
+    /// The id that its rows stand under: the nil id is no business's.
+    #[must_use]
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::Business(business) => business.0,
+            Self::Installation => Uuid::nil(),
+        }
+    }
+}
+
+/// On what terms, and by what right, a number is not called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
     /// Where the wish came from, e.g. `api`.
     pub source: String,
     /// Anything people want to remember.
     pub note: Option<String>,
     /// After this the number may be called again; null: never.
     pub expires_at: Option<DateTime<Utc>>,
+    /// What shows that it was wished or ordered, in words.
+    pub evidence: Option<String>,
+    /// Where that can be looked at.
+    pub evidence_url: Option<String>,
+    /// When it was said.
+    pub evidence_at: Option<DateTime<Utc>>,
+}
+
+/// A line of a list: the key, and its terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// E.164, or a prefix of it and [`PREFIX_MARK`].
+    pub number: String,
+    /// Its terms.
+    pub terms: Terms,
+}
+
+/// An entry as it is stored.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns of the table, documented there and in Terms")]
+pub struct Suppression {
+    pub number: String,
+    pub source: String,
+    pub note: Option<String>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub evidence: Option<String>,
+    pub evidence_url: Option<String>,
+    pub evidence_at: Option<DateTime<Utc>>,
     /// When it was first suppressed.
     pub created_at: DateTime<Utc>,
 }
@@ -33,108 +83,113 @@ pub enum Put {
     Changed,
 }
 
-/// Suppresses a number and ends its jobs that wait to be dialed, in one transaction. A run whose last job this was ends
-/// with it. None where there is no such business.
+/// What became of an entry.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// The row as it is now.
+    pub row: Suppression,
+    /// Whether it is new.
+    pub put: Put,
+    /// True where it keeps anybody from being called: it has not expired.
+    pub in_force: bool,
+}
+
+/// Writes entries, each number once. The caller holds the business's lock where the list is a business's.
 ///
 /// # Errors
 /// Where Postgres does.
-pub async fn put(
-    pg: &PgPool,
-    business: BusinessId,
-    number: &str,
-    source: &str,
-    note: Option<&str>,
-    expires_at: Option<DateTime<Utc>>,
-) -> sqlx::Result<Option<(Suppression, Put)>> {
-    let mut tx = pg.begin().await?;
-    if !store::lock(&mut *tx, business).await? {
-        return Ok(None);
-    }
-    let row = sqlx::query!(
-        r#"INSERT INTO suppression AS s (business_id, number, source, note, expires_at, created_at)
-           VALUES ($1, $2, $3, $4, $5, clock_timestamp())
-           ON CONFLICT (business_id, number) DO UPDATE SET source = excluded.source, note = excluded.note,
-               expires_at = excluded.expires_at
-           RETURNING number, source, note, expires_at, created_at, (xmax = 0) AS "added!""#,
-        business.0,
-        number,
-        source,
-        note,
-        expires_at
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    let skipped = sqlx::query!(
-        r#"WITH picked AS (
-               SELECT job_id, state AS was FROM job
-               WHERE business_id = $1 AND to_number = $2 AND state IN ('queued', 'waiting')
-                   AND ($3::timestamptz IS NULL OR $3 > clock_timestamp())
-               ORDER BY run_id FOR NO KEY UPDATE
-           ), skipped AS (
-               UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-               FROM picked WHERE job.job_id = picked.job_id RETURNING run_id, was
-           )
-           SELECT run_id, tally_moved(run_id, was, 'skipped', NULL, 1, 0) IS NULL AS told FROM skipped"#,
-        business.0,
-        number,
-        expires_at
-    )
-    .fetch_all(&mut *tx)
-    .await?;
-    let runs: Vec<Uuid> = skipped.into_iter().map(|job| job.run_id).collect();
-    end_runs(&mut tx, &runs).await?;
-    tx.commit().await?;
-    let put = if row.added { Put::Added } else { Put::Changed };
-    let suppression = Suppression {
-        number: row.number,
-        source: row.source,
-        note: row.note,
-        expires_at: row.expires_at,
-        created_at: row.created_at,
+pub async fn put(db: &mut PgConnection, list: List, entries: &[Entry]) -> sqlx::Result<Vec<Written>> {
+    let text = |read: fn(&Terms) -> &Option<String>| -> Vec<Option<String>> {
+        entries.iter().map(|entry| read(&entry.terms).clone()).collect()
     };
-    Ok(Some((suppression, put)))
+    let numbers: Vec<String> = entries.iter().map(|entry| entry.number.clone()).collect();
+    let sources: Vec<String> = entries.iter().map(|entry| entry.terms.source.clone()).collect();
+    let expire: Vec<Option<DateTime<Utc>>> = entries.iter().map(|entry| entry.terms.expires_at).collect();
+    let said: Vec<Option<DateTime<Utc>>> = entries.iter().map(|entry| entry.terms.evidence_at).collect();
+    let rows = sqlx::query!(
+        r#"INSERT INTO suppression AS s (business_id, number, source, note, expires_at, evidence, evidence_url, evidence_at, created_at)
+           SELECT $1, e.*, clock_timestamp()
+           FROM unnest($2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::timestamptz[]) AS e
+           ON CONFLICT (business_id, number) DO UPDATE SET source = excluded.source, note = excluded.note,
+               expires_at = excluded.expires_at, evidence = excluded.evidence, evidence_url = excluded.evidence_url,
+               evidence_at = excluded.evidence_at
+           RETURNING number, source, note, expires_at, evidence, evidence_url, evidence_at, created_at, (xmax = 0) AS "added!",
+               (expires_at IS NULL OR expires_at > clock_timestamp()) AS "in_force!""#,
+        list.id(),
+        &numbers,
+        &sources,
+        &text(|terms| &terms.note) as &[Option<String>],
+        &expire as &[Option<DateTime<Utc>>],
+        &text(|terms| &terms.evidence) as &[Option<String>],
+        &text(|terms| &terms.evidence_url) as &[Option<String>],
+        &said as &[Option<DateTime<Utc>>],
+    )
+    .fetch_all(db)
+    .await?;
+    let written = rows.into_iter().map(|row| Written {
+        put: if row.added { Put::Added } else { Put::Changed },
+        in_force: row.in_force,
+        row: Suppression {
+            number: row.number,
+            source: row.source,
+            note: row.note,
+            expires_at: row.expires_at,
+            evidence: row.evidence,
+            evidence_url: row.evidence_url,
+            evidence_at: row.evidence_at,
+            created_at: row.created_at,
+        },
+    });
+    Ok(written.collect())
 }
 
-/// A run whose last job was just skipped is over. A statement of its own, so that it sees the jobs as they are now.
-async fn end_runs(db: &mut PgConnection, runs: &[Uuid]) -> sqlx::Result<()> {
-    if !runs.is_empty() {
-        sqlx::query_scalar!("SELECT end_run_if_done(run) FROM unnest($1::uuid[]) AS run ORDER BY run", runs)
-            .fetch_all(db)
-            .await?;
-    }
-    Ok(())
-}
-
-/// One suppression, expired or not.
+/// One entry, expired or not.
 ///
 /// # Errors
 /// Where Postgres does.
-pub async fn get(db: impl PgExecutor<'_>, business: BusinessId, number: &str) -> sqlx::Result<Option<Suppression>> {
+pub async fn get(db: impl PgExecutor<'_>, list: List, number: &str) -> sqlx::Result<Option<Suppression>> {
     sqlx::query_as!(
         Suppression,
-        "SELECT number, source, note, expires_at, created_at FROM suppression WHERE business_id = $1 AND number = $2",
-        business.0,
+        "SELECT number, source, note, expires_at, evidence, evidence_url, evidence_at, created_at FROM suppression
+         WHERE business_id = $1 AND number = $2",
+        list.id(),
         number
     )
     .fetch_optional(db)
     .await
 }
 
-/// Up to `limit` suppressions in the order of their numbers, after the number `after`.
+/// Every entry of the list that this number falls under, expired ones too: the number itself, and its prefixes.
+///
+/// # Errors
+/// Where Postgres does.
+pub async fn over(db: impl PgExecutor<'_>, list: List, number: &str) -> sqlx::Result<Vec<Suppression>> {
+    sqlx::query_as!(
+        Suppression,
+        "SELECT number, source, note, expires_at, evidence, evidence_url, evidence_at, created_at FROM suppression
+         WHERE business_id = $1 AND number = ANY (suppression_keys($2)) ORDER BY number",
+        list.id(),
+        number
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Up to `limit` entries in the order of their numbers, after the number `after`.
 ///
 /// # Errors
 /// Where Postgres does.
 pub async fn list(
     db: impl PgExecutor<'_>,
-    business: BusinessId,
+    list: List,
     after: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<Suppression>> {
     sqlx::query_as!(
         Suppression,
-        "SELECT number, source, note, expires_at, created_at FROM suppression
+        "SELECT number, source, note, expires_at, evidence, evidence_url, evidence_at, created_at FROM suppression
          WHERE business_id = $1 AND number > coalesce($2, '') ORDER BY number LIMIT $3",
-        business.0,
+        list.id(),
         after,
         limit
     )
@@ -142,12 +197,12 @@ pub async fn list(
     .await
 }
 
-/// Lets a number be called again. Jobs that were skipped stay skipped. False where it was not suppressed.
+/// Removes an entry. Jobs that were skipped stay skipped. False where there was none.
 ///
 /// # Errors
 /// Where Postgres does.
-pub async fn delete(db: impl PgExecutor<'_>, business: BusinessId, number: &str) -> sqlx::Result<bool> {
-    let done = sqlx::query!("DELETE FROM suppression WHERE business_id = $1 AND number = $2", business.0, number)
+pub async fn delete(db: impl PgExecutor<'_>, list: List, number: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query!("DELETE FROM suppression WHERE business_id = $1 AND number = $2", list.id(), number)
         .execute(db)
         .await?;
     Ok(done.rows_affected() == 1)

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::{
     calls::state::CallState,
@@ -37,7 +38,7 @@ pub struct Conversation {
     pub ended_at: Time,
 }
 
-/// Keeps what was said so far; a later session of the same call replaces it.
+/// Keeps what was said so far; a later session of the same call replaces it. Nothing is kept where the number was erased.
 ///
 /// # Errors
 /// Where Postgres cannot store it.
@@ -47,7 +48,8 @@ pub async fn keep(pg: &PgPool, state: &CallState, end_reason: &str) -> sqlx::Res
     sqlx::query!(
         "INSERT INTO conversation (attempt_id, business_id, agent_id, agent_version, end_reason, transcript, outcome, turns, usage,
                                    started_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, to_timestamp($10::float8 / 1000))
+         SELECT $1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, to_timestamp($10::float8 / 1000)
+         WHERE NOT EXISTS (SELECT 1 FROM attempt WHERE attempt_id = $1 AND is_erased(to_number))
          ON CONFLICT (attempt_id) DO UPDATE SET end_reason = excluded.end_reason, transcript = excluded.transcript,
              outcome = excluded.outcome, turns = excluded.turns, usage = excluded.usage, ended_at = clock_timestamp()",
         state.attempt.0,
@@ -81,6 +83,57 @@ pub async fn of(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> sqlx::
     )
     .fetch_optional(pg)
     .await
+}
+
+/// Which of these calls of a business have words that were kept.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn among(pg: &PgPool, business: BusinessId, attempts: &[Uuid]) -> sqlx::Result<Vec<AttemptId>> {
+    sqlx::query_scalar!(
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM conversation
+           WHERE business_id = $1 AND attempt_id = ANY ($2) AND transcript <> '[]'"#,
+        business.0,
+        attempts
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// Takes the words, and what the agent wrote down, out of these calls of a business; how many had any. How long each turn took
+/// stays, and so does what was used.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn erase(db: &mut PgConnection, business: BusinessId, attempts: &[Uuid]) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE conversation SET transcript = '[]', outcome = NULL
+         WHERE business_id = $1 AND attempt_id = ANY ($2) AND (transcript <> '[]' OR outcome IS NOT NULL)",
+        business.0,
+        attempts
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// The same for calls that ended so many days ago, at most `most`.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn forget_old(pg: &PgPool, business: BusinessId, days: i32, most: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE conversation SET transcript = '[]', outcome = NULL
+         WHERE attempt_id = ANY (ARRAY(SELECT attempt_id FROM conversation
+             WHERE business_id = $1 AND (transcript <> '[]' OR outcome IS NOT NULL)
+                 AND ended_at < clock_timestamp() - make_interval(days => $2) ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED))",
+        business.0,
+        days,
+        most
+    )
+    .execute(pg)
+    .await?;
+    Ok(done.rows_affected())
 }
 
 /// An open attempt that was answered, as its conversation needs it.

@@ -247,6 +247,20 @@ impl Client {
         .await
     }
 
+    /// Has the carrier delete a recording for good. One that it has no longer is deleted.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn delete_recording(&self, account: &Account, recording_id: &str) -> Result<(), CarrierError> {
+        timed(account, "delete_recording", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.delete_recording(recording_id).await,
+                At::Telnyx(telnyx) => telnyx.delete_recording(recording_id).await,
+            }
+        })
+        .await
+    }
+
     /// Tells the carrier to stream the sound of a call that was answered to `url`, both ways. `key` names this command: a second
     /// one with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
     ///

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{
     agents, attempts,
-    businesses::suppressions,
+    businesses::suppressions::{Entry, List, Terms},
     calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
     carriers::{HangUp, How},
     context::Context,
@@ -137,8 +137,9 @@ pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
         return Ok(());
     }
     let number = if state.direction == "inbound" { &state.from } else { &state.to };
-    suppressions::put(&ctx.stores.pg, state.business, number, "agent", None, None).await?;
-    ctx.ring(state.business).await;
+    let evidence = Some(format!("said in call {}", state.attempt));
+    let entry = Entry { number: number.clone(), terms: Terms { source: "agent".into(), evidence, ..Terms::default() } };
+    super::suppress::one(ctx, &ctx.stores.pg, List::Business(state.business), entry).await?;
     Ok(())
 }
 

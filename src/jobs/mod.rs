@@ -12,6 +12,7 @@ pub mod queue;
 pub mod read;
 pub mod results;
 pub mod rung;
+pub mod skip;
 pub mod state;
 pub mod store;
 

@@ -20,9 +20,23 @@ const READ_BYTES: usize = 64 * 1024;
 /// A batch ends once its rows hold this many bytes, so that rows at the limit of their size do not add up.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// The records of a file that is UTF-8 text by its first bytes.
+pub(super) type Rows<R> = Records<BufReader<Chain<Cursor<Vec<u8>>, R>>>;
+
+/// Begins to read a file; a byte order mark is passed over.
+pub(super) async fn records<R: AsyncRead + Unpin>(mut upload: R) -> Result<Rows<R>, FileError> {
+    let mut head = Vec::with_capacity(4);
+    (&mut upload).take(4).read_to_end(&mut head).await?;
+    header::refuse_foreign(&head)?;
+    if head.starts_with("\u{feff}".as_bytes()) {
+        head.drain(..3);
+    }
+    Ok(Records::new(BufReader::with_capacity(READ_BYTES, Cursor::new(head).chain(upload))))
+}
+
 /// The leads of one file.
 pub struct CsvLeads<R> {
-    records: Records<BufReader<Chain<Cursor<Vec<u8>>, R>>>,
+    records: Rows<R>,
     header: Header,
     rules: NumberRules,
 }
@@ -33,14 +47,8 @@ impl<R: AsyncRead + Unpin> CsvLeads<R> {
     /// # Errors
     /// [`FileError::Refused`] where this is no list of leads: then nothing may be stored.
     /// [`FileError::Read`] where the upload broke off.
-    pub async fn open(mut upload: R, rules: NumberRules) -> Result<Self, FileError> {
-        let mut head = Vec::with_capacity(4);
-        (&mut upload).take(4).read_to_end(&mut head).await?;
-        header::refuse_foreign(&head)?;
-        if head.starts_with("\u{feff}".as_bytes()) {
-            head.drain(..3);
-        }
-        let mut records = Records::new(BufReader::with_capacity(READ_BYTES, Cursor::new(head).chain(upload)));
+    pub async fn open(upload: R, rules: NumberRules) -> Result<Self, FileError> {
+        let mut records = records(upload).await?;
         let header = Header::read(records.next().await?.ok_or_else(header::empty)?)?;
         Ok(Self { records, header, rules })
     }

@@ -80,25 +80,14 @@ pub(super) struct Header {
 impl Header {
     /// Reads the header from the file's first record.
     pub(super) fn read(record: &Record) -> Result<Self, FileError> {
-        check_size(record)?;
-        let mut columns = Vec::with_capacity(record.cells());
-        for index in 0..record.cells() {
-            if record.cell(index).contains(&0) {
-                return Err(utf16());
-            }
-            let name = str::from_utf8(record.cell(index)).map_err(|_| {
-                FileError::refused("invalid_utf8", "The header line is not UTF-8. Save the file as “CSV UTF-8”.")
-            })?;
-            columns.push(column(name.trim()));
-        }
-        check_delimiter(&columns)?;
+        let columns: Vec<_> = names(record)?.iter().map(|name| column(name)).collect();
         check_names(&columns)?;
         Ok(Self { columns })
     }
 
     /// The cells of a row, each in its place.
     pub(super) fn draft<'a>(&'a self, record: &'a Record) -> Result<Draft<'a>, Fault> {
-        self.check_row(record)?;
+        check_row(record, self.columns.len(), |index| self.columns.get(index).map_or("", |(_, name)| name))?;
         let mut draft = Draft::default();
         for (index, (kind, name)) in self.columns.iter().enumerate() {
             let cell = str::from_utf8(record.cell(index)).map_err(|_| {
@@ -129,35 +118,53 @@ impl Header {
         }
         Ok(draft)
     }
+}
 
-    /// The row's size and its number of cells.
-    fn check_row(&self, record: &Record) -> Result<(), Fault> {
-        if record.has_unclosed_quote() {
-            let detail = "A quotation mark in this row is never closed, and the file ends inside it. Close it.";
-            return Err(Fault::row("unclosed_quote", detail));
-        }
-        if let Some(index) = record.large_cell() {
-            let name = self.columns.get(index).map_or("", |(_, name)| name);
-            let detail = format!(
-                "A cell has at most {CELL_MAX} bytes. Shorten it, or look for a quotation mark that is not closed."
-            );
-            let start = String::from_utf8_lossy(record.cell(index));
-            return Err(Fault::cell(name, "cell_too_large", detail, &start));
-        }
-        if record.is_too_large() {
-            return Err(Fault::row("row_too_large", format!("A row has at most {RECORD_MAX} bytes. Shorten it.")));
-        }
-        let (cells, columns) = (record.cells(), self.columns.len());
-        let code = match cells.cmp(&columns) {
-            std::cmp::Ordering::Equal => return Ok(()),
-            std::cmp::Ordering::Less => "too_few_cells",
-            std::cmp::Ordering::Greater => "too_many_cells",
-        };
-        let detail = format!(
-            "This row has {cells} cells, the header {columns}. A comma inside a cell needs quotation marks around it."
-        );
-        Err(Fault::row(code, detail))
+/// The row's size and its number of cells.
+pub(super) fn check_row<'a>(record: &Record, columns: usize, name: impl Fn(usize) -> &'a str) -> Result<(), Fault> {
+    if record.has_unclosed_quote() {
+        let detail = "A quotation mark in this row is never closed, and the file ends inside it. Close it.";
+        return Err(Fault::row("unclosed_quote", detail));
     }
+    if let Some(index) = record.large_cell() {
+        let detail = format!(
+            "A cell has at most {CELL_MAX} bytes. Shorten it, or look for a quotation mark that is not closed."
+        );
+        let start = String::from_utf8_lossy(record.cell(index));
+        return Err(Fault::cell(name(index), "cell_too_large", detail, &start));
+    }
+    if record.is_too_large() {
+        return Err(Fault::row("row_too_large", format!("A row has at most {RECORD_MAX} bytes. Shorten it.")));
+    }
+    let cells = record.cells();
+    let code = match cells.cmp(&columns) {
+        std::cmp::Ordering::Equal => return Ok(()),
+        std::cmp::Ordering::Less => "too_few_cells",
+        std::cmp::Ordering::Greater => "too_many_cells",
+    };
+    let detail = format!(
+        "This row has {cells} cells, the header {columns}. A comma inside a cell needs quotation marks around it."
+    );
+    Err(Fault::row(code, detail))
+}
+
+/// The names of the columns, as the first record has them.
+pub(super) fn names(record: &Record) -> Result<Vec<String>, FileError> {
+    check_size(record)?;
+    let mut names = Vec::with_capacity(record.cells());
+    for index in 0..record.cells() {
+        if record.cell(index).contains(&0) {
+            return Err(utf16());
+        }
+        let name = str::from_utf8(record.cell(index)).map_err(|_| {
+            FileError::refused("invalid_utf8", "The header line is not UTF-8. Save the file as “CSV UTF-8”.")
+        })?;
+        names.push(name.trim().to_owned());
+    }
+    if let [only] = names.as_slice() {
+        check_delimiter(only)?;
+    }
+    Ok(names)
 }
 
 fn check_size(record: &Record) -> Result<(), FileError> {
@@ -187,8 +194,8 @@ fn column(name: &str) -> (Kind, String) {
     (kind, name.to_owned())
 }
 
-fn check_delimiter(columns: &[(Kind, String)]) -> Result<(), FileError> {
-    let [(_, only)] = columns else { return Ok(()) };
+/// A file with one column may be one whose columns are separated by something else.
+fn check_delimiter(only: &str) -> Result<(), FileError> {
     let found = [(';', "semicolons"), ('\t', "tabs"), ('|', "bars")];
     match found.iter().find(|(mark, _)| only.contains(*mark)) {
         Some((_, marks)) => {

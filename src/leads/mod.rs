@@ -13,6 +13,7 @@ pub mod number;
 mod record;
 pub mod row;
 pub mod store;
+pub mod suppressed;
 
 pub use crate::country::Country;
 pub use csv::{CsvLeads, FileError};
@@ -20,3 +21,4 @@ pub use json::read_json;
 pub use message::Template;
 pub use number::{E164, Number, NumberError, NumberKind, NumberRules, mask};
 pub use row::{Batch, Lead, Rejected};
+pub use suppressed::{SuppressedCsv, SuppressedRow};

@@ -103,7 +103,7 @@ impl Fault {
         Self { column: Some(shown(column)), code, detail: detail.into(), value: Some(shown(value)) }
     }
 
-    fn at(self, line: u64) -> Rejected {
+    pub(super) fn at(self, line: u64) -> Rejected {
         Rejected { line, column: self.column, code: self.code.into(), detail: self.detail, value: self.value }
     }
 }

@@ -123,7 +123,7 @@ pub async fn insert_jobs(
                SELECT place, names, zone_set(names) AS zone_set
                FROM (SELECT place, string_to_array(names, ' ') AS names FROM unnest($11::text[]) WITH ORDINALITY AS set(names, place)) s
            ), given AS (
-               SELECT *, is_suppressed($2, to_number) AS suppressed,
+               SELECT *, to_number IN (SELECT suppressed_among($2, $5::text[])) AS suppressed,
                    CASE WHEN $14::smallint IS NOT NULL THEN
                        EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = $2 AND a.to_number = row.to_number
                                AND a.intent_at > clock_timestamp() - make_interval(days => $14) AND a.direction = 'outbound'
@@ -259,4 +259,37 @@ pub async fn tell(pg: impl PgExecutor<'_>, import: &Import, counts: &Counts) -> 
     .execute(pg)
     .await?;
     Ok(())
+}
+
+/// Takes a number out of the rows of a business that did not become jobs; how many said it. A row in which it is written in another
+/// way than in E.164 is not found.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn erase_rejected(tx: &mut PgTransaction<'_>, business: BusinessId, number: &str) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE rejected_lead SET value = NULL
+         WHERE value = $2 AND value LIKE '+%' AND run_id IN (SELECT run_id FROM run WHERE business_id = $1)",
+        business.0,
+        number
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Takes out of the rows of a run that did not become jobs what they said, at most `most`; how many there were.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn forget_rejected(pg: impl PgExecutor<'_>, run: RunId, most: i64) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "UPDATE rejected_lead SET value = NULL WHERE ctid = ANY (ARRAY(SELECT ctid FROM rejected_lead
+             WHERE run_id = $1 AND value IS NOT NULL LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        run as RunId,
+        most
+    )
+    .execute(pg)
+    .await?;
+    Ok(done.rows_affected())
 }

@@ -1,4 +1,4 @@
-//! Finds runs of any business, for the command line; the API asks for those of one business.
+//! Finds runs of any business, for the command line, and the names of some; the API asks for those of one business.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -43,4 +43,17 @@ pub async fn business_of(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<Op
     sqlx::query_scalar!(r#"SELECT business_id AS "business: BusinessId" FROM run WHERE run_id = $1"#, run as RunId)
         .fetch_optional(pg)
         .await
+}
+
+/// The names of these runs of a business.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn names(pg: impl PgExecutor<'_>, business: BusinessId, runs: &[Uuid]) -> sqlx::Result<Vec<(RunId, String)>> {
+    let rows = sqlx::query!(
+        r#"SELECT run_id AS "run: RunId", name FROM run WHERE business_id = $1 AND run_id = ANY ($2)"#,
+        business.0,
+        runs
+    );
+    Ok(rows.fetch_all(pg).await?.into_iter().map(|row| (row.run, row.name)).collect())
 }

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod ending;
 pub mod figures;
 pub mod find;
+pub mod forgotten;
 pub mod locked;
 pub mod new;
 pub mod progress;

@@ -48,6 +48,11 @@ impl Shared {
         self.world().recordings.iter().find(|kept| kept.id == id).cloned()
     }
 
+    /// Forgets the recording of this id.
+    pub(crate) fn delete_recording(&self, id: &str) {
+        self.world().recordings.retain(|kept| kept.id != id);
+    }
+
     /// Keeps the recording of a call that is over, and tells of it where that was asked for.
     pub(crate) fn keep_recording(self: &Arc<Self>, id: CallId) {
         let mut world = self.world();

@@ -1,4 +1,4 @@
-//! The rounds that run by the clock rather than by a bell: sweep, reconciliation, hang-ups, pruning.
+//! The rounds that run by the clock rather than by a bell: sweep, reconciliation, hang-ups, forgetting, pruning.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     businesses::answers,
     context::Context,
-    dialing::{doubt, hang_up, live, sweep},
+    dialing::{doubt, hang_up, live, retention, sweep},
     heartbeats::Round,
 };
 
@@ -32,6 +32,9 @@ pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTra
     });
     every(ctx, stopping, tasks, second, |ctx| async move {
         told("hang-ups", hang_up::round(&ctx).await);
+    });
+    every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
+        told("what is kept for a time only", retention::round(&ctx).await);
     });
     every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
         if let Err(error) = ctx.bells.prune().await {

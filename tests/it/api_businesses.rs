@@ -30,7 +30,8 @@ async fn a_business_has_the_shape_and_the_defaults_of_the_public_surface(_: PgPo
     assert_eq!(
         rest,
         json!({"name": "Acme", "state": "active", "max_concurrent_calls": 3, "default_region": "US", "time_zone": null,
-               "allowed_countries": null, "carriers": ["twilio"], "slots": {"held": 0, "limit": 3}})
+               "allowed_countries": null, "carriers": ["twilio"], "slots": {"held": 0, "limit": 3},
+               "retention": {"transcripts_days": null, "recordings_days": null, "variables_days": null}})
     );
     let path = format!("/v1/businesses/{}", id.as_str().unwrap());
     assert_eq!(app.ask(Method::GET, &path, OPERATOR, Value::Null).await.body, made.body);

@@ -61,11 +61,14 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/calls", About::Own),
     ("GET /v1/jobs", About::Own),
     ("GET /v1/me", About::Own),
+    ("DELETE /v1/numbers/{number}", About::Own),
+    ("GET /v1/numbers/{number}", About::Own),
     ("GET /v1/recordings", About::Own),
     ("GET /v1/runs", About::Own),
     ("POST /v1/runs", About::Own),
     ("POST /v1/sessions", About::Own),
     ("GET /v1/suppressions", About::Own),
+    ("GET /v1/suppressions.csv", About::Own),
     ("POST /v1/suppressions", About::Own),
     ("PUT /v1/suppressions/{number}", About::Own),
     ("DELETE /v1/agents/{id}", About::One),
@@ -126,8 +129,6 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("PATCH /v1/hooks/{id}", About::Unbuilt),
     ("GET /v1/hooks/{id}/deliveries", About::Unbuilt),
     ("POST /v1/hooks/{id}/replay", About::Unbuilt),
-    ("DELETE /v1/numbers/{number}", About::Unbuilt),
-    ("GET /v1/numbers/{number}", About::Unbuilt),
 ];
 
 /// What is sent where a route takes a body.
@@ -144,7 +145,7 @@ pub(crate) fn body_of(route: &str, theirs: &Tenant) -> Value {
         "POST /v1/agents" => json!({"name": "mine", "prompt": "You talk.", "business_id": business}),
         "PATCH /v1/agents/{id}" => json!({"name": "mine"}),
         "PATCH /v1/caller-ids" => {
-            json!({"number": "+12025550100", "agent_id": theirs.ids["agents"], "fallback": "mine"})
+            json!({"number": "+12025550100", "agent_id": theirs.ids["agents"], "fallback": "mine", "label": "mine"})
         }
         "POST /v1/sessions" => json!({"agent_id": theirs.ids["agents"]}),
         "PUT /v1/calendars/{name}" => json!({"dates": ["2027-01-01"]}),
@@ -223,7 +224,7 @@ impl Tenant {
         }
         let agent = json!({"name": mark, "prompt": mark});
         let agent = text(&app.ask(Method::POST, "/v1/agents", &manager, agent).await.body["id"]);
-        let answers = json!({"number": "+12025550100", "agent_id": agent, "fallback": mark});
+        let answers = json!({"number": "+12025550100", "agent_id": agent, "fallback": mark, "label": mark});
         let set = app.ask(Method::PATCH, "/v1/caller-ids", &manager, answers).await;
         assert!(set.status.is_success(), "{}", set.body);
         sqlx::query!(
@@ -290,6 +291,8 @@ impl Tenant {
                 "run_id" => self.ids["runs"].clone(),
                 // Pages and states name nothing of anybody's.
                 "limit" | "cursor" | "state" | "archived" => continue,
+                // An entry that stays would be ours from then on.
+                "suppress" => "false".into(),
                 other => panic!("{route}: the matrix does not know the parameter {other}"),
             };
             query.push(format!("{}={value}", parameter["name"].as_str().unwrap()));

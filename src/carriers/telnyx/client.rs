@@ -93,6 +93,11 @@ impl Telnyx<'_> {
         self.exchange(self.http.post(url).json(body), self.limits.answer_bytes).await.map(drop)
     }
 
+    /// `DELETE url`.
+    pub(super) async fn delete(&self, url: Url) -> Result<(), CarrierError> {
+        self.exchange(self.http.delete(url), self.limits.answer_bytes).await.map(drop)
+    }
+
     async fn exchange(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, CarrierError> {
         http::exchange(self.authorized(request), self.limits, limit, REFUSALS).await
     }

@@ -234,6 +234,17 @@ impl Telnyx<'_> {
         http::download(self.http.get(url), self.limits, REFUSALS).await
     }
 
+    /// Source: Telnyx, "Delete a call recording".
+    pub(in crate::carriers) async fn delete_recording(&self, id: &str) -> Result<(), CarrierError> {
+        if uuid::Uuid::parse_str(id).is_err() {
+            return Err(CarrierError::NotACallId);
+        }
+        match self.delete(self.url(&["recordings", id])?).await {
+            Err(CarrierError::Refused { http: 404, .. }) => Ok(()),
+            done => done,
+        }
+    }
+
     /// A command on a call; that the call is over is an answer, too.
     pub(super) async fn command(&self, call_id: &str, command: &str, body: &Value) -> Result<HangUp, CarrierError> {
         if !is_call_id(call_id) {

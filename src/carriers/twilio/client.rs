@@ -76,6 +76,18 @@ impl Twilio<'_> {
         http::download(self.authorized(self.http.get(url)), self.limits, REFUSALS).await
     }
 
+    /// Source: Twilio, "Recordings resource", "Delete a Recording resource".
+    pub(in crate::carriers) async fn delete_recording(&self, id: &str) -> Result<(), CarrierError> {
+        if !is_sid("RE", id) {
+            return Err(CarrierError::NotACallId);
+        }
+        let url = self.url(&["Recordings", &format!("{id}.json")])?;
+        match self.exchange(self.http.delete(url), self.limits.answer_bytes).await {
+            Err(CarrierError::Refused { http: 404, code: codes::NOT_FOUND, .. }) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
     async fn exchange(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, CarrierError> {
         http::exchange(self.authorized(request), self.limits, limit, REFUSALS).await
     }

@@ -10,7 +10,7 @@ use super::{
     rules::{Found, Told},
 };
 use crate::{
-    attempts::{AttemptState, export},
+    attempts::{AttemptState, erase::ERASED, export},
     carriers::{Account, CallState, CallView, Disposition, ListFilter},
     context::Context,
     leads::mask,
@@ -39,7 +39,8 @@ pub(super) async fn compare(ctx: &Context, ledger: &Ledger, told: &[Told]) -> an
         calls += listed.len();
         for one in &told {
             let Some(call) = &one.dial.call_id else { continue };
-            let numbers = dialed.get(&one.dial.attempt_id);
+            // Between whom a call was whose number was erased, nobody can say.
+            let numbers = dialed.get(&one.dial.attempt_id).filter(|(_, to)| !to.starts_with(ERASED));
             let view = match listed.get(call) {
                 Some(view) => Some(view.clone()),
                 // A list leaves out what waits in the carrier's queue, and is a little late.
@@ -73,9 +74,8 @@ async fn listed(
 
 /// How the carrier's call is another than the ledger's.
 fn differs(dial: &Dial, view: &CallView, numbers: Option<&(String, String)>) -> Option<String> {
-    let (from, to) = numbers?;
     let other = |shown: &Option<String>, ours: &str| shown.as_deref().is_some_and(|shown| shown != ours);
-    if other(&view.to, to) || other(&view.from, from) {
+    if numbers.is_some_and(|(from, to)| other(&view.to, to) || other(&view.from, from)) {
         return Some("the carrier has it between other numbers".into());
     }
     let Some(state) = view.state else { return Some(format!("the carrier says {}", view.raw_status)) };

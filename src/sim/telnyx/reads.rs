@@ -129,20 +129,31 @@ pub(crate) async fn call_events(State(shared): Here, RawQuery(query): RawQuery, 
 
 /// `GET /recordings/{id}`: where the sound is, at the address that the client asked at.
 pub(crate) async fn recording(State(shared): Here, Path(id): Path<String>, headers: HeaderMap) -> Answer {
-    let key = key(&headers)?;
-    fault(&shared, |faults| &mut faults.fetch)?;
-    let kept = shared.kept(&id).ok_or_else(Refusal::not_found)?;
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).ok_or_else(Refusal::not_found)?;
+    Ok(Json(json!({ "data": saved(&shared, &id, &headers, host)? })))
+}
+
+/// `DELETE /recordings/{id}`: the recording as it was.
+pub(crate) async fn delete_recording(State(shared): Here, Path(id): Path<String>, headers: HeaderMap) -> Answer {
+    let data = saved(&shared, &id, &headers, "")?;
+    shared.delete_recording(&id);
+    Ok(Json(json!({ "data": data })))
+}
+
+/// A recording of the account whose key this is.
+fn saved(shared: &Shared, id: &str, headers: &HeaderMap, host: &str) -> Result<Value, Refusal> {
+    let key = key(headers)?;
+    fault(shared, |faults| &mut faults.fetch)?;
+    let kept = shared.kept(id).ok_or_else(Refusal::not_found)?;
     let world = shared.world();
     let call = world.call(kept.call);
     if world.auth_token(&call.account) != key {
         return Err(Refusal::not_found());
     }
-    let data = json!({
+    Ok(json!({
         "record_type": "recording", "id": kept.id, "call_control_id": call.sid, "connection_id": call.account,
         "channels": "dual", "status": "completed", "download_urls": { "mp3": format!("http://{host}/_recordings/{id}") },
-    });
-    Ok(Json(json!({ "data": data })))
+    }))
 }
 
 /// The fault of a kind of read.

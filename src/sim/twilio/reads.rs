@@ -8,7 +8,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, RawQuery, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -152,6 +152,19 @@ pub(crate) async fn recording(
     let kept = file.strip_suffix(".mp3").and_then(|id| shared.kept(id));
     let kept = kept.filter(|kept| shared.world().call(kept.call).account == account);
     kept.map(|kept| sound(&kept)).ok_or_else(|| Refusal::not_found(&file))
+}
+
+/// `DELETE …/Recordings/{sid}.json`.
+pub(crate) async fn delete_recording(
+    State(shared): Here,
+    Path((account, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Refusal> {
+    open(&shared, &account, &headers, |faults| &mut faults.fetch)?;
+    let kept = file.strip_suffix(".json").and_then(|id| shared.kept(id));
+    let kept = kept.filter(|kept| shared.world().call(kept.call).account == account);
+    shared.delete_recording(&kept.ok_or_else(|| Refusal::not_found(&file))?.id);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Which rules a request falls under.
