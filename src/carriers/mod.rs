@@ -14,7 +14,7 @@ pub mod twilio;
 pub use call::{
     AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, Recording, Told,
 };
-pub use dial::{DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
+pub use dial::{Detect, DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
 pub use http::{HttpLimits, http_client};
 
 use std::time::{Duration, Instant};
@@ -227,6 +227,29 @@ impl Client {
             At::Twilio(_) => Ok(HangUp::Done),
             At::Telnyx(telnyx) => timed(account, "say", telnyx.say(call_id, speech, key)).await,
         }
+    }
+
+    /// Leaves the message for machines, in place of whatever is being said. A carrier that is told what to say gets the words, by
+    /// the name `key` as in [`Client::say`], and returns `mark` with the word that they were said; another one asks `url` for
+    /// them at once.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn leave(
+        &self,
+        account: &Account,
+        call_id: &str,
+        speech: &Speech,
+        (key, mark): (&str, &str),
+        url: &str,
+    ) -> Result<HangUp, CarrierError> {
+        timed(account, "leave", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.ask_at(call_id, url).await,
+                At::Telnyx(telnyx) => telnyx.leave(call_id, speech, key, mark).await,
+            }
+        })
+        .await
     }
 
     /// The sound of a recording (MP3), to be read as it comes; `None` where the carrier has it no longer.

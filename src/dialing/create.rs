@@ -6,6 +6,7 @@ use sqlx::PgPool;
 use super::{
     agents::unknown_agent,
     import::{self, Imported},
+    machine,
 };
 use crate::{
     agents,
@@ -39,10 +40,15 @@ pub async fn run(
     let home = home(pg, business).await?;
     let leads = new.leads.take();
     let mut further = further_faults(&new);
-    if let Some(agent) = new.agent_id
-        && agents::store::one(pg, business, agent).await?.is_none()
-    {
+    let agent = match new.agent_id {
+        Some(agent) => agents::store::one(pg, business, agent).await?,
+        None => None,
+    };
+    if new.agent_id.is_some() && agent.is_none() {
         further.extend(unknown_agent());
+    }
+    if let Some(machine) = &new.machine {
+        further.extend(machine::faults(machine, agent.as_ref().map(|agent| &agent.definition)));
     }
     let defaults = Defaults {
         default_region: home.default_region.clone(),

@@ -22,6 +22,7 @@ pub mod holders;
 pub mod import;
 pub mod inbound;
 pub mod live;
+pub mod machine;
 pub mod moves;
 pub mod next;
 pub mod overview;

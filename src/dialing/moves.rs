@@ -6,6 +6,7 @@ use sqlx::{PgPool, PgTransaction};
 use super::{
     agents::{needed, unknown_agent},
     import::importing,
+    machine,
 };
 use crate::{
     agents,
@@ -140,7 +141,7 @@ async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<()
 /// There must be a message or an agent, and every lead must have what it says. The rows are looked at only where the run's own
 /// summary says that some lead lacks a variable. The version of the agent is the run's from now on.
 async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
-    let (pointer, needed) = match (&locked.message, locked.agent) {
+    let (pointer, mut all) = match (&locked.message, locked.agent) {
         (Some(message), _) => {
             let template = Template::parse(&message.text).map_err(anyhow::Error::from)?;
             ("/message/text", template.missing(&serde_json::Map::new()))
@@ -148,6 +149,11 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
         (None, Some(id)) => {
             let agent = agents::store::one(&mut **tx, locked.business, id).await?;
             let agent = agent.ok_or_else(|| ApiError::validation(unknown_agent()))?;
+            // It may have been changed since the run was made.
+            let faults = machine::faults(&locked.machine, Some(&agent.definition));
+            if !faults.is_empty() {
+                return Err(ApiError::validation(faults));
+            }
             locked.pin_agent(tx, agent.version).await?;
             ("/agent_id", needed(&agent.definition)?.into_iter().collect())
         }
@@ -156,13 +162,16 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
             return Err(ApiError::validation(vec![FieldError::new("/message", "required", detail)]));
         }
     };
+    let of_message = all.len();
+    all.extend(machine::needed(&locked.machine)?);
     let known = locked.lead_variables.as_deref().unwrap_or_default();
-    let unsure: Vec<String> = needed.into_iter().filter(|name| !known.contains(name)).collect();
+    let unsure = all.into_iter().enumerate().filter(|(_, name)| !known.contains(name));
+    let unsure: Vec<_> = unsure.map(|(i, name)| (if i < of_message { pointer } else { "/machine/message/text" }, name)).collect();
     if unsure.is_empty() {
         return Ok(());
     }
     let mut errors = Vec::new();
-    for name in unsure {
+    for (pointer, name) in unsure {
         let (count, lines) = jobs::store::lines_without(&mut **tx, locked.run, &name, LINES_SHOWN).await?;
         if count == 0 {
             continue;

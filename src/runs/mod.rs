@@ -7,6 +7,7 @@ pub mod audit;
 pub mod ending;
 pub mod figures;
 pub mod find;
+pub mod machine;
 pub mod new;
 pub mod progress;
 pub mod refusal;
@@ -24,6 +25,7 @@ use crate::{
     ids::{BusinessId, RunId},
 };
 
+pub use machine::Machine;
 pub use new::{NewRun, RunRules};
 pub use progress::Progress;
 pub use state::{Action, RunState};

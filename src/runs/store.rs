@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::{PgExecutor, PgTransaction, types::Json};
 
-use super::{Action, LeadCounts, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
+use super::{Action, LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
 use crate::{
     clock::Time,
     error::ApiError,
@@ -26,6 +26,7 @@ struct Row {
     ring_timeout_secs: i32,
     call_time_limit_secs: i32,
     record: bool,
+    machine: Option<Json<Machine>>,
     start_at: Option<Time>,
     end_at: Option<Time>,
     state: RunState,
@@ -69,8 +70,8 @@ impl From<Row> for Run {
                 ring_timeout_secs: row.ring_timeout_secs,
                 call_time_limit_secs: row.call_time_limit_secs,
                 record: row.record,
+                machine: row.machine.map(|machine| machine.0).unwrap_or_default(),
                 // Columns of rules that are not built are empty in every row.
-                machine: RunRules::machine_off(),
                 window: None,
                 retry: RunRules::one_attempt(),
                 breaker: None,
@@ -106,6 +107,7 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
         r#"SELECT r.run_id AS "run_id: RunId", r.business_id AS "business_id: BusinessId", r.name, r.external_id,
                   r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id AS "agent_id: AgentId", r.message AS "message: Json<Message>",
                   r.default_region, r.max_concurrent_calls, r.weight, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
+                  r.machine AS "machine: Json<Machine>",
                   r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
                   r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
@@ -169,8 +171,8 @@ pub async fn insert(
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
-                          ring_timeout_secs, call_time_limit_secs, record, agent_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (run_id) DO NOTHING",
+                          ring_timeout_secs, call_time_limit_secs, record, agent_id, machine)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -184,6 +186,7 @@ pub async fn insert(
         rules.call_time_limit_secs,
         rules.record,
         rules.agent_id as Option<AgentId>,
+        rules.machine.listens().then_some(Json(&rules.machine)) as Option<Json<&Machine>>,
     )
     .execute(&mut **tx)
     .await?;
@@ -203,6 +206,8 @@ pub struct Locked {
     pub message: Option<Message>,
     /// Its agent.
     pub agent: Option<AgentId>,
+    /// What it does when a machine answers.
+    pub machine: Machine,
     /// Variables that every accepted lead has; `None` before the first lead.
     pub lead_variables: Option<Vec<String>>,
 }
@@ -222,7 +227,8 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
         .fetch_optional(&mut **tx)
         .await?;
     let row = sqlx::query!(
-        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables
+        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables,
+                  machine AS "machine: Json<Machine>"
            FROM run WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE"#,
         business as BusinessId,
         run as RunId
@@ -231,7 +237,9 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
     .await?;
     let row = row.ok_or_else(|| ApiError::not_found("run"))?;
     let message = row.message.map(|message| message.0);
-    Ok(Locked { run, business, state: row.state, message, agent: row.agent, lead_variables: row.lead_variables })
+    let machine = row.machine.map(|machine| machine.0).unwrap_or_default();
+    let (state, agent) = (row.state, row.agent);
+    Ok(Locked { run, business, state, message, agent, machine, lead_variables: row.lead_variables })
 }
 
 impl Locked {

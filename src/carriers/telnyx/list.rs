@@ -14,7 +14,7 @@ use url::Url;
 use super::client::{REFUSALS, Telnyx};
 use super::codes::{self, Meaning};
 use super::events::{self, Event, EventPage};
-use super::{is_call_id, mark};
+use super::{is_call_id, leaving, mark};
 use crate::carriers::call::{CallState, CallView, HangUp, How, ListFilter};
 use crate::carriers::dial::Speech;
 use crate::carriers::{CarrierError, http};
@@ -210,12 +210,20 @@ impl Telnyx<'_> {
         speech: &Speech,
         key: &str,
     ) -> Result<HangUp, CarrierError> {
-        let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
-        let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
-        let mut body = json!({ "payload": text, "payload_type": "text", "voice": voice, "command_id": key });
-        if let Some(language) = spoken_language(&speech.language) {
-            body["language"] = json!(language);
-        }
+        self.command(call_id, "speak", &spoken(speech, key)).await
+    }
+
+    /// Says the message for machines in place of whatever is being said. Its own state comes back with the word of its end.
+    pub(in crate::carriers) async fn leave(
+        &self,
+        call_id: &str,
+        speech: &Speech,
+        key: &str,
+        mark: &str,
+    ) -> Result<HangUp, CarrierError> {
+        let mut body = spoken(speech, key);
+        body["stop"] = json!("all");
+        body["client_state"] = json!(leaving(mark));
         self.command(call_id, "speak", &body).await
     }
 
@@ -277,6 +285,17 @@ impl Telnyx<'_> {
     }
 }
 
+/// The body of a `speak`. Source: Telnyx, "Speak text".
+fn spoken(speech: &Speech, key: &str) -> Value {
+    let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
+    let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
+    let mut body = json!({ "payload": text, "payload_type": "text", "voice": voice, "command_id": key });
+    if let Some(language) = spoken_language(&speech.language) {
+        body["language"] = json!(language);
+    }
+    body
+}
+
 /// The language of Telnyx's for a BCP 47 tag; `None` where there is none: then the voice's own is spoken.
 fn spoken_language(tag: &str) -> Option<&'static str> {
     let primary = |tag: &str| tag.split('-').next().unwrap_or_default().to_ascii_lowercase();
@@ -329,6 +348,8 @@ fn named(call_id: String) -> CallView {
         currency: None,
         marks: None,
         speech_over: false,
+        greeting_over: false,
+        message_left: false,
         raw_status: String::new(),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::callback::rfc_2822;
 use super::{answered_by, call_state, is_call_id};
-use crate::carriers::call::CallView;
+use crate::carriers::call::{AnsweredBy, CallView};
 
 /// A field that may be a string, a number, null, empty or absent.
 #[derive(Debug, Default)]
@@ -77,6 +77,9 @@ impl<'de> Deserialize<'de> for Call {
             currency: raw.price_unit.0,
             marks: None,
             speech_over: false,
+            // Who it was is only known when what it was listened to for is over.
+            greeting_over: answered_by == Some(AnsweredBy::Machine),
+            message_left: false,
             raw_status: raw.status,
         }))
     }
