@@ -166,7 +166,8 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
     all.extend(machine::needed(&locked.machine)?);
     let known = locked.lead_variables.as_deref().unwrap_or_default();
     let unsure = all.into_iter().enumerate().filter(|(_, name)| !known.contains(name));
-    let unsure: Vec<_> = unsure.map(|(i, name)| (if i < of_message { pointer } else { "/machine/message/text" }, name)).collect();
+    let unsure: Vec<_> =
+        unsure.map(|(i, name)| (if i < of_message { pointer } else { "/machine/message/text" }, name)).collect();
     if unsure.is_empty() {
         return Ok(());
     }

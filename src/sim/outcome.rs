@@ -95,7 +95,16 @@ pub struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { answered: 0.6, busy: 0.1, no_answer: 0.2, failed: 0.1, machine: 0.0, fax: 0.0, held: 0.0, no_magic: false }
+        Self {
+            answered: 0.6,
+            busy: 0.1,
+            no_answer: 0.2,
+            failed: 0.1,
+            machine: 0.0,
+            fax: 0.0,
+            held: 0.0,
+            no_magic: false,
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod leads_example;
 mod leads_message;
 mod leaves_nothing;
 mod logs_tell_no_secret;
+mod machines_are_told_from_people;
 mod media_is_refused_in_words;
 mod no_business_sees_another;
 mod nobody_answers_into_silence;

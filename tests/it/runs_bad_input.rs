@@ -58,6 +58,7 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
     let desk = Desk::open(pg).await;
     let validation = |pointer, code| (422, "validation", (pointer, code));
     let with = |field: &str, value: Value| json!({"name": "x", field: value});
+    let leave = |message: Value| json!({"detect": "async", "then": "leave_message", "message": message});
     for (body, pointer, code) in [
         (json!({}), "/name", "required"),
         (json!({"name": 7}), "/name", "wrong_type"),
@@ -86,6 +87,15 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
         (with("leads", json!({"to": "+12025550101"})), "/leads", "wrong_type"),
         (with("carriers", json!(["twilio", "telnyx"])), "/carriers/1", "unknown_carrier"),
         (with("carriers", json!(["twilio", "twilio"])), "/carriers/1", "duplicate"),
+        (with("machine", json!({"detect": "off", "then": "continue"})), "/machine/then", "conflict"),
+        (with("machine", json!({"detect": "sync", "message": {"text": "Hi"}})), "/machine/message", "conflict"),
+        (with("machine", leave(json!({"text": " "}))), "/machine/message/text", "empty"),
+        (with("machine", leave(json!({"text": "{{"}))), "/machine/message/text", "invalid_template"),
+        (
+            with("machine", leave(json!({"text": "Hi", "language": "?"}))),
+            "/machine/message/language",
+            "invalid_language",
+        ),
         (with("carriers", json!([])), "/carriers", "empty"),
     ] {
         assert_eq!(fault(&desk.post("/v1/runs", body.clone()).await), validation(pointer, code), "{body}");
@@ -99,8 +109,6 @@ async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: Pg
     for (field, value, pointer) in [
         ("max_concurrent_calls", json!(2), "/max_concurrent_calls"),
         ("weight", json!(2), "/weight"),
-        ("machine", json!({"detect": "sync"}), "/machine/detect"),
-        ("machine", json!({"detect": "off", "then": "continue"}), "/machine/then"),
         ("window", json!({"hours": []}), "/window"),
         ("retry", json!({"max_attempts": 3}), "/retry/max_attempts"),
         ("retry", json!({"rules": {"busy": {"delay_secs": 900}}}), "/retry/rules"),

@@ -87,7 +87,10 @@ pub fn read(body: &[u8]) -> Result<Told, WebhookError> {
         // ended with one or not, it is over.
         "call.machine.greeting.ended" | "call.machine.premium.greeting.ended" => {
             let beep = payload.result.as_deref() == Some("beep_detected");
-            Told::GreetingOver(CallEvent { answered_by: beep.then_some(AnsweredBy::Machine), ..event(CallState::Answered) })
+            Told::GreetingOver(CallEvent {
+                answered_by: beep.then_some(AnsweredBy::Machine),
+                ..event(CallState::Answered)
+            })
         }
         "call.speak.ended" if is_whole(payload.status.as_deref()) => {
             if is_leaving(payload.client_state.as_deref()) {

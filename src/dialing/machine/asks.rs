@@ -33,7 +33,9 @@ pub async fn hears(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEven
         ..Said::default()
     };
     let more_ms = if by.is_some() { LISTENS_MS } else { 0 };
-    let Some(may) = answer::may_hear(ctx, key, Source::Webhook, &said, more_ms).await? else { return Ok(Hears::Nothing) };
+    let Some(may) = answer::may_hear(ctx, key, Source::Webhook, &said, more_ms).await? else {
+        return Ok(Hears::Nothing);
+    };
     let Some((rule, it)) = listened(ctx, key).await? else { return answer::heard(ctx, key, may).await };
     match deed(&rule, by) {
         Some(Deed::HangUp) => Ok(Hears::Nothing),
@@ -103,7 +105,12 @@ pub fn resume_url(ctx: &Context, token: &str, after: After) -> String {
 ///
 /// # Errors
 /// Where a store does not answer.
-pub async fn goes_on(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent, after: After) -> Result<Hears, ApiError> {
+pub async fn goes_on(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    event: &CallEvent,
+    after: After,
+) -> Result<Hears, ApiError> {
     let pg = &ctx.stores.pg;
     if after == After::Voicemail {
         detection::note(pg, key, Noted::Left).await?;

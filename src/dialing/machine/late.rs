@@ -91,4 +91,3 @@ async fn decide(ctx: &Context, call: LiveCall) {
         tracing::warn!(attempt.id = %call.attempt, why = error.detail(), "a call that waits was not decided; it is tried again");
     }
 }
-

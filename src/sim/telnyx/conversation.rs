@@ -64,13 +64,7 @@ pub(super) fn speak(shared: &Arc<Shared>, id: CallId, words: String, stops: bool
     });
 }
 
-fn tell(
-    shared: &Arc<Shared>,
-    id: CallId,
-    name: &'static str,
-    (field, value): (&str, &str),
-    state: Option<String>,
-) {
+fn tell(shared: &Arc<Shared>, id: CallId, name: &'static str, (field, value): (&str, &str), state: Option<String>) {
     let mut more = Map::from_iter([(field.to_owned(), json!(value))]);
     more.extend(state.map(|state| ("client_state".to_owned(), json!(state))));
     shared.tell(id, Status::InProgress, |call, _| event(call, Status::InProgress, name, more));

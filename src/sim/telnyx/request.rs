@@ -90,7 +90,11 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
             Some("greeting_end" | "detect_beep") => Detects::Greeting,
             Some(_) => {
                 let pointer = "/answering_machine_detection";
-                return Err(Refusal::field(10032, pointer, "The sandbox knows detect, detect_words, detect_beep, greeting_end"));
+                return Err(Refusal::field(
+                    10032,
+                    pointer,
+                    "The sandbox knows detect, detect_words, detect_beep, greeting_end",
+                ));
             }
         },
         streaming: Streaming::read(body)?,
