@@ -101,10 +101,13 @@ impl Machine {
     }
 }
 
+/// Rules that were read a moment ago.
+type Known = HashMap<RunId, (Instant, Option<Arc<Machine>>)>;
+
 /// The rules for machines of runs that are dialed just now, read once in a while: a call needs no statement of its own for it.
 #[derive(Debug, Default)]
 pub struct Machines {
-    read: Mutex<HashMap<RunId, (Instant, Option<Arc<Machine>>)>>,
+    read: Mutex<Known>,
 }
 
 impl Machines {
@@ -133,7 +136,7 @@ impl Machines {
         Ok(rule)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, (Instant, Option<Arc<Machine>>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
