@@ -270,6 +270,25 @@ impl Client {
         .await
     }
 
+    /// The recordings of a call to the number `to` that are ready.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or its answer not be read.
+    pub async fn recordings_of(
+        &self,
+        account: &Account,
+        call_id: &str,
+        to: &str,
+    ) -> Result<Vec<Recording>, CarrierError> {
+        timed(account, "recordings", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.recordings_of(call_id).await,
+                At::Telnyx(telnyx) => telnyx.recordings_of(call_id, to).await,
+            }
+        })
+        .await
+    }
+
     /// Tells the carrier to stream the sound of a call that was answered to `url`, both ways. `key` names this command: a second
     /// one with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
     ///

@@ -26,6 +26,7 @@ pub mod machine;
 pub mod moves;
 pub mod next;
 pub mod overview;
+pub mod recordings;
 pub mod room;
 pub mod send;
 pub mod startup;

@@ -6,18 +6,17 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use reqwest::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::client::{REFUSALS, Telnyx};
+use super::client::Telnyx;
 use super::codes::{self, Meaning};
 use super::events::{self, Event, EventPage};
 use super::{is_call_id, leaving, mark};
+use crate::carriers::CarrierError;
 use crate::carriers::call::{CallState, CallView, HangUp, How, ListFilter};
 use crate::carriers::dial::Speech;
-use crate::carriers::{CarrierError, http};
 
 /// The languages that Telnyx speaks (SDK 4.189.0, `ActionSpeakParams`); where a tag names none of them, the first of its language.
 const LANGUAGES: [&str; 29] = [
@@ -71,17 +70,6 @@ struct Status {
     client_state: Option<String>,
     start_time: Option<DateTime<Utc>>,
     end_time: Option<DateTime<Utc>>,
-}
-
-/// A recording as `GET /recordings/{id}` shows it.
-#[derive(Deserialize)]
-struct Saved {
-    download_urls: Downloads,
-}
-
-#[derive(Deserialize)]
-struct Downloads {
-    mp3: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -227,21 +215,6 @@ impl Telnyx<'_> {
         self.command(call_id, "speak", &body).await
     }
 
-    /// The recording's own resource says where its sound is, for ten minutes; there the key is not sent.
-    pub(in crate::carriers) async fn recording(&self, id: &str) -> Result<Option<Response>, CarrierError> {
-        if uuid::Uuid::parse_str(id).is_err() {
-            return Err(CarrierError::NotACallId);
-        }
-        let recording: Option<One<Saved>> = self.get(self.url(&["recordings", id])?).await?;
-        let Some(url) = recording.and_then(|recording| recording.data.download_urls.mp3) else { return Ok(None) };
-        let unreadable = || CarrierError::Unreadable { why: "its download address is none".into() };
-        let url: Url = url.parse().map_err(|_| unreadable())?;
-        if url.scheme() != "https" && url.origin() != self.account.base_url.origin() {
-            return Err(unreadable());
-        }
-        http::download(self.http.get(url), self.limits, REFUSALS).await
-    }
-
     /// A command on a call; that the call is over is an answer, too.
     pub(super) async fn command(&self, call_id: &str, command: &str, body: &Value) -> Result<HangUp, CarrierError> {
         if !is_call_id(call_id) {
@@ -280,7 +253,7 @@ impl Telnyx<'_> {
         Err(incomplete(&format!("it is longer than {} pages", self.limits.max_pages)))
     }
 
-    fn page_size(&self) -> String {
+    pub(super) fn page_size(&self) -> String {
         self.limits.page_size.min(MAX_PAGE).to_string()
     }
 }
@@ -303,7 +276,7 @@ fn spoken_language(tag: &str) -> Option<&'static str> {
     exact.or_else(|| LANGUAGES.iter().find(|known| primary(known) == primary(tag))).copied()
 }
 
-fn incomplete(why: &str) -> CarrierError {
+pub(super) fn incomplete(why: &str) -> CarrierError {
     CarrierError::Incomplete { why: why.to_owned() }
 }
 

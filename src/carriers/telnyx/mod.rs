@@ -14,6 +14,7 @@ mod client;
 mod codes;
 mod events;
 mod list;
+mod recordings;
 mod streams;
 
 pub(super) use client::Telnyx;

@@ -10,10 +10,10 @@ use url::Url;
 
 use super::client::Twilio;
 use super::codes::{self, Meaning};
-use super::resource::{Call, Page, RequestEvent};
+use super::resource::{Call, Page, RecordingRow, RequestEvent};
 use super::{is_call_id, twiml};
 use crate::carriers::CarrierError;
-use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState};
+use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState, Recording};
 
 impl Twilio<'_> {
     pub(in crate::carriers) async fn fetch(&self, call_id: &str) -> Result<Option<CallView>, CarrierError> {
@@ -97,6 +97,11 @@ impl Twilio<'_> {
     ) -> Result<Option<Vec<String>>, CarrierError> {
         let events: Option<Vec<RequestEvent>> = self.pages(self.call_url(call_id, "/Events.json")?).await?;
         Ok(events.map(|events| events.iter().flat_map(RequestEvent::callback_urls).collect()))
+    }
+
+    pub(in crate::carriers) async fn recordings_of(&self, call_id: &str) -> Result<Vec<Recording>, CarrierError> {
+        let rows: Option<Vec<RecordingRow>> = self.pages(self.call_url(call_id, "/Recordings.json")?).await?;
+        Ok(rows.unwrap_or_default().into_iter().filter_map(RecordingRow::ready).collect())
     }
 
     /// `…/Calls/{CallSid}{rest}`. The id is checked, so that it cannot lead elsewhere.
