@@ -17,8 +17,25 @@ CREATE TABLE business (
     time_zone            text,
     allowed_countries    text[],
     carriers             text[] NOT NULL CHECK (carriers <@ ARRAY['twilio', 'telnyx'] AND cardinality(carriers) >= 1),
+    calling_window       jsonb,
+    window_version       bigint NOT NULL DEFAULT 0,
+    cap_per_day          integer CHECK (cap_per_day >= 1),
+    cap_per_24h          integer CHECK (cap_per_24h >= 1),
+    cap_lifetime         integer CHECK (cap_lifetime >= 1),
     created_at           timestamptz NOT NULL DEFAULT now(),
     updated_at           timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON COLUMN business.window_version IS 'Grows with every change of calling_window and of a calendar: see run_zone.';
+COMMENT ON COLUMN business.cap_per_day IS 'Dials of one number by all runs together, in a day of the callee; cap_per_24h and cap_lifetime likewise. Null: no limit.';
+
+-- Days on which nobody is called, by a name that windows refer to.
+CREATE TABLE calendar (
+    business_id uuid NOT NULL REFERENCES business,
+    name        text NOT NULL CHECK (length(name) BETWEEN 1 AND 100),
+    dates       date[] NOT NULL,
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (business_id, name)
 );
 
 -- Only the hash of a key is kept: SHA-256 over 256 random bits needs no salt.

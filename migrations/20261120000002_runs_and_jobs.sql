@@ -23,19 +23,20 @@ CREATE TABLE run (
     budget               jsonb,
     start_at             timestamptz,
     end_at               timestamptz,
+    max_attempts         integer NOT NULL DEFAULT 1,
+    window_version       bigint NOT NULL DEFAULT 0,
     state                text NOT NULL DEFAULT 'draft'
         CHECK (state IN ('draft', 'scheduled', 'running', 'paused', 'cancelling', 'cancelled', 'completed')),
     pause_reason         text CHECK (pause_reason IN ('person', 'breaker', 'budget', 'abandon_guard', 'caller_id_refused')),
     paused_by            text,
     paused_at            timestamptz,
+    finish_calls         boolean NOT NULL DEFAULT false,
     rows                 bigint NOT NULL DEFAULT 0,
     accepted             bigint NOT NULL DEFAULT 0,
     duplicates           bigint NOT NULL DEFAULT 0,
     suppressed           bigint NOT NULL DEFAULT 0,
     rejected             bigint NOT NULL DEFAULT 0,
     lead_variables       text[],
-    first_place          smallint NOT NULL DEFAULT -32768,
-    first_job            uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     created_at           timestamptz NOT NULL DEFAULT now(),
     started_at           timestamptz,
     ended_at             timestamptz,
@@ -45,9 +46,13 @@ CREATE TABLE run (
     CONSTRAINT rows_add_up CHECK (rows = accepted + duplicates + suppressed + rejected)
 );
 COMMENT ON COLUMN run.lead_variables IS 'Variables that every accepted lead has; null before the first lead. Start compares the message with it, whatever the size of the list.';
-COMMENT ON COLUMN run.first_job IS 'With first_place: no job of the run that comes before this one is queued, as far as the sweep has seen. A claim begins here, because the index before it is full of entries of jobs that were claimed. Where nothing is found from here on, the whole list is looked at.';
+COMMENT ON COLUMN run.max_attempts IS 'Of retry: so that a run without retries is told by a number.';
+COMMENT ON COLUMN run.finish_calls IS 'It was cancelled, and the calls in flight go on to their end.';
+COMMENT ON COLUMN run.window_version IS 'Grows with every change of calling_window; 0: there is none. See run_zone.';
 CREATE INDEX run_business ON run (business_id, run_id DESC);
 -- Partial indexes name their first column as not null: see attempt_open_slot.
+-- What waits for its time: a start, or an end.
+CREATE INDEX run_scheduled ON run (start_at) WHERE state = 'scheduled' AND start_at IS NOT NULL;
 CREATE INDEX run_active ON run (business_id) WHERE state IN ('running', 'paused', 'cancelling') AND business_id IS NOT NULL;
 
 -- One upload of leads. It counts as a whole or not at all.
@@ -95,6 +100,7 @@ CREATE TABLE job (
     variables        jsonb NOT NULL DEFAULT '{}',
     time_zone        text,
     time_zones       text[] NOT NULL DEFAULT '{}',
+    zone_set         bigint NOT NULL DEFAULT 0,
     priority         smallint NOT NULL DEFAULT 0,
     not_before       timestamptz,
     not_after        timestamptz,
@@ -108,11 +114,12 @@ CREATE TABLE job (
     created_at       timestamptz NOT NULL DEFAULT now(),
     finished_at      timestamptz
 ) WITH (fillfactor = 80);
+COMMENT ON COLUMN job.zone_set IS 'zone_set(time_zones): what jobs with the same possible zones are found by.';
 COMMENT ON COLUMN job.line IS 'Physical line of the upload it came from, so that a person finds the row again.';
 COMMENT ON COLUMN job.attempt_count IS 'Attempts charged to the job. dials counts every attempt row, charged or not, and numbers them.';
 CREATE UNIQUE INDEX job_number_once_per_run ON job (run_id, to_number);
--- One direction, so that "from this job on" is one step into it.
-CREATE INDEX job_due ON job (run_id, (- priority), job_id) WHERE state = 'queued' AND run_id IS NOT NULL;
+-- One direction, so that "from this job on" is one step into it. By zones, so that a claim never reads past a list that sleeps.
+CREATE INDEX job_due ON job (run_id, zone_set, (- priority), job_id) WHERE state = 'queued' AND run_id IS NOT NULL;
 CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('waiting', 'dialing') AND run_id IS NOT NULL;
 CREATE INDEX job_next ON job (next_at) WHERE state = 'waiting' AND next_at IS NOT NULL;
 CREATE INDEX job_list ON job (run_id, job_id);
@@ -121,6 +128,45 @@ CREATE INDEX job_number ON job (business_id, to_number);
 CREATE INDEX job_external ON job (business_id, external_id, job_id) WHERE external_id IS NOT NULL;
 -- Lists by a final state. A job enters once, at its end, and never moves: nothing here is ever dead.
 CREATE INDEX job_final ON job (run_id, state, job_id) WHERE finished_at IS NOT NULL AND run_id IS NOT NULL;
+
+-- A number for a set of possible zones, 0 where none is known. 64 bits of a hash: sets come from a table of some hundreds.
+CREATE FUNCTION zone_set(p_zones text[]) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN cardinality(p_zones) = 0 THEN 0 ELSE hashtextextended(array_to_string(p_zones, ','), 0) END
+$$;
+
+-- The jobs of a run whose numbers may be in the same zones: when they may be dialed, and where their claims begin.
+CREATE TABLE run_zone (
+    run_id      uuid NOT NULL,
+    zone_set    bigint NOT NULL,
+    zones       text[] NOT NULL,
+    version     bigint NOT NULL DEFAULT 0,
+    opens_at    timestamptz NOT NULL DEFAULT '-infinity',
+    closes_at   timestamptz NOT NULL DEFAULT 'infinity',
+    first_place smallint NOT NULL DEFAULT -32768,
+    first_job   uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    PRIMARY KEY (run_id, zone_set)
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN run_zone.version IS 'Of the windows that opens_at and closes_at come from: run.window_version + business.window_version. Where it is another, nothing is dialed before they are worked out again.';
+COMMENT ON COLUMN run_zone.opens_at IS 'The present or the next time to call, in every one of the zones; infinity: there is none.';
+COMMENT ON COLUMN run_zone.closes_at IS 'Until when a call may begin to ring for the last time, with what a carrier''s queue may take before it taken off; not the time of ringing.';
+COMMENT ON COLUMN run_zone.first_job IS 'With first_place: no job of these zones that comes before this one is queued, as far as the sweep has seen. A claim begins here, because the index before it is full of entries of jobs that were claimed. Where nothing is found from here on, the whole list is looked at.';
+
+-- Why a job was not dialed when its turn had come; of a whole set of zones where job_id is null. One row where the verdict or its
+-- rule changes, never one per look. That it was dialed is said by its attempts.
+CREATE TABLE decision (
+    decision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    business_id uuid NOT NULL,
+    run_id      uuid NOT NULL,
+    job_id      uuid,
+    zone_set    bigint,
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    verdict     text NOT NULL CHECK (verdict IN ('held', 'skipped')),
+    rule        text NOT NULL,
+    detail      text NOT NULL,
+    next_at     timestamptz
+);
+CREATE INDEX decision_job ON decision (job_id, decision_id) WHERE job_id IS NOT NULL;
+CREATE INDEX decision_run ON decision (run_id, decision_id);
 
 -- I4: a final state never changes, and has a time.
 CREATE FUNCTION job_guard() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -209,6 +255,11 @@ BEGIN
     INSERT INTO tally_shard AS t (run_id, shard, changes, queued)
     SELECT run_id, tally_shard(), count(*), count(*) FROM new_rows GROUP BY run_id ORDER BY run_id
     ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + excluded.changes, queued = t.queued + excluded.queued;
+    INSERT INTO run_zone AS z (run_id, zone_set, zones)
+    SELECT DISTINCT ON (run_id, zone_set) run_id, zone_set, time_zones FROM new_rows ORDER BY run_id, zone_set
+    -- What is added may come before the place that claims begin at.
+    ON CONFLICT (run_id, zone_set) DO UPDATE SET first_place = DEFAULT, first_job = DEFAULT
+        WHERE z.first_job <> '00000000-0000-0000-0000-000000000000';
     RETURN NULL;
 END $$;
 CREATE TRIGGER job_inserted AFTER INSERT ON job REFERENCING NEW TABLE AS new_rows

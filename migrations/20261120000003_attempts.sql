@@ -91,6 +91,8 @@ CREATE UNIQUE INDEX attempt_open_number_at_account ON attempt (account, to_numbe
 CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number)
     WHERE open AND business_id IS NOT NULL AND to_number IS NOT NULL;
 CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
+-- What was dialed to a number before: caps, and the question whether somebody was called.
+CREATE INDEX attempt_number ON attempt (business_id, to_number, intent_at);
 CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;

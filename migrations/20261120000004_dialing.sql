@@ -7,6 +7,9 @@ CREATE FUNCTION lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 
 -- Key of the advisory lock that claims take alone while more lines are open than a lowered max_lines allows.
 CREATE FUNCTION lowered_lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT 7239002 $$;
 
+-- The time of windows, retries and limits. A function of its own, so that a trial may turn this one clock to a day when clocks change.
+CREATE FUNCTION wall_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT clock_timestamp() $$;
+
 CREATE FUNCTION transition(p_seq integer, p_source text, p_from text, p_to text) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
     SELECT jsonb_build_array(jsonb_build_object('seq', p_seq, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
         'source', p_source, 'from', p_from, 'to', p_to))
@@ -36,48 +39,57 @@ BEGIN
     RETURN v_room;
 END $$;
 
--- True where the run has a queued job. The place that its claims begin at comes first: one step into the index, even while the
--- statistics call most jobs queued. Only where nothing is found there is the whole list looked at.
-CREATE FUNCTION has_queued(p_run uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+-- True where the run has a queued job; with p_open, one whose zones may be dialed now. The place that claims begin at comes first:
+-- one step into the index, even while the statistics call most jobs queued. Only where nothing is found there is the whole list
+-- looked at.
+CREATE FUNCTION has_queued(p_run uuid, p_open boolean DEFAULT false) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    v_place smallint;
-    v_job   uuid;
+    z run_zone;
 BEGIN
-    SELECT first_place, first_job INTO v_place, v_job FROM run WHERE run_id = p_run;
-    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' AND ((- priority), job_id) >= (v_place, v_job)
-        ORDER BY (- priority), job_id LIMIT 1;
-    IF FOUND THEN
-        RETURN true;
-    END IF;
-    PERFORM 1 FROM job WHERE run_id = p_run AND state = 'queued' ORDER BY (- priority), job_id LIMIT 1;
-    RETURN FOUND;
+    FOR z IN SELECT * FROM run_zone WHERE run_id = p_run AND (NOT p_open OR opens_at <= wall_clock()) LOOP
+        PERFORM 1 FROM job WHERE run_id = p_run AND zone_set = z.zone_set AND state = 'queued'
+            AND ((- priority), job_id) >= (z.first_place, z.first_job) ORDER BY (- priority), job_id LIMIT 1;
+        IF FOUND THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    FOR z IN SELECT * FROM run_zone WHERE run_id = p_run AND (NOT p_open OR opens_at <= wall_clock())
+                 AND first_job <> '00000000-0000-0000-0000-000000000000' LOOP
+        PERFORM 1 FROM job WHERE run_id = p_run AND zone_set = z.zone_set AND state = 'queued' ORDER BY (- priority), job_id LIMIT 1;
+        IF FOUND THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
 END $$;
 
--- Moves the place that the claims of a run begin at up to its first queued job, or back to p_job where that stands before it.
--- A run row that somebody else has locked is left as it is: a place that is too early costs time, and one that is too late is
--- corrected by the claim that finds too little.
+-- Moves the places that the claims of a run begin at up to the first queued job of their zones, or that of p_job back to it where
+-- it stands before. A row that somebody else has locked is left as it is: a place that is too early costs time, and one that is
+-- too late is corrected by the claim that finds too little.
 CREATE FUNCTION begin_claims_at(p_run uuid, p_job uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    r       run;
-    v_place smallint := -32768;
-    v_job   uuid := '00000000-0000-0000-0000-000000000000';
+    z      run_zone;
+    v_zone bigint;
+    v_job  record;
 BEGIN
-    SELECT * INTO r FROM run WHERE run_id = p_run FOR NO KEY UPDATE SKIP LOCKED;
-    IF NOT FOUND THEN
-        RETURN;
+    IF p_job IS NOT NULL THEN
+        SELECT zone_set INTO v_zone FROM job WHERE job_id = p_job;
     END IF;
-    -- A snapshot that is newer than the lock: what was given back before it is seen, and what comes after waits or moves it back.
-    IF p_job IS NULL THEN
-        SELECT (- priority), job_id INTO v_place, v_job FROM job
-            WHERE run_id = p_run AND state = 'queued' AND ((- priority), job_id) >= (r.first_place, r.first_job)
-            ORDER BY (- priority), job_id LIMIT 1;
-        IF NOT FOUND THEN
-            RETURN;
+    FOR z IN SELECT * FROM run_zone WHERE run_id = p_run AND (p_job IS NULL OR zone_set = v_zone) FOR NO KEY UPDATE SKIP LOCKED LOOP
+        IF p_job IS NOT NULL THEN
+            UPDATE run_zone SET first_place = DEFAULT, first_job = DEFAULT WHERE run_id = p_run AND zone_set = z.zone_set
+                AND first_job <> '00000000-0000-0000-0000-000000000000';
+            CONTINUE;
         END IF;
-    ELSIF r.first_job = v_job THEN
-        RETURN;
-    END IF;
-    UPDATE run SET first_place = v_place, first_job = v_job WHERE run_id = p_run;
+        -- A snapshot that is newer than the lock: what was given back before it is seen, and what comes after waits or moves it back.
+        SELECT (- priority) AS place, job_id INTO v_job FROM job
+            WHERE run_id = p_run AND zone_set = z.zone_set AND state = 'queued'
+                AND ((- priority), job_id) >= (z.first_place, z.first_job)
+            ORDER BY (- priority), job_id LIMIT 1;
+        IF FOUND AND v_job.job_id <> z.first_job THEN
+            UPDATE run_zone SET first_place = v_job.place, first_job = v_job.job_id WHERE run_id = p_run AND zone_set = z.zone_set;
+        END IF;
+    END LOOP;
 END $$;
 
 -- The carrier that a run dials through now: the first in its order that the business uses, has an account at, and that is not
@@ -95,6 +107,64 @@ CREATE FUNCTION callers_of_run(p_run text[], p_account text[]) RETURNS text[] LA
         WHERE n = ANY (p_account) ORDER BY i) ELSE p_account END
 $$;
 
+-- True where the business does not call this number.
+CREATE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_number
+                   AND (expires_at IS NULL OR expires_at > clock_timestamp()))
+$$;
+
+-- Dials of a number that count against its limits: those that a carrier was asked for.
+CREATE FUNCTION dials_of_number(p_business uuid, p_number text, p_since timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT count(*) FROM attempt WHERE business_id = p_business AND to_number = p_number AND intent_at >= p_since
+        AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+$$;
+
+-- Why a job whose turn has come is not dialed. verdict: held (until next_at) or skipped; null: it may be dialed.
+CREATE TYPE job_verdict AS (verdict text, rule text, detail text, next_at timestamptz);
+
+-- May this number ring for the business now? What run and zones say comes before.
+CREATE FUNCTION verdict_on(p_business uuid, p_account text, p_number text, p_zones text[], p_not_before timestamptz,
+    p_not_after timestamptz, p_per_day integer, p_per_24h integer, p_lifetime integer) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_now  timestamptz := wall_clock();
+    v_zone text;
+    v_day  timestamptz;
+    v_next timestamptz;
+BEGIN
+    IF is_suppressed(p_business, p_number) THEN
+        RETURN ROW('skipped', 'suppressed', 'The number is on the suppression list.', NULL)::job_verdict;
+    END IF;
+    IF p_not_after <= v_now THEN
+        RETURN ROW('skipped', 'expired', 'Its not_after has passed.', NULL)::job_verdict;
+    END IF;
+    IF p_not_before > v_now THEN
+        RETURN ROW('held', 'not_before', 'Its not_before has not come.', p_not_before)::job_verdict;
+    END IF;
+    IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_number AND open)
+       OR EXISTS (SELECT 1 FROM attempt WHERE account = p_account AND to_number = p_number AND open) THEN
+        RETURN ROW('held', 'in_call', 'Another call to the number is under way.', v_now + interval '10 s')::job_verdict;
+    END IF;
+    IF p_lifetime IS NOT NULL AND dials_of_number(p_business, p_number, '-infinity') >= p_lifetime THEN
+        RETURN ROW('skipped', 'attempt_cap', format('The number was dialed %s times, as often as the business ever dials one.', p_lifetime), NULL)::job_verdict;
+    END IF;
+    IF p_per_24h IS NOT NULL AND dials_of_number(p_business, p_number, v_now - interval '24 h') >= p_per_24h THEN
+        SELECT intent_at + interval '24 h' INTO v_next FROM attempt
+            WHERE business_id = p_business AND to_number = p_number AND intent_at >= v_now - interval '24 h'
+                AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+            ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;
+        RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
+    END IF;
+    IF p_per_day IS NOT NULL THEN
+        v_zone := coalesce(p_zones[1], 'UTC');
+        v_day := date_trunc('day', v_now AT TIME ZONE v_zone) AT TIME ZONE v_zone;
+        IF dials_of_number(p_business, p_number, v_day) >= p_per_day THEN
+            v_next := (date_trunc('day', v_now AT TIME ZONE v_zone) + interval '1 day') AT TIME ZONE v_zone;
+            RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times today.', p_per_day), v_next)::job_verdict;
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
 -- Claims due jobs of some businesses for the given holders: locks the businesses, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
@@ -110,6 +180,7 @@ DECLARE
     v_alone   boolean := cardinality(p_businesses) = 1;
     v_locked  uuid[];
     v_look_at timestamptz := clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0);
+    v_now     timestamptz := wall_clock();
     v_lines   integer;
     v_room    bigint;
     v         record;
@@ -138,40 +209,57 @@ BEGIN
     SELECT max_lines INTO v_lines FROM installation;
 
     FOR v IN
-        WITH able AS (
-            SELECT b.business_id, b.max_concurrent_calls, acct.carrier, acct.reference, acct.caller_ids, acct.health,
+        WITH busy AS (
+            SELECT a.business_id, a.run_id, count(*) AS n FROM attempt a
+            WHERE a.business_id = ANY (v_locked) AND a.open GROUP BY a.business_id, a.run_id
+        ), able AS (
+            SELECT b.business_id, b.max_concurrent_calls, b.window_version, b.cap_per_day, b.cap_per_24h, b.cap_lifetime,
+                   acct.carrier, acct.reference, acct.caller_ids, acct.health,
                    least(CASE acct.health WHEN 'refused' THEN 1 ELSE b.max_concurrent_calls END,
-                         b.max_concurrent_calls - (SELECT count(*) FROM attempt a WHERE a.business_id = b.business_id AND a.open),
+                         b.max_concurrent_calls - (SELECT coalesce(sum(n), 0) FROM busy o WHERE o.business_id = b.business_id),
                          (SELECT count(*) FROM unnest(p_holding) h WHERE h = b.business_id)) AS room
             FROM business b JOIN carrier_account acct ON acct.business_id = b.business_id
                 AND acct.carrier = p_carriers[array_position(p_businesses, b.business_id)] AND acct.carrier = ANY (b.carriers)
             WHERE b.business_id = ANY (v_locked) AND b.state = 'active' AND (acct.hold_until > clock_timestamp()) IS NOT TRUE
         ), pick AS (
-            SELECT b.*, j.*, row_number() OVER (PARTITION BY b.business_id ORDER BY j.place, j.job_id) AS i
+            -- Runs of a business take turns by weight; within one, priority decides.
+            SELECT b.*, j.*, row_number() OVER (PARTITION BY b.business_id ORDER BY j.nth::float8 / j.weight, j.place, j.job_id) AS i
             FROM able b CROSS JOIN LATERAL (
-                SELECT j.*, r.ring_timeout_secs, r.call_time_limit_secs, r.record, callers_of_run(r.caller_ids, b.caller_ids) AS callers
-                FROM run r CROSS JOIN LATERAL (
-                    SELECT job_id, run_id, to_number, dials, (- priority) AS place FROM job
-                    WHERE run_id = r.run_id AND state = 'queued' AND ((- priority), job_id) >= (r.first_place, r.first_job)
-                        AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = b.business_id AND s.number = to_number
-                                        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0)
-                        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.to_number = job.to_number AND a.open OFFSET 0)
-                        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.account = b.reference AND a.to_number = job.to_number AND a.open OFFSET 0)
-                    ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) FOR NO KEY UPDATE SKIP LOCKED) j
-                WHERE r.business_id = b.business_id AND r.state = 'running'
-                    AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)
-                ORDER BY j.place, j.job_id LIMIT greatest(b.room, 0)) j
+                SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
+                       callers_of_run(r.caller_ids, b.caller_ids) AS callers,
+                       coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
+                FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
+                    SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
+                        -- A few more than there is room for: what may not be dialed is held back by a claim that finds too little.
+                        SELECT w.* FROM (
+                            SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
+                            WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
+                                AND ((- priority), job_id) >= (z.first_place, z.first_job)
+                            ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 8) w
+                        WHERE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after, b.cap_per_day,
+                                          b.cap_per_24h, b.cap_lifetime)).verdict IS NULL
+                        ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) q
+                    WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
+                        -- Nobody's phone rings when the window has closed.
+                        AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
+                    ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0)) c
+                WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
+                    AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
+            WHERE (j.nth > j.most) IS NOT TRUE
         ), held AS (
             SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
             FROM unnest(p_holding, p_attempts, p_slots, p_lines) AS h (holding, attempt, slot, line) JOIN able b ON b.business_id = holding
             WHERE slot BETWEEN 1 AND b.max_concurrent_calls AND line BETWEEN 1 AND v_lines
+        ), mine AS (
+            SELECT job.job_id FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i JOIN job ON job.job_id = p.job_id
+            WHERE job.state = 'queued' FOR NO KEY UPDATE OF job SKIP LOCKED
         ), inserted AS (
             INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
                                  ring_timeout_secs, call_time_limit_secs, record, owner, next_look_at)
-            SELECT attempt, job_id, run_id, business_id, dials + 1, carrier, reference,
+            SELECT attempt, p.job_id, p.run_id, p.business_id, dials + 1, carrier, reference,
                    callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number,
-                   slot, line, ring_timeout_secs, call_time_limit_secs, p.record, p_owners[array_position(p_businesses, business_id)], v_look_at
-            FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i ORDER BY line LIMIT v_room
+                   slot, line, p.ring_timeout_secs, p.call_time_limit_secs, p.record, p_owners[array_position(p_businesses, p.business_id)], v_look_at
+            FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i JOIN mine USING (job_id) ORDER BY line LIMIT v_room
             ON CONFLICT DO NOTHING
             RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
                       a.call_time_limit_secs, a.record
@@ -184,7 +272,7 @@ BEGIN
             ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + excluded.changes, attempts = t.attempts + excluded.attempts,
                 queued = t.queued + excluded.queued, dialing = t.dialing + excluded.dialing
         )
-        SELECT b.business_id AS business, b.room, b.carrier, b.health, count(i.attempt_id) OVER own AS taken, row_number() OVER own AS nth, i.*
+        SELECT b.business_id AS business, b.room, b.carrier, b.reference, b.health, count(i.attempt_id) OVER own AS taken, row_number() OVER own AS nth, i.*
         FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
         WINDOW own AS (PARTITION BY b.business_id)
     LOOP
@@ -215,43 +303,132 @@ BEGIN
             END IF;
             -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
             -- (One that is locked just now keeps its place: waiting for it here could deadlock.)
-            UPDATE run SET first_place = DEFAULT, first_job = DEFAULT
-            WHERE run_id IN (SELECT r.run_id FROM run r WHERE r.business_id = v.business AND r.state = 'running'
-                                 AND r.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE SKIP LOCKED);
-            IF NOT FOUND AND v.taken = 0 THEN
-                PERFORM skip_suppressed(v.business);
+            UPDATE run_zone z SET first_place = DEFAULT, first_job = DEFAULT FROM (
+                SELECT z.run_id, z.zone_set FROM run r JOIN run_zone z USING (run_id) WHERE r.business_id = v.business AND r.state = 'running'
+                    AND z.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF z SKIP LOCKED) s
+            WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set;
+            IF hold_back(v.business, v.reference) THEN
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean;
             END IF;
         END IF;
     END LOOP;
 END $$;
 
--- Where nothing is left to a running run of the business but what suppression keeps back, that is ended, so that the run can end.
--- (Suppressing a number and taking a list both end such jobs at once; this is for a suppression that came in between.)
-CREATE FUNCTION skip_suppressed(p_business uuid) RETURNS void LANGUAGE plpgsql AS $$
+-- Takes the first jobs of every list that sleeps not, as far as they may not be dialed now, out of the way of the claims: to wait for
+-- their time, or for good. The caller has locked the business. True where there were any, so that a claim may find others.
+CREATE FUNCTION hold_back(p_business uuid, p_account text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    v       record;
+    v_any   boolean := false;
+BEGIN
+    FOR v IN
+        WITH looked AS (
+            SELECT j.*, (verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
+                                    b.cap_per_24h, b.cap_lifetime)).*
+            FROM business b JOIN run r USING (business_id) JOIN run_zone z USING (run_id) CROSS JOIN LATERAL (
+                SELECT job_id, to_number, time_zones, not_before, not_after FROM job
+                WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
+                    AND ((- priority), job_id) >= (z.first_place, z.first_job)
+                ORDER BY (- priority), job_id LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) j
+            WHERE b.business_id = p_business AND r.state = 'running' AND z.opens_at <= wall_clock()
+        )
+        SELECT * FROM hold_jobs(ARRAY (SELECT job_id FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
+            ARRAY (SELECT verdict FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
+            ARRAY (SELECT rule FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
+            ARRAY (SELECT detail FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
+            ARRAY (SELECT next_at FROM looked WHERE verdict IS NOT NULL ORDER BY job_id))
+    LOOP
+        v_any := true;
+    END LOOP;
+    RETURN v_any;
+END $$;
+
+-- Writes verdicts down: each job waits for its next_at, or is over: skipped, or unreached where it was dialed before. The caller sees
+-- to it that nobody claims or moves the jobs meanwhile.
+CREATE FUNCTION hold_jobs(p_jobs uuid[], p_verdicts text[], p_rules text[], p_details text[], p_next_at timestamptz[])
+RETURNS TABLE (run_id uuid, n bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
 DECLARE
     v record;
 BEGIN
-    IF EXISTS (
-        SELECT 1 FROM run r CROSS JOIN LATERAL (
-            SELECT 1 FROM job WHERE run_id = r.run_id AND state = 'queued'
-                AND NOT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = to_number
-                                AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
-            ORDER BY (- priority), job_id LIMIT 1) j
-        WHERE r.business_id = p_business AND r.state = 'running') THEN
-        RETURN;
-    END IF;
     FOR v IN
-        WITH skipped AS (
-            UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-            FROM run r
-            WHERE r.business_id = p_business AND r.state = 'running' AND job.run_id = r.run_id AND job.state = 'queued'
-                AND EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = job.to_number
-                            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
-            RETURNING job.run_id)
-        SELECT run_id, count(*) AS n FROM skipped GROUP BY run_id ORDER BY run_id
+        WITH told AS (
+            SELECT * FROM unnest(p_jobs, p_verdicts, p_rules, p_details, p_next_at) AS t (job, verdict, rule, detail, next_at)
+        ), was AS (
+            SELECT job_id, state::text AS was FROM job WHERE job_id = ANY (p_jobs) AND state IN ('queued', 'waiting')
+            ORDER BY job_id FOR NO KEY UPDATE
+        ), held AS (
+            UPDATE job j SET
+                state = CASE WHEN t.verdict = 'held' THEN 'waiting' WHEN j.attempt_count > 0 THEN 'unreached' ELSE 'skipped' END,
+                next_at = CASE WHEN t.verdict = 'held' THEN t.next_at END,
+                reason = CASE WHEN t.verdict = 'skipped' THEN t.rule END,
+                disposition = CASE WHEN t.verdict = 'skipped' AND j.attempt_count > 0 THEN
+                    (SELECT a.disposition FROM attempt a WHERE a.job_id = j.job_id AND a.disposition IS NOT NULL ORDER BY a.n DESC LIMIT 1) END,
+                finished_at = CASE WHEN t.verdict = 'skipped' THEN clock_timestamp() END
+            FROM told t JOIN was ON was.job_id = t.job WHERE j.job_id = t.job
+            RETURNING j.business_id, j.run_id, j.job_id, was.was, j.state::text, j.disposition, t.verdict, t.rule, t.detail, t.next_at
+        ), written AS (
+            INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail, next_at)
+            SELECT business_id, run_id, job_id, verdict, rule, detail, next_at FROM held
+        )
+        SELECT run_id, was, state, disposition, count(*) AS jobs FROM held GROUP BY run_id, was, state, disposition ORDER BY run_id
     LOOP
-        PERFORM tally_moved(v.run_id, 'queued', 'skipped', NULL, v.n, 0);
+        PERFORM tally_moved(v.run_id, v.was, v.state, v.disposition, v.jobs, 0);
+        run_id := v.run_id;
+        n := v.jobs;
+        RETURN NEXT;
     END LOOP;
+END $$;
+
+-- Queues waiting jobs whose time has come, at most p_most of them. Returns how many of each run.
+CREATE FUNCTION wake_jobs(p_most integer) RETURNS TABLE (business_id uuid, n bigint) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    v record;
+BEGIN
+    FOR v IN
+        WITH due AS (
+            SELECT job_id FROM job WHERE state = 'waiting' AND next_at <= wall_clock()
+            ORDER BY next_at LIMIT p_most FOR NO KEY UPDATE SKIP LOCKED
+        ), woken AS (
+            UPDATE job SET state = 'queued', next_at = NULL FROM due WHERE job.job_id = due.job_id
+            RETURNING job.business_id, job.run_id, job.zone_set
+        ), zone AS (
+            -- They may stand before the place that claims begin at. (A claim that finds too little looks at the whole list.)
+            UPDATE run_zone z SET first_place = DEFAULT, first_job = DEFAULT FROM (
+                SELECT run_id, zone_set FROM run_zone JOIN (SELECT DISTINCT run_id, zone_set FROM woken) w USING (run_id, zone_set)
+                WHERE first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF run_zone SKIP LOCKED) s
+            WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set
+        )
+        SELECT business_id, run_id, count(*) AS n FROM woken GROUP BY business_id, run_id ORDER BY run_id
+    LOOP
+        PERFORM tally_moved(v.run_id, 'waiting', 'queued', NULL, v.n, 0);
+        business_id := v.business_id;
+        n := v.n;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- When a job that was not reached is dialed again; null: never. Its attempt that ended just now is still open to this statement.
+CREATE FUNCTION retry_at(p_run uuid, p_job uuid, p_disposition text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_retry  jsonb;
+    v_rule   jsonb;
+    v_before bigint;
+    v_delay  double precision;
+BEGIN
+    SELECT retry -> 'rules' -> p_disposition INTO v_rule FROM run r JOIN job j USING (run_id)
+        WHERE r.run_id = p_run AND j.job_id = p_job AND r.max_attempts > j.attempt_count AND r.state IN ('running', 'paused');
+    IF v_rule IS NULL THEN
+        RETURN NULL;
+    END IF;
+    SELECT count(*) INTO v_before FROM attempt WHERE job_id = p_job AND NOT open AND disposition = p_disposition;
+    IF v_before >= (v_rule ->> 'max')::bigint THEN
+        RETURN NULL;
+    END IF;
+    v_delay := (v_rule ->> 'delay_secs')::float8;
+    v_delay := v_delay * (1 + (2 * random() - 1) * coalesce((v_rule ->> 'jitter_pct')::float8, 0) / 100);
+    RETURN wall_clock() + make_interval(secs => v_delay);
 END $$;
 
 -- Ends a run whose jobs are all final. A run row locked by someone else is left to the sweep: waiting here could deadlock
@@ -416,8 +593,7 @@ BEGIN
     IF acct.health = 'refused' OR acct.hold_until > clock_timestamp() THEN
         RETURN 'held';
     END IF;
-    IF EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_to
-               AND (expires_at IS NULL OR expires_at > clock_timestamp())) THEN
+    IF is_suppressed(p_business, p_to) THEN
         RETURN 'suppressed';
     END IF;
     IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_to AND open)

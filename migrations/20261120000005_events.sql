@@ -112,8 +112,12 @@ BEGIN
             -- A carrier is known to have taken it from now on.
             a.rank >= 2 AND (a.events -> -1 ->> 'from') IN ('intent', 'unknown') AS started
     ), settled AS (
-        UPDATE job j SET finished_at = v_now, state = o.state, reason = o.reason, disposition = o.disposition
-        FROM (SELECT job_id,
+        UPDATE job j SET state = CASE WHEN o.again_at IS NULL THEN o.state ELSE 'waiting' END, next_at = o.again_at,
+            finished_at = CASE WHEN o.again_at IS NULL THEN v_now END,
+            reason = CASE WHEN o.again_at IS NULL THEN o.reason END,
+            disposition = CASE WHEN o.again_at IS NULL THEN o.disposition END
+        FROM (SELECT job_id, disposition AS ended_as,
+                  CASE WHEN NOT given_up AND disposition <> 'answered' THEN retry_at(run_id, job_id, disposition) END AS again_at,
                   CASE WHEN given_up AND NOT (disposition = 'abandoned' AND reason IS NOT DISTINCT FROM 'expired') THEN 'cancelled'
                        WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN 'completed' ELSE 'unreached' END AS state,
                   CASE WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN NULL
@@ -122,11 +126,15 @@ BEGIN
                   CASE WHEN given_up AND disposition <> 'abandoned' THEN 'cancelled' ELSE disposition END AS disposition
               FROM moved WHERE state = 'ended' AND NOT requeue) o
         WHERE j.job_id = o.job_id AND j.state = 'dialing'
-        RETURNING j.run_id, j.state, j.disposition
+        RETURNING j.business_id, j.run_id, j.job_id, j.state, j.disposition, j.next_at, o.ended_as
+    ), told AS (
+        INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail, next_at)
+        SELECT business_id, run_id, job_id, 'held', 'retry_wait', 'It ended as ' || ended_as || '.', next_at FROM settled WHERE state = 'waiting'
     ), tallied AS (
-        INSERT INTO tally_shard AS t (run_id, shard, changes, calls_started, dialing, completed, unreached, cancelled, d_answered, d_machine,
+        INSERT INTO tally_shard AS t (run_id, shard, changes, calls_started, dialing, waiting, completed, unreached, cancelled, d_answered, d_machine,
             d_voicemail_left, d_fax, d_busy, d_no_answer, d_failed, d_cancelled, d_abandoned)
-        SELECT run_id, tally_shard(), count(disposition), count(*) FILTER (WHERE disposition IS NULL), - count(disposition),
+        SELECT run_id, tally_shard(), count(*) FILTER (WHERE state <> 'started'), count(*) FILTER (WHERE state = 'started'),
+            - count(*) FILTER (WHERE state <> 'started'), count(*) FILTER (WHERE state = 'waiting'),
             count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'unreached'),
             count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE disposition = 'answered'),
             count(*) FILTER (WHERE disposition = 'machine'), count(*) FILTER (WHERE disposition = 'voicemail_left'),
@@ -140,7 +148,7 @@ BEGIN
         GROUP BY run_id ORDER BY run_id
         ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + excluded.changes,
             calls_started = t.calls_started + excluded.calls_started, dialing = t.dialing + excluded.dialing,
-            completed = t.completed + excluded.completed, unreached = t.unreached + excluded.unreached,
+            waiting = t.waiting + excluded.waiting, completed = t.completed + excluded.completed, unreached = t.unreached + excluded.unreached,
             cancelled = t.cancelled + excluded.cancelled, d_answered = t.d_answered + excluded.d_answered,
             d_machine = t.d_machine + excluded.d_machine, d_voicemail_left = t.d_voicemail_left + excluded.d_voicemail_left,
             d_fax = t.d_fax + excluded.d_fax, d_busy = t.d_busy + excluded.d_busy, d_no_answer = t.d_no_answer + excluded.d_no_answer,
@@ -171,8 +179,9 @@ BEGIN
             SELECT r.run_id, max(c.i)::integer AS last
             FROM unnest(v_changes) WITH ORDINALITY AS c (verdict, closed, run_ended, business_id, run_id, job_id, account, carrier_call_id,
                                                          hangup_wanted, requeue, speak, message, variables, i) JOIN run r USING (run_id)
-            WHERE c.closed AND NOT EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state = 'queued'
-                AND ((- j.priority), j.job_id) >= (r.first_place, r.first_job) OFFSET 0)
+            WHERE c.closed AND NOT EXISTS (SELECT 1 FROM run_zone z CROSS JOIN LATERAL (SELECT 1 FROM job j
+                WHERE j.run_id = z.run_id AND j.zone_set = z.zone_set AND j.state = 'queued'
+                    AND ((- j.priority), j.job_id) >= (z.first_place, z.first_job) LIMIT 1) q WHERE z.run_id = r.run_id OFFSET 0)
             GROUP BY r.run_id ORDER BY r.run_id
         LOOP
             IF end_run_if_done(v_run.run_id) THEN
@@ -183,7 +192,7 @@ BEGIN
     IF array_length(array_remove(p_fence_ms, NULL), 1) > 0 THEN
         FOR v_asked IN
             SELECT q.i::integer, q.attempt, a.open, a.hangup_wanted, coalesce(a.message, r.message) AS message,
-                coalesce(j.variables, a.variables) AS variables, r.state IN ('cancelling', 'cancelled') AS over,
+                coalesce(j.variables, a.variables) AS variables, r.state IN ('cancelling', 'cancelled') AND NOT r.finish_calls AS over,
                 clock_timestamp() > a.intent_at + make_interval(secs => a.ring_timeout_secs + q.fence_ms / 1000.0) AS late
             FROM unnest(p_businesses, p_attempts, p_call_ids, p_fence_ms) WITH ORDINALITY AS q (business, attempt, call_id, fence_ms, i)
                 JOIN attempt a ON a.attempt_id = q.attempt

@@ -29,13 +29,14 @@ END $$;
 
 -- No secret and no key: these are read as the programs' own role only.
 GRANT SELECT ON installation, business, tally TO rollcall_tenant;
--- As much as a lock of the row needs.
-GRANT UPDATE (updated_at) ON business TO rollcall_tenant;
+-- As much as a lock of the row needs, and what its own manager may change.
+GRANT UPDATE (updated_at, calling_window, window_version, cap_per_day, cap_per_24h, cap_lifetime) ON business TO rollcall_tenant;
 GRANT SELECT (business_id, carrier, reference, caller_ids, calls_per_second, health, health_detail, hold_until, held_at)
     ON carrier_account TO rollcall_tenant;
-GRANT SELECT, INSERT, UPDATE, DELETE ON suppression, run, lead_import, rejected_lead, job, tally_shard TO rollcall_tenant;
+GRANT SELECT, INSERT, UPDATE, DELETE ON suppression, calendar, run, run_zone, lead_import, rejected_lead, job, tally_shard TO rollcall_tenant;
 GRANT SELECT, UPDATE ON attempt TO rollcall_tenant;
 GRANT SELECT ON recording TO rollcall_tenant;
+GRANT SELECT, INSERT ON decision TO rollcall_tenant;
 
 -- The business that this connection is bound to; null where it is bound to none.
 CREATE FUNCTION bound_business() RETURNS uuid LANGUAGE sql STABLE AS $$
@@ -47,6 +48,9 @@ ALTER TABLE carrier_account ENABLE ROW LEVEL SECURITY;
 ALTER TABLE api_key ENABLE ROW LEVEL SECURITY;
 ALTER TABLE suppression ENABLE ROW LEVEL SECURITY;
 ALTER TABLE audit ENABLE ROW LEVEL SECURITY;
+ALTER TABLE calendar ENABLE ROW LEVEL SECURITY;
+ALTER TABLE run_zone ENABLE ROW LEVEL SECURITY;
+ALTER TABLE decision ENABLE ROW LEVEL SECURITY;
 ALTER TABLE run ENABLE ROW LEVEL SECURITY;
 ALTER TABLE lead_import ENABLE ROW LEVEL SECURITY;
 ALTER TABLE rejected_lead ENABLE ROW LEVEL SECURITY;
@@ -60,6 +64,8 @@ ALTER TABLE stray_call ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON business TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON carrier_account TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON suppression TO rollcall_tenant USING (business_id = (SELECT bound_business()));
+CREATE POLICY own ON calendar TO rollcall_tenant USING (business_id = (SELECT bound_business()));
+CREATE POLICY own ON decision TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON run TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON lead_import TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 CREATE POLICY own ON job TO rollcall_tenant USING (business_id = (SELECT bound_business()));
@@ -67,6 +73,7 @@ CREATE POLICY own ON attempt TO rollcall_tenant USING (business_id = (SELECT bou
 CREATE POLICY own ON recording TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 -- What belongs to a run is its business's: the policy of run decides.
 CREATE POLICY own ON rejected_lead TO rollcall_tenant USING (EXISTS (SELECT 1 FROM run WHERE run.run_id = rejected_lead.run_id));
+CREATE POLICY own ON run_zone TO rollcall_tenant USING (EXISTS (SELECT 1 FROM run WHERE run.run_id = run_zone.run_id));
 CREATE POLICY own ON tally_shard TO rollcall_tenant USING (EXISTS (SELECT 1 FROM run WHERE run.run_id = tally_shard.run_id));
 
 -- A view reads as its owner, who is not held up. Postgres 14 knows no other way: there, tallies have one guard only.

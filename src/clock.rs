@@ -4,10 +4,11 @@
 //! Not here: what the time is (the stores say so, never this process).
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// A time that a store gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, utoipa::ToSchema)]
+/// A time that a store gave, or a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, sqlx::Type, utoipa::ToSchema)]
+#[serde(transparent)]
 #[sqlx(transparent)]
 #[schema(value_type = DateTime<Utc>)]
 pub struct Time(pub DateTime<Utc>);

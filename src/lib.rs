@@ -7,6 +7,7 @@ pub mod country;
 pub mod error;
 pub mod ids;
 pub mod killpoints;
+pub mod policy;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;

@@ -12,7 +12,8 @@ use rollcall::config::Settings;
 /// Which module stands on which floor. A module may import only what stands below it: this list is the architecture.
 const FLOORS: &[(u8, &[&str])] = &[
     (1, &["ids", "error", "country", "killpoints"]),
-    (2, &["config"]),
+    // Rules without a store: every fact may be judged by them.
+    (2, &["config", "policy"]),
     (3, &["clock", "stores", "telemetry", "shutdown"]),
     // Facts: one store or one outside party each. They do not know each other.
     (
@@ -29,7 +30,6 @@ const FLOORS: &[(u8, &[&str])] = &[
             "agents",
             "models",
             "hooks",
-            "policy",
             "heartbeats",
         ],
     ),

@@ -63,6 +63,26 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
+/// A JSON body, or none: then every field is at its default.
+#[derive(Debug, Clone, Default)]
+pub struct MaybeBody<T>(pub T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for MaybeBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let json = is_json(request.headers());
+        let bytes = read(request.into_body(), BODY_LIMIT).await?;
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        if !json {
+            return Err(ApiError::new(Slug::UnsupportedMediaType, "Send no body, or one as application/json."));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
 /// The query string. `T` is `deny_unknown_fields`.
 #[derive(Debug, Clone)]
 pub struct Query<T>(pub T);

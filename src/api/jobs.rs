@@ -2,7 +2,6 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     ids::{BusinessId, JobId, RunId},
     jobs::{
         Job, JobState,
+        decisions::{self, Decision},
         read::{self, Filter},
     },
     runs,
@@ -35,14 +35,15 @@ struct JobDetail {
     job: Job,
     /// In the order of the dials.
     attempts: Vec<Attempt>,
-    /// Why it was dialed, held or skipped; not kept yet.
-    decisions: Vec<Value>,
+    /// Why it was dialed, held or skipped, in the order of time.
+    decisions: Vec<Decision>,
 }
 
 impl JobDetail {
     async fn of(ctx: &Context, business: BusinessId, job: Job) -> Result<Json<Self>, ApiError> {
         let attempts = attempts::store::list(&ctx.stores.tenant, business, None, Some(job.id)).await?;
-        Ok(Json(Self { job, attempts, decisions: Vec::new() }))
+        let decisions = decisions::of_job(&ctx.stores.tenant, business, job.id).await?;
+        Ok(Json(Self { job, attempts, decisions }))
     }
 }
 

@@ -12,9 +12,11 @@ pub mod auth;
 pub mod body;
 pub mod businesses;
 pub mod caller_ids;
+pub mod calling_rules;
 pub mod calls;
 pub mod check;
 pub mod dashboard;
+pub mod decisions;
 pub mod download;
 pub mod events;
 pub mod frame;
@@ -72,6 +74,7 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(jobs::routes())
         .merge(attempts::routes())
         .merge(results::routes())
+        .merge(decisions::routes())
         .merge(events::routes())
         .merge(why::routes())
         .merge(calls::routes())
@@ -86,4 +89,5 @@ fn routes() -> OpenApiRouter<Context> {
         .merge(recordings::routes())
         .merge(suppressions::routes())
         .merge(caller_ids::routes())
+        .merge(calling_rules::routes())
 }

@@ -23,12 +23,10 @@ use crate::{
 
 /// Method and path of each, and what it is. A route that gets built leaves this list.
 const ROUTES: &[(&str, &str, &str)] = &[
-    ("PATCH", "/v1/runs/{id}", "Changing a run"),
     ("POST", "/v1/runs/{id}/clone", "Cloning a run"),
     ("POST", "/v1/runs/{id}/archive", "Archiving a run"),
     ("POST", "/v1/runs/{id}/preview", "Previewing a run"),
     ("POST", "/v1/runs/{id}/test", "A test call of a run"),
-    ("GET", "/v1/runs/{id}/decisions.csv", "The list of decisions"),
     ("GET DELETE", "/v1/numbers/{number}", "Asking about and erasing one number"),
     ("POST GET", "/v1/hooks", "Customer webhooks"),
     ("GET PATCH DELETE", "/v1/hooks/{id}", "Customer webhooks"),

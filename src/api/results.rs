@@ -131,7 +131,7 @@ fn fixed_cells(outcome: &Outcome) -> [String; COLUMNS.len()] {
         text(&outcome.price),
         text(&outcome.currency),
         // What an agent concluded; a message concludes nothing.
-        String::new(),
+        outcome.outcome.as_ref().map(|outcome| cell(&spelled(Some(&outcome.0))).into_owned()).unwrap_or_default(),
     ]
 }
 

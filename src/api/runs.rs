@@ -6,32 +6,35 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
+use serde::Deserialize;
+use serde_json::{Map, Value};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     api::{
         auth::{Manager, Viewer},
-        body::{Body, Ids, NoBody, Query},
+        body::{Body, Ids, MaybeBody, NoBody, Query, parse},
         idempotency::{LARGEST_JSON, NewId},
         page::{List, PageQuery},
     },
     context::Context,
     dialing::{
-        cancel,
+        cancel::{self, InFlightThen},
+        change,
         create::{self, Created},
         moves::{self, Stopped},
     },
     error::ApiError,
     ids::RunId,
     killpoints::{Point, reach},
-    runs::{NewRun, Run, Span, store},
+    runs::{NewRun, Run, RunRules, Span, store},
 };
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<Context> {
     OpenApiRouter::new()
         .routes(routes!(make, list))
-        .routes(routes!(one, delete))
+        .routes(routes!(one, delete, change))
         .routes(routes!(start))
         .routes(routes!(pause))
         .routes(routes!(resume))
@@ -71,6 +74,28 @@ async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) ->
     run.map(Json).ok_or_else(|| ApiError::not_found("run"))
 }
 
+/// Change a run: what is given replaces what it has, from the next call on. What may be changed depends on its state.
+#[utoipa::path(patch, path = "/v1/runs/{id}", tag = "runs", operation_id = "change_run", params(("id" = RunId, Path)),
+    request_body = NewRun, responses((status = 200, body = Run)))]
+async fn change(
+    manager: Manager,
+    State(ctx): State<Context>,
+    Ids(id): Ids<RunId>,
+    Body(given): Body<Map<String, Value>>,
+) -> Result<Json<Run>, ApiError> {
+    let fields = given.keys().cloned().collect();
+    let merged = |now: &RunRules| {
+        let mut whole = serde_json::to_value(now).map_err(anyhow::Error::from)?;
+        if let Value::Object(whole) = &mut whole {
+            whole.extend(given);
+        }
+        parse(whole.to_string().as_bytes())
+    };
+    let run = change::run(&ctx.stores.tenant, &ctx.settings, (manager.business, id), &fields, merged).await?;
+    ctx.ring(manager.business).await;
+    Ok(Json(run))
+}
+
 /// Remove a draft.
 #[utoipa::path(delete, path = "/v1/runs/{id}", tag = "runs", operation_id = "delete_run", params(("id" = RunId, Path)),
     responses((status = 204, description = "The draft and its leads are gone")))]
@@ -88,7 +113,7 @@ async fn start(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Run>, ApiError> {
-    let run = moves::start(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
+    let run = moves::start(&ctx.stores.tenant, &ctx.settings, (manager.business, id), &manager.actor).await?;
     reach(Point::K10).await;
     ctx.ring(manager.business).await;
     Ok(Json(run))
@@ -123,16 +148,24 @@ async fn resume(
     Ok(Json(run))
 }
 
-/// End the run: nothing more is dialed, calls in flight are hung up.
+/// How a run is cancelled.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+struct CancelRun {
+    /// What becomes of calls in flight; they are hung up where absent.
+    in_flight: InFlightThen,
+}
+
+/// End the run: nothing more is dialed, calls in flight are hung up, or go on to their end.
 #[utoipa::path(post, path = "/v1/runs/{id}/cancel", tag = "runs", params(("id" = RunId, Path)),
-    operation_id = "cancel_run", responses((status = 200, body = Stopped)))]
+    operation_id = "cancel_run", request_body = Option<CancelRun>, responses((status = 200, body = Stopped)))]
 async fn stop(
     manager: Manager,
     State(ctx): State<Context>,
     Ids(id): Ids<RunId>,
-    _: NoBody,
+    MaybeBody(asked): MaybeBody<CancelRun>,
 ) -> Result<Json<Stopped>, ApiError> {
-    let stopped = cancel::run(&ctx.stores.tenant, manager.business, id, &manager.actor).await?;
+    let stopped = cancel::run(&ctx.stores.tenant, (manager.business, id), asked.in_flight, &manager.actor).await?;
     ctx.ring(manager.business).await;
     Ok(Json(stopped))
 }

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod answering;
 pub mod answers;
 pub mod audit;
+pub mod calling_rules;
 pub mod health;
 pub mod keys;
 pub mod profile;

@@ -124,7 +124,7 @@ pub async fn answered(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> 
            FROM attempt a LEFT JOIN job j USING (job_id) LEFT JOIN detection d ON d.attempt_id = a.attempt_id
            WHERE a.attempt_id = $2 AND a.business_id = $1 AND a.open AND NOT a.hangup_wanted AND NOT a.fenced
                AND a.carrier_call_id IS NOT NULL
-               AND NOT EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.state IN ('cancelling', 'cancelled'))"#,
+               AND NOT EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.state IN ('cancelling', 'cancelled') AND NOT r.finish_calls)"#,
         business.0,
         attempt.0
     )

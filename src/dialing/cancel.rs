@@ -3,6 +3,7 @@
 //! I7: the lock of the business is the one that a claim takes first, so nothing is claimed between the mark on the open
 //! attempts and the end of the queued jobs. Attempts are locked before jobs and the tally, as callbacks lock them.
 
+use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::moves::Stopped;
@@ -14,21 +15,43 @@ use crate::{
         self, Job, JobState,
         store::{CANCEL_BATCH, Cancelled},
     },
-    runs::{self, Action, store::lock},
+    runs::{self, Action, locked::lock},
 };
 
-/// Cancels a run: marks what is in flight to be hung up, ends every other job. The caller rings for the business.
+/// What becomes of the calls in flight of a run that is cancelled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InFlightThen {
+    /// They are hung up.
+    #[default]
+    HangUp,
+    /// They go on to their end.
+    Finish,
+}
+
+/// Cancels a run: marks what is in flight to be hung up, unless it may finish, and ends every other job. The caller rings for the business.
 ///
 /// The one transaction is short whatever the list: once it is through, nothing of the run is claimed again, and the answer
 /// lists all that may still be sent. The rest of a long list ends batch by batch in the sweep ([`finish`]).
 ///
 /// # Errors
 /// 404; 409 `run-state`.
-pub async fn run(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Stopped, ApiError> {
+pub async fn run(
+    pg: &PgPool,
+    (business, run): (BusinessId, RunId),
+    in_flight: InFlightThen,
+    by: &str,
+) -> Result<Stopped, ApiError> {
     let mut tx = pg.begin().await?;
     let mut locked = lock(&mut tx, business, run).await?;
     locked.check(Action::Cancel)?;
-    let open = attempts::store::want_hangup(&mut tx, business, HangUp::Run(run)).await?;
+    let open = match in_flight {
+        InFlightThen::HangUp => attempts::store::want_hangup(&mut tx, business, HangUp::Run(run)).await?,
+        InFlightThen::Finish => {
+            locked.finish_calls(&mut tx).await?;
+            attempts::store::in_flight(&mut *tx, business, run).await?.1.unsigned_abs()
+        }
+    };
     let done = jobs::store::cancel_queued(&mut *tx, Cancelled::Run(run)).await?;
     locked.act(&mut tx, Action::Cancel, by).await?;
     if open == 0 && done < CANCEL_BATCH {

@@ -1,10 +1,11 @@
 //! A run is made, with its first leads in the same transaction.
 
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool, PgTransaction};
 
 use super::{
     agents::unknown_agent,
+    change::calendar_names,
     import::{self, Imported},
     machine,
 };
@@ -14,7 +15,7 @@ use crate::{
     error::{ApiError, FieldError},
     ids::{BusinessId, Carrier, RunId},
     leads::{Country, Template, read_json},
-    runs::{self, NewRun, Run, new::Defaults},
+    runs::{self, NewRun, Run, RunRules, new::Defaults},
 };
 
 /// A new run, and what became of the leads that came with it.
@@ -37,11 +38,36 @@ pub async fn run(
     (business, id): (BusinessId, RunId),
     mut new: NewRun,
 ) -> Result<Created, ApiError> {
-    let home = home(pg, business).await?;
     let leads = new.leads.take();
+    let mut tx = pg.begin().await?;
+    let rules = rules(&mut tx, settings, business, new).await?;
+    let home = home(&mut *tx, business).await?;
+    let numbers = import::number_rules(&rules.default_region, home.allowed_countries.as_deref())?;
+    let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(import::refused_fields)?;
+    let fresh = runs::store::insert(&mut tx, business, id, &rules).await?;
+    let import = match batch.filter(|_| fresh) {
+        Some(batch) => Some(import::with_new_run(&mut tx, business, id, batch).await?),
+        None => None,
+    };
+    let run = runs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    tx.commit().await?;
+    Ok(Created { run, import })
+}
+
+/// The rules of a run that is made or changed, each checked.
+pub(super) async fn rules(
+    tx: &mut PgTransaction<'_>,
+    settings: &Settings,
+    business: BusinessId,
+    new: NewRun,
+) -> Result<RunRules, ApiError> {
+    let home = home(&mut **tx, business).await?;
     let mut further = further_faults(&new);
+    if let Some(window) = &new.window {
+        window.check("/window", &calendar_names(tx, business).await?, &mut further);
+    }
     let agent = match new.agent_id {
-        Some(agent) => agents::store::one(pg, business, agent).await?,
+        Some(agent) => agents::store::one(&mut **tx, business, agent).await?,
         None => None,
     };
     if new.agent_id.is_some() && agent.is_none() {
@@ -57,19 +83,7 @@ pub async fn run(
         carriers: home.carriers.clone(),
     };
     let callers = home.callers(new.carriers.as_deref().unwrap_or(&home.carriers));
-    let rules = new.rules(&defaults, &callers, further)?;
-    let numbers = import::number_rules(&rules.default_region, home.allowed_countries.as_deref())?;
-    let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(import::refused_fields)?;
-
-    let mut tx = pg.begin().await?;
-    let fresh = runs::store::insert(&mut tx, business, id, &rules).await?;
-    let import = match batch.filter(|_| fresh) {
-        Some(batch) => Some(import::with_new_run(&mut tx, business, id, batch).await?),
-        None => None,
-    };
-    let run = runs::store::one(&mut *tx, business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    tx.commit().await?;
-    Ok(Created { run, import })
+    new.rules(&defaults, &callers, further)
 }
 
 /// What only other facts can judge: the region and the message's template.
@@ -102,7 +116,7 @@ impl Home {
     }
 }
 
-pub(super) async fn home(pg: &PgPool, business: BusinessId) -> Result<Home, ApiError> {
+pub(super) async fn home(pg: impl PgExecutor<'_>, business: BusinessId) -> Result<Home, ApiError> {
     let rows = sqlx::query!(
         r#"SELECT default_region, allowed_countries, carriers AS "carriers: Vec<Carrier>", a.carrier AS "carrier?: Carrier",
                   a.caller_ids AS "caller_ids?"

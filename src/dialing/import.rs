@@ -270,7 +270,7 @@ impl Intake {
     async fn finish(self, tx: &mut PgTransaction<'_>) -> Result<(Imported, RunState), ApiError> {
         let Self { import, counts, errors, variables, .. } = self;
         store::finish(tx, &import, &counts).await?;
-        let locked = runs::store::lock(tx, import.business, import.run).await?;
+        let locked = runs::locked::lock(tx, import.business, import.run).await?;
         locked.check(Action::Leads)?;
         let Counts { rows, accepted, duplicates, suppressed, rejected } = counts;
         let for_run = LeadCounts { rows, accepted, duplicates, suppressed, rejected };

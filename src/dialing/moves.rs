@@ -1,23 +1,27 @@
 //! Start, pause, resume, delete: one transaction each, behind the lock of the business, as every claim is.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use sqlx::{PgPool, PgTransaction};
 
 use super::{
     agents::{needed, unknown_agent},
     import::importing,
-    machine,
+    machine, windows,
 };
 use crate::{
     agents,
     attempts::{self, InFlight},
+    config::Settings,
     error::{ApiError, FieldError, Slug},
     ids::{BusinessId, RunId},
     jobs,
     leads::Template,
     runs::{
         self, Action, Run,
-        store::{Locked, import_lock, lock},
+        locked::{Locked, lock},
+        store::import_lock,
     },
 };
 
@@ -35,11 +39,16 @@ pub struct Stopped {
     pub in_flight_total: i64,
 }
 
-/// Begins to dial. The caller rings for the business.
+/// Begins to dial, or waits for its start time. The caller rings for the business.
 ///
 /// # Errors
 /// 404; 409 `run-state`; 422 where the list, the message or the carrier account is not ready, with what to do.
-pub async fn start(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> Result<Run, ApiError> {
+pub async fn start(
+    pg: &PgPool,
+    settings: &Settings,
+    (business, run): (BusinessId, RunId),
+    by: &str,
+) -> Result<Run, ApiError> {
     let mut tx = pg.begin().await?;
     let mut locked = lock(&mut tx, business, run).await?;
     locked.check(Action::Start)?;
@@ -52,10 +61,11 @@ pub async fn start(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> R
     }
     check_account(&mut tx, &locked).await?;
     check_texts(&mut tx, &locked).await?;
-    locked.act(&mut tx, Action::Start, by).await?;
+    locked.start(&mut tx, by).await?;
+    windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
     let run = shown(&mut tx, &locked).await?;
     tx.commit().await?;
-    tracing::info!(business.id = %business, run.id = %run.id, jobs = run.progress.total, by, "a run was started");
+    tracing::info!(business.id = %business, run.id = %run.id, jobs = run.progress.total, state = run.state.as_str(), by, "a run was started");
     Ok(run)
 }
 

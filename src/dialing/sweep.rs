@@ -12,7 +12,7 @@ use crate::{
         state::{AttemptState, Disposition, Source},
     },
     context::Context,
-    dialing::{cancel, finish, gate},
+    dialing::{cancel, due, finish, gate},
     ids::AttemptId,
     jobs::queue::{Rung, Why},
     killpoints::{Bug, lacks},
@@ -26,7 +26,7 @@ const MOST_IDLE: Duration = Duration::from_secs(5);
 /// Expired attempts per round.
 const MOST: i64 = 100;
 
-/// One round: gate, expired attempts, ended runs, bells. Each part goes on where another fails; true where none did.
+/// One round: gate, expired attempts, ended runs, what is due, bells. Each part goes on where another fails; true where none did.
 pub async fn round(ctx: &Context) -> bool {
     let gate = gate::correct(ctx).await.inspect_err(|error| {
         tracing::warn!(
@@ -42,9 +42,12 @@ pub async fn round(ctx: &Context) -> bool {
         .await
         .inspect(|ended| ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")))
         .inspect_err(|error| tracing::warn!(%error, "ended runs could not be read"));
+    let due = due::round(ctx).await.inspect_err(|error| {
+        tracing::warn!(error = format!("{error:#}"), "what waits for its time could not be moved");
+    });
     let rung =
         ring(ctx).await.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "the sweep could not ring"));
-    gate.is_ok() && expired.is_ok() && cancelled.is_ok() && ended.is_ok() && rung.is_ok()
+    gate.is_ok() && expired.is_ok() && cancelled.is_ok() && ended.is_ok() && due.is_ok() && rung.is_ok()
 }
 
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.

@@ -59,14 +59,22 @@ pub async fn of_run(stores: &Stores, pg: &PgPool, business: BusinessId, run: Run
     // What only slows the run down, or concerns single numbers, does not stop it.
     // So does an account that takes no calls where another does.
     let another = facts.accounts.iter().any(AccountFacts::takes_calls);
-    let stopped = blockers.iter().any(|blocker| match blocker.code {
-        "unknown_attempts" | "suppressed" | "importing" => false,
+    let stops = |blocker: &&Blocker| match blocker.code {
+        "unknown_attempts" | "suppressed" | "importing" | "retry_wait" | "attempt_cap" => false,
         "account_refused" | "carrier_backoff" | "carrier_down" => !another,
+        "window" => blocker.count >= facts.queued,
         _ => true,
-    });
+    };
+    let stopped = blockers.iter().any(|blocker| stops(&blocker));
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
-    let until = blockers.iter().filter_map(|blocker| blocker.next_at).max();
-    let next_possible_at = if dialing { Some(facts.at) } else { until };
+    // All that stops it must end; of what merely waits the first is enough.
+    let until = blockers.iter().filter(stops).filter_map(|blocker| blocker.next_at).max();
+    let first = facts.waiting.iter().filter_map(|held| held.next_at.map(Time)).min();
+    let next_possible_at = match (dialing, facts.queued) {
+        (true, _) => Some(facts.at),
+        (false, 0) => until.max(first),
+        (false, _) => until,
+    };
     Ok(Why {
         run_id: run,
         at: facts.at,
@@ -82,6 +90,11 @@ pub async fn of_run(stores: &Stores, pg: &PgPool, business: BusinessId, run: Run
 /// Those before were never queued, and nearly all since then were ended in the transaction that suppressed them.
 const SUPPRESSED_LOOKED_AT: i64 = 1_000;
 
+/// Of how many jobs that wait it is asked which rule holds them; of more, it is concluded.
+const WAITING_LOOKED_AT: i64 = 2_000;
+/// Jobs that are counted of each set of zones whose window is closed.
+const ASLEEP_COUNTED: i64 = 10_000;
+
 struct Facts {
     at: Time,
     state: RunState,
@@ -96,7 +109,23 @@ struct Facts {
     talks: bool,
     in_doubt: i64,
     needs_person: i64,
+    pause_reason: Option<String>,
+    asleep: i64,
+    wakes_at: Option<Time>,
+    waits: i64,
+    waiting: Json<Vec<HeldBack>>,
     accounts: Json<Vec<AccountFacts>>,
+}
+
+/// Jobs that wait for their time.
+#[derive(Deserialize)]
+struct HeldBack {
+    /// The rule that holds them.
+    rule: Option<String>,
+    /// Of those that were looked at.
+    count: i64,
+    /// The first of them.
+    next_at: Option<DateTime<Utc>>,
 }
 
 /// An account that the run may dial through.
@@ -133,6 +162,13 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                   lines_in_use() AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
                   r.agent_id IS NOT NULL AS "talks!",
+                  r.pause_reason, asleep.jobs AS "asleep!", asleep.opens_at AS "wakes_at: Time",
+                  (SELECT coalesce(sum(waiting), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "waits!",
+                  (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', h.rule, 'count', h.n, 'next_at', h.next_at)), '[]') FROM (
+                       SELECT d.rule, count(*) AS n, min(j.next_at) AS next_at FROM (
+                           SELECT job_id, next_at FROM job WHERE run_id = r.run_id AND run_id IS NOT NULL AND state = 'waiting' LIMIT $4) j
+                       LEFT JOIN LATERAL (SELECT rule FROM decision WHERE job_id = j.job_id ORDER BY decision_id DESC LIMIT 1) d ON true
+                       GROUP BY d.rule ORDER BY d.rule) h) AS "waiting!: Json<Vec<HeldBack>>",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
                           'held_until', CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END)
@@ -140,6 +176,13 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                    WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))
                       AS "accounts!: Json<Vec<AccountFacts>>"
            FROM run r JOIN business b USING (business_id)
+           CROSS JOIN LATERAL (SELECT coalesce(sum(q.n), 0)::bigint AS jobs, min(z.opens_at) FILTER (WHERE q.n > 0 AND z.opens_at > wall_clock()
+                   AND z.version = r.window_version + b.window_version AND isfinite(z.opens_at)) AS opens_at
+               FROM run_zone z CROSS JOIN LATERAL (
+                   SELECT count(*) AS n FROM (SELECT 1 FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued' LIMIT $5) q) q
+               WHERE z.run_id = r.run_id AND r.window_version + b.window_version > 0
+                   AND (z.version <> r.window_version + b.window_version OR z.opens_at > wall_clock()
+                        OR z.closes_at <= wall_clock() + make_interval(secs => r.ring_timeout_secs))) asleep
            CROSS JOIN LATERAL (SELECT count(*) AS held,
                    count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person)) AS in_doubt,
                    count(*) FILTER (WHERE run_id = r.run_id AND needs_person) AS needs_person
@@ -147,7 +190,9 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
            WHERE r.business_id = $1 AND r.run_id = $2"#,
         business as BusinessId,
         run as RunId,
-        SUPPRESSED_LOOKED_AT
+        SUPPRESSED_LOOKED_AT,
+        WAITING_LOOKED_AT,
+        ASLEEP_COUNTED
     )
     .fetch_optional(pg)
     .await
@@ -164,6 +209,10 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
     };
     let state = facts.state.as_str();
     add(facts.state != RunState::Running, "run_not_running", queued, None, format!("The run is {state}."));
+    if let Some(reason @ ("breaker" | "budget")) = facts.pause_reason.as_deref() {
+        let code = if reason == "breaker" { "breaker" } else { "budget" };
+        add(true, code, queued, None, format!("The {reason} paused the run. Resume it: POST /v1/runs/{{id}}/resume."));
+    }
     add(!facts.business_active, "run_not_running", queued, None, "The business is suspended.".into());
     add(
         facts.importing,
@@ -181,7 +230,7 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
             0 => "No calls program takes conversations. Start rollcall-calls.".into(),
             _ => format!("All {most} conversations that the calls programs have room for are taken."),
         };
-        add(sessions >= most, "no_session", queued, None, detail);
+        add(sessions >= most, "no_session_capacity", queued, None, detail);
     }
     let detail = "The business has no account at any carrier of the run: PUT /v1/businesses/{id}/carriers/….";
     add(facts.accounts.is_empty(), "no_caller_id", queued, None, detail.into());
@@ -206,6 +255,23 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
             }
         };
         add(applies, code, queued, held_until, detail);
+    }
+    let detail = format!(
+        "It is outside the calling window for {}{} numbers that are queued.",
+        if facts.asleep >= ASLEEP_COUNTED { "at least " } else { "" },
+        facts.asleep
+    );
+    add(facts.asleep > 0, "window", facts.asleep, facts.wakes_at, detail);
+    let looked_at: i64 = facts.waiting.iter().map(|held| held.count).sum();
+    for held in facts.waiting.iter() {
+        let (code, detail) = match held.rule.as_deref() {
+            Some("attempt_cap") => ("attempt_cap", "numbers were dialed as often as the business allows for now."),
+            Some("not_before") => ("window", "numbers have a not_before that has not come."),
+            Some("in_call") => ("retry_wait", "numbers are in another call of the business."),
+            _ => ("retry_wait", "numbers wait for their next attempt."),
+        };
+        let count = held.count * facts.waits.max(looked_at) / looked_at.max(1);
+        add(true, code, count, held.next_at.map(Time), format!("{count} {detail}"));
     }
     let detail = format!(
         "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \

@@ -137,7 +137,7 @@ pub async fn has_due(pg: &PgPool, business: BusinessId, carrier: Carrier) -> sql
         r#"SELECT (EXISTS (SELECT 1 FROM attempt WHERE business_id = $1 AND open AND owner IS NULL)
                OR EXISTS (SELECT 1 FROM run r WHERE r.business_id = $1 AND r.state = 'running'
                           AND (r.carriers = ARRAY[$2] OR carrier_of_run(r.business_id, r.carriers) = $2)
-                          AND has_queued(r.run_id))) AS "due!""#,
+                          AND has_queued(r.run_id, true))) AS "due!""#,
         business.0,
         carrier.as_str(),
     )

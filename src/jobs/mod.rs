@@ -5,6 +5,8 @@
 
 pub mod claim;
 pub mod claims;
+pub mod decisions;
+pub mod due;
 pub mod queue;
 pub mod read;
 pub mod results;

@@ -67,7 +67,7 @@ pub struct Filter {
 /// such run.
 ///
 /// Those in a final state are found by state. Queued ones are in the order of their claims, so each priority that the run
-/// has is read for itself. Those being dialed are found by their open attempts: what finds them by state is full of
+/// has among numbers of the same zones is read for itself. Those being dialed are found by their open attempts: what finds them by state is full of
 /// entries of jobs that were dialed.
 ///
 /// # Errors
@@ -83,11 +83,13 @@ pub async fn of_run(
     let rows = sqlx::query_as!(
         Row,
         r#"WITH RECURSIVE place AS (
-               (SELECT (- priority) AS place, job_id FROM job WHERE $4 = 'queued' AND run_id = $2 AND state = 'queued'
-                ORDER BY (- priority), job_id LIMIT 1)
+               (SELECT f.* FROM run_zone z CROSS JOIN LATERAL (
+                    SELECT zone_set, (- priority) AS place, job_id FROM job WHERE run_id = $2 AND zone_set = z.zone_set AND state = 'queued'
+                    ORDER BY (- priority), job_id LIMIT 1) f WHERE $4 = 'queued' AND z.run_id = $2)
                UNION ALL
-               SELECT n.place, n.job_id FROM place p CROSS JOIN LATERAL (
-                   SELECT (- priority) AS place, job_id FROM job WHERE run_id = $2 AND state = 'queued' AND (- priority) > p.place
+               SELECT n.* FROM place p CROSS JOIN LATERAL (
+                   SELECT zone_set, (- priority) AS place, job_id FROM job
+                   WHERE run_id = $2 AND zone_set = p.zone_set AND state = 'queued' AND (- priority) > p.place
                    ORDER BY (- priority), job_id LIMIT 1) n
            )
            SELECT j.job_id AS "job_id!: JobId", j.run_id AS "run_id!: RunId", j.business_id AS "business_id!: BusinessId",
@@ -102,7 +104,7 @@ pub async fn of_run(
                 ORDER BY job_id LIMIT $5)
                UNION ALL
                (SELECT q.* FROM place p CROSS JOIN LATERAL (
-                    SELECT * FROM job WHERE run_id = $2 AND state = 'queued' AND (- priority) = p.place
+                    SELECT * FROM job WHERE run_id = $2 AND zone_set = p.zone_set AND state = 'queued' AND (- priority) = p.place
                         AND job_id >= p.job_id AND job_id > $3 ORDER BY job_id LIMIT $5) q)
                UNION ALL
                (SELECT d.* FROM attempt a CROSS JOIN LATERAL (SELECT * FROM job WHERE job_id = a.job_id OFFSET 0) d

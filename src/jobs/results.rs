@@ -33,6 +33,7 @@ pub struct Outcome {
     pub carrier_call_id: Option<String>,
     pub price: Option<String>,
     pub currency: Option<String>,
+    pub outcome: Option<Json<Value>>,
     pub variables: Json<Map<String, Value>>,
 }
 
@@ -47,7 +48,8 @@ pub async fn page(pg: impl PgExecutor<'_>, run: RunId, after: Option<JobId>, lim
                   j.attempt_count AS attempts, a.answered_by AS "answered_by?", f.first_dialed_at AS "first_dialed_at?: Time",
                   a.answered_at AS "answered_at?: Time", a.ended_at AS "ended_at?: Time", a.duration_secs AS "duration_secs?",
                   a.from_number AS "from_number?", a.carrier AS "carrier?", a.carrier_call_id AS "carrier_call_id?",
-                  a.price::text, a.currency AS "currency?", j.variables AS "variables: Json<Map<String, Value>>"
+                  a.price::text, a.currency AS "currency?",
+                  (SELECT c.outcome FROM conversation c WHERE c.attempt_id = a.attempt_id) AS "outcome: Json<Value>", j.variables AS "variables: Json<Map<String, Value>>"
            FROM (SELECT * FROM job WHERE run_id = $1 AND job_id > $2 ORDER BY job_id LIMIT $3) j
            LEFT JOIN LATERAL (SELECT * FROM attempt WHERE job_id = j.job_id ORDER BY n DESC LIMIT 1) a ON true
            LEFT JOIN LATERAL (SELECT min(sent_at) AS first_dialed_at FROM attempt WHERE job_id = j.job_id) f ON true

@@ -49,7 +49,7 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
     let done = sqlx::query!(
         r#"WITH queued AS (
                SELECT job_id, run_id, state AS was FROM job WHERE run_id = $1 AND state = 'queued'
-               ORDER BY (- priority), job_id LIMIT $3 FOR NO KEY UPDATE
+               LIMIT $3 FOR NO KEY UPDATE
            ), waiting AS (
                SELECT job_id, run_id, state AS was FROM job WHERE run_id IS NOT DISTINCT FROM $1 AND state = 'waiting'
                    AND next_at BETWEEN '-infinity' AND 'infinity' LIMIT $3 FOR NO KEY UPDATE
@@ -81,6 +81,7 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
 /// Where Postgres cannot answer.
 pub async fn delete(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<()> {
     sqlx::query!("DELETE FROM job WHERE run_id = $1", run as RunId).execute(&mut **tx).await?;
+    sqlx::query!("DELETE FROM run_zone WHERE run_id = $1", run as RunId).execute(&mut **tx).await?;
     sqlx::query!("DELETE FROM tally_shard WHERE run_id = $1", run as RunId).execute(&mut **tx).await?;
     Ok(())
 }

@@ -80,14 +80,13 @@ pub async fn insert_jobs(
     let priorities: Vec<i32> = leads.iter().map(|(_, lead)| lead.priority).collect();
     let rows = sqlx::query!(
         r#"WITH given AS (
-               SELECT *, EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = $2 AND s.number = to_number
-                                 AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())) AS suppressed
+               SELECT *, is_suppressed($2, to_number) AS suppressed
                FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[]) WITH ORDINALITY
                    AS row(job_id, line, to_number, external_id, variables, time_zone, priority, place)
            ), inserted AS (
-               INSERT INTO job (job_id, run_id, business_id, line, to_number, external_id, variables, time_zone, time_zones, priority)
+               INSERT INTO job (job_id, run_id, business_id, line, to_number, external_id, variables, time_zone, time_zones, zone_set, priority)
                SELECT job_id, $1, $2, line, to_number, external_id, variables::jsonb, time_zone,
-                      array_remove(ARRAY[time_zone], NULL), priority
+                      array_remove(ARRAY[time_zone], NULL), zone_set(array_remove(ARRAY[time_zone], NULL)), priority
                FROM given WHERE NOT suppressed ORDER BY place
                ON CONFLICT (run_id, to_number) DO NOTHING
                RETURNING job_id

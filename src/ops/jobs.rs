@@ -7,7 +7,11 @@ use crate::{
     attempts::{self, Attempt},
     config::Settings,
     ids::{JobId, RunId},
-    jobs::{Job, JobState, read, store},
+    jobs::{
+        Job, JobState,
+        decisions::{self, Decision},
+        read, store,
+    },
     ops::{
         exit, open,
         print::{Form, List, cell, masked, moment, table},
@@ -51,6 +55,7 @@ struct Detail {
     #[serde(flatten)]
     job: Job,
     attempts: Vec<Attempt>,
+    decisions: Vec<Decision>,
 }
 
 /// Prints them. In a list, numbers of people are masked.
@@ -67,7 +72,8 @@ pub(super) async fn jobs(order: Jobs) -> anyhow::Result<u8> {
         };
         let Some((business, job)) = detail else { anyhow::bail!("there is no job {id}") };
         let attempts = attempts::store::list(pg, business, None, Some(id)).await?;
-        order.form.print(&Detail { job, attempts }, one_text)?;
+        let decisions = decisions::of_job(pg, business, id).await?;
+        order.form.print(&Detail { job, attempts, decisions }, one_text)?;
         return Ok(exit::OK);
     }
     let Some(run) = order.run else { anyhow::bail!("say --run or --job") };
@@ -105,8 +111,22 @@ fn row(job: &Job) -> [String; 7] {
 
 fn one_text(detail: &Detail) -> String {
     let job = table(HEADINGS, [row(&detail.job)]);
+    let told = detail.decisions.iter().filter(|one| one.verdict != "dialed").map(|one| {
+        [
+            moment(one.at),
+            one.verdict.clone(),
+            cell(one.rule.as_ref()),
+            cell(one.next_at.map(moment)),
+            cell(one.detail.as_ref()),
+        ]
+    });
+    let told: Vec<_> = told.collect();
+    let decisions = match told.is_empty() {
+        true => String::new(),
+        false => format!("\n{}", table(["at", "verdict", "rule", "until", "why"], told)),
+    };
     if detail.attempts.is_empty() {
-        return format!("{job}\nIt was never dialed.");
+        return format!("{job}\nIt was never dialed.{decisions}");
     }
     let attempts = detail.attempts.iter().map(|attempt| {
         let state = if attempt.needs_person { "needs a person" } else { attempt.state.as_str() };
@@ -123,5 +143,5 @@ fn one_text(detail: &Detail) -> String {
         ]
     });
     let headings = ["n", "attempt", "state", "disposition", "call", "intent", "answered", "ended", "length"];
-    format!("{job}\n{}", table(headings, attempts))
+    format!("{job}\n{}{decisions}", table(headings, attempts))
 }

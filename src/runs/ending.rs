@@ -39,7 +39,7 @@ pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<Waiting>> {
         r#"WITH mine AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(7239003) AS mine),
            listed AS MATERIALIZED (
                SELECT DISTINCT r.business_id FROM run r
-               WHERE (SELECT mine FROM mine) AND r.state = 'running' AND r.business_id IS NOT NULL AND has_queued(r.run_id)
+               WHERE (SELECT mine FROM mine) AND r.state = 'running' AND r.business_id IS NOT NULL AND has_queued(r.run_id, true)
            ),
            free AS MATERIALIZED (
                SELECT greatest(coalesce((SELECT max_lines FROM installation), 0) - (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL), 0) AS lines

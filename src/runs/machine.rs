@@ -78,6 +78,11 @@ impl Machine {
         self.detect != Detect::Off
     }
 
+    /// As it is kept: nothing where nobody listens.
+    pub(super) fn stored(&self) -> Option<Json<&Self>> {
+        self.listens().then_some(Json(self))
+    }
+
     /// True where a message is left on machines.
     #[must_use]
     pub fn leaves(&self) -> bool {

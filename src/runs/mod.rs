@@ -7,6 +7,7 @@ pub mod audit;
 pub mod ending;
 pub mod figures;
 pub mod find;
+pub mod locked;
 pub mod machine;
 pub mod new;
 pub mod progress;
@@ -14,6 +15,8 @@ pub mod refusal;
 pub mod state;
 pub mod store;
 pub mod stuck;
+pub mod times;
+pub mod zones;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -3,13 +3,15 @@
 //! A field whose rule is not built is refused unless it says what would happen anyway: never accepted and ignored.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{Message, machine::Machine};
 use crate::{
+    clock::Time,
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, Carrier},
+    policy::{Retry, Window},
 };
 
 /// The most characters of a name.
@@ -20,6 +22,10 @@ const EXTERNAL_ID_MAX: usize = 255;
 const RING_TIMEOUT_SECS: (i64, i64) = (5, 600);
 /// Seconds that a call may last (Twilio, Call resource, `TimeLimit`: at most four hours for most accounts).
 const CALL_TIME_LIMIT_SECS: (i64, i64) = (1, 14_400);
+/// Turns of a run among those of its business.
+const WEIGHT: (i64, i64) = (1, 1_000);
+/// Calls of one run at once.
+const CALLS_AT_ONCE: (i64, i64) = (1, 10_000);
 
 /// A run to be made. Only `name` is required.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -39,9 +45,9 @@ pub struct NewRun {
     pub message: Option<Message>,
     /// Country of numbers without a country code; the business's own by default.
     pub default_region: Option<String>,
-    /// Not available yet.
-    pub max_concurrent_calls: Option<Value>,
-    /// Only 1 yet.
+    /// Calls at once, 1 to 10,000; null: as many as the business may have.
+    pub max_concurrent_calls: Option<i64>,
+    /// Turns among the business's runs, 1 to 1,000: a run of weight 2 has twice as many calls at once as one of weight 1.
     pub weight: Option<i64>,
     /// 5 to 600.
     pub ring_timeout_secs: Option<i64>,
@@ -51,30 +57,22 @@ pub struct NewRun {
     pub record: Option<bool>,
     /// What a call does when a machine answers it; `off` by default.
     pub machine: Option<Machine>,
-    /// Not available yet.
-    pub window: Option<Value>,
-    /// Only one attempt yet.
+    /// When calls may ring; null: at any time that the business's own window allows.
+    pub window: Option<Window>,
+    /// How often a number is tried, and when again.
     pub retry: Option<Retry>,
     /// Not available yet.
     pub breaker: Option<Value>,
     /// Not available yet.
     pub budget: Option<Value>,
-    /// Not available yet.
-    pub start_at: Option<Value>,
-    /// Not available yet.
-    pub end_at: Option<Value>,
+    /// When a run that was started begins to dial, RFC 3339; null: at once.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub start_at: Option<Time>,
+    /// When it ends: from then on nothing is dialed, and what waits is over.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub end_at: Option<Time>,
     /// Whom to call; more can be added later.
     pub leads: Option<Vec<Value>>,
-}
-
-/// How often a number is tried.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Retry {
-    /// Attempts per number.
-    pub max_attempts: Option<i64>,
-    /// Per disposition: when to try again.
-    pub rules: Option<Map<String, Value>>,
 }
 
 impl Message {
@@ -119,20 +117,12 @@ pub struct RunRules {
     pub call_time_limit_secs: i32,
     pub record: bool,
     pub machine: Machine,
-    pub window: Option<Value>,
-    pub retry: Value,
+    pub window: Option<Window>,
+    pub retry: Retry,
     pub breaker: Option<Value>,
     pub budget: Option<Value>,
-    pub start_at: Option<crate::clock::Time>,
-    pub end_at: Option<crate::clock::Time>,
-}
-
-impl RunRules {
-    /// The rule for retries that holds until they are built.
-    #[must_use]
-    pub fn one_attempt() -> Value {
-        json!({"max_attempts": 1, "rules": {}})
-    }
+    pub start_at: Option<Time>,
+    pub end_at: Option<Time>,
 }
 
 /// What a field that is left out means.
@@ -165,8 +155,15 @@ impl NewRun {
         self.check_callers(callers, &mut wrong);
         let ring = in_range(self.ring_timeout_secs, RING_TIMEOUT_SECS, "/ring_timeout_secs", &mut wrong);
         let limit = in_range(self.call_time_limit_secs, CALL_TIME_LIMIT_SECS, "/call_time_limit_secs", &mut wrong);
-        in_range(self.weight, (1, 1000), "/weight", &mut wrong);
-        in_range(self.retry.as_ref().and_then(|r| r.max_attempts), (1, 100), "/retry/max_attempts", &mut wrong);
+        let weight = in_range(self.weight, WEIGHT, "/weight", &mut wrong);
+        let most = in_range(self.max_concurrent_calls, CALLS_AT_ONCE, "/max_concurrent_calls", &mut wrong);
+        let retry = self.retry.clone().unwrap_or_default();
+        retry.check("/retry", &mut wrong);
+        if let (Some(end), start) = (self.end_at, self.start_at)
+            && start.is_some_and(|start| end.0 <= start.0)
+        {
+            wrong.push(FieldError::new("/end_at", "conflict", "end_at must be after start_at."));
+        }
         self.check_carriers(&defaults.carriers, &mut wrong);
         if !wrong.is_empty() {
             return Err(ApiError::validation(wrong));
@@ -180,18 +177,18 @@ impl NewRun {
             agent_id: self.agent_id,
             message: self.message,
             default_region: self.default_region.unwrap_or_else(|| defaults.default_region.clone()),
-            max_concurrent_calls: None,
-            weight: 1,
+            max_concurrent_calls: most,
+            weight: weight.unwrap_or(1),
             ring_timeout_secs: ring.unwrap_or(defaults.ring_timeout_secs),
             call_time_limit_secs: limit.unwrap_or(defaults.call_time_limit_secs),
             record: self.record.unwrap_or(false),
             machine: self.machine.unwrap_or_default(),
-            window: None,
-            retry: RunRules::one_attempt(),
+            window: self.window,
+            retry: retry.whole(),
             breaker: None,
             budget: None,
-            start_at: None,
-            end_at: None,
+            start_at: self.start_at,
+            end_at: self.end_at,
         })
     }
 
@@ -240,26 +237,8 @@ impl NewRun {
     }
 
     fn refuse_unbuilt(&self) -> Result<(), ApiError> {
-        let retry = self.retry.as_ref();
-        let unbuilt = [
-            ("/max_concurrent_calls", "A limit for one run", self.max_concurrent_calls.is_some()),
-            ("/weight", "A weight other than 1", self.weight.is_some_and(|weight| weight != 1)),
-            ("/window", "A calling window", self.window.is_some()),
-            (
-                "/retry/max_attempts",
-                "More than one attempt",
-                retry.and_then(|r| r.max_attempts).is_some_and(|attempts| attempts > 1),
-            ),
-            (
-                "/retry/rules",
-                "A retry rule",
-                retry.and_then(|r| r.rules.as_ref()).is_some_and(|rules| !rules.is_empty()),
-            ),
-            ("/breaker", "A breaker", self.breaker.is_some()),
-            ("/budget", "A budget", self.budget.is_some()),
-            ("/start_at", "A start time", self.start_at.is_some()),
-            ("/end_at", "An end time", self.end_at.is_some()),
-        ];
+        let unbuilt =
+            [("/breaker", "A breaker", self.breaker.is_some()), ("/budget", "A budget", self.budget.is_some())];
         let errors: Vec<_> = unbuilt
             .into_iter()
             .filter(|(.., asked)| *asked)

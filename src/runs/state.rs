@@ -88,14 +88,15 @@ impl Action {
 
     /// From which states it is allowed, and where it leads; `None` where the state stays.
     fn table(self) -> (&'static [RunState], Option<RunState>) {
-        use RunState::{Cancelling, Draft, Paused, Running};
+        use RunState::{Cancelling, Draft, Paused, Running, Scheduled};
         match self {
-            Self::Start => (&[Draft], Some(Running)),
+            // A draft whose start time has not come waits as scheduled; a second start does not wait for it.
+            Self::Start => (&[Draft, Scheduled], Some(Running)),
             Self::Pause => (&[Running], Some(Paused)),
             Self::Resume => (&[Paused], Some(Running)),
             // On to `cancelled`, in the same transaction, where no attempt is open.
-            Self::Cancel => (&[Running, Paused], Some(Cancelling)),
-            Self::Leads => (&[Draft, Running, Paused], None),
+            Self::Cancel => (&[Scheduled, Running, Paused], Some(Cancelling)),
+            Self::Leads => (&[Draft, Scheduled, Running, Paused], None),
             Self::Delete => (&[Draft], None),
         }
     }

@@ -1,14 +1,14 @@
-//! Rows of runs: made, read with their progress in one snapshot, locked, moved.
+//! Rows of runs: made, and read with their progress in one snapshot.
 
 use std::collections::HashMap;
 
 use sqlx::{PgExecutor, PgTransaction, types::Json};
 
-use super::{Action, LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
+use super::{LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
 use crate::{
     clock::Time,
-    error::ApiError,
     ids::{AgentId, BusinessId, Carrier, RunId},
+    policy::{Retry, Window},
 };
 
 struct Row {
@@ -27,6 +27,8 @@ struct Row {
     call_time_limit_secs: i32,
     record: bool,
     machine: Option<Json<Machine>>,
+    calling_window: Option<Json<Window>>,
+    retry: Option<Json<Retry>>,
     start_at: Option<Time>,
     end_at: Option<Time>,
     state: RunState,
@@ -53,6 +55,7 @@ struct Row {
 impl From<Row> for Run {
     fn from(row: Row) -> Self {
         let slots = Held { held: row.held, limit: row.slot_limit };
+        let dialing_since = row.started_at.filter(|_| row.state == RunState::Running);
         let pause = row.pause_reason.zip(row.paused_at).map(|(reason, at)| Pause { reason, by: row.paused_by, at });
         Self {
             id: row.run_id,
@@ -72,8 +75,8 @@ impl From<Row> for Run {
                 record: row.record,
                 machine: row.machine.map(|machine| machine.0).unwrap_or_default(),
                 // Columns of rules that are not built are empty in every row.
-                window: None,
-                retry: RunRules::one_attempt(),
+                window: row.calling_window.map(|window| window.0),
+                retry: row.retry.map(|retry| retry.0).unwrap_or_default(),
                 breaker: None,
                 budget: None,
                 start_at: row.start_at,
@@ -88,7 +91,7 @@ impl From<Row> for Run {
                 suppressed: row.suppressed,
                 rejected: row.rejected,
             },
-            progress: Progress::of(&row.tally, row.at, row.attempts_open, row.calls_live, slots),
+            progress: Progress::of(&row.tally, (row.at, dialing_since), row.attempts_open, row.calls_live, slots),
             created_at: row.created_at,
             started_at: row.started_at,
             ended_at: row.ended_at,
@@ -108,6 +111,7 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
                   r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id AS "agent_id: AgentId", r.message AS "message: Json<Message>",
                   r.default_region, r.max_concurrent_calls, r.weight, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
                   r.machine AS "machine: Json<Machine>",
+                  r.calling_window AS "calling_window: Json<Window>", r.retry AS "retry: Json<Retry>",
                   r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
                   r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
@@ -171,8 +175,10 @@ pub async fn insert(
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
-                          ring_timeout_secs, call_time_limit_secs, record, agent_id, machine)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (run_id) DO NOTHING",
+                          ring_timeout_secs, call_time_limit_secs, record, agent_id, max_concurrent_calls, calling_window, window_version,
+                          retry, max_attempts, start_at, end_at, machine)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, CASE WHEN $15::jsonb IS NULL THEN 0 ELSE 1 END,
+                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -186,165 +192,16 @@ pub async fn insert(
         rules.call_time_limit_secs,
         rules.record,
         rules.agent_id as Option<AgentId>,
-        rules.machine.listens().then_some(Json(&rules.machine)) as Option<Json<&Machine>>,
+        rules.max_concurrent_calls,
+        rules.window.as_ref().map(Json) as Option<Json<&Window>>,
+        Json(&rules.retry) as Json<&Retry>,
+        rules.start_at as Option<Time>,
+        rules.end_at as Option<Time>,
+        rules.machine.stored() as Option<Json<&Machine>>,
     )
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// A run whose business and row this transaction holds locked: only such a run can be moved.
-#[derive(Debug)]
-pub struct Locked {
-    /// The run.
-    pub run: RunId,
-    /// Its business.
-    pub business: BusinessId,
-    /// Its state, which nobody else changes before this transaction ends.
-    pub state: RunState,
-    /// Its message.
-    pub message: Option<Message>,
-    /// Its agent.
-    pub agent: Option<AgentId>,
-    /// What it does when a machine answers.
-    pub machine: Machine,
-    /// Variables that every accepted lead has; `None` before the first lead.
-    pub lead_variables: Option<Vec<String>>,
-}
-
-/// Locks the business, then the run, as every claim, cancel and change of a limit does first. A person waits for it, and
-/// perhaps for a step over a whole list behind it: the transaction may take longer than a claim.
-///
-/// # Errors
-/// 404 where the business has no such run.
-pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) -> Result<Locked, ApiError> {
-    sqlx::query!(
-        "SELECT set_config('lock_timeout', '5s', true) AS a, set_config('statement_timeout', '60s', true) AS b"
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    sqlx::query!("SELECT 1 AS one FROM business WHERE business_id = $1 FOR NO KEY UPDATE", business as BusinessId)
-        .fetch_optional(&mut **tx)
-        .await?;
-    let row = sqlx::query!(
-        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables,
-                  machine AS "machine: Json<Machine>"
-           FROM run WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE"#,
-        business as BusinessId,
-        run as RunId
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    let row = row.ok_or_else(|| ApiError::not_found("run"))?;
-    let message = row.message.map(|message| message.0);
-    let machine = row.machine.map(|machine| machine.0).unwrap_or_default();
-    let (state, agent) = (row.state, row.agent);
-    Ok(Locked { run, business, state, message, agent, machine, lead_variables: row.lead_variables })
-}
-
-impl Locked {
-    /// Says no where the run's state does not allow `action`.
-    ///
-    /// # Errors
-    /// 409 `run-state`.
-    pub fn check(&self, action: Action) -> Result<(), ApiError> {
-        if self.state.allows(action) { Ok(()) } else { Err(Run::refuse(self.state, action)) }
-    }
-
-    /// Moves the run as `action` says. `by` is who asked.
-    ///
-    /// # Errors
-    /// 409 `run-state` where its state does not allow that.
-    pub async fn act(&mut self, tx: &mut PgTransaction<'_>, action: Action, by: &str) -> Result<(), ApiError> {
-        let Some(to) = self.state.after(action) else { return Err(Run::refuse(self.state, action)) };
-        Ok(self.move_to(tx, to, by).await?)
-    }
-
-    /// Keeps the version of its agent that the run starts with.
-    ///
-    /// # Errors
-    /// Where Postgres cannot answer.
-    pub async fn pin_agent(&self, tx: &mut PgTransaction<'_>, version: i32) -> sqlx::Result<()> {
-        sqlx::query!("UPDATE run SET agent_version = $2 WHERE run_id = $1", self.run as RunId, version)
-            .execute(&mut **tx)
-            .await?;
-        Ok(())
-    }
-
-    /// Ends a run that is being cancelled and has no call in flight.
-    ///
-    /// # Errors
-    /// Where Postgres cannot answer.
-    pub async fn end_cancel(&mut self, tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
-        self.move_to(tx, RunState::Cancelled, "").await
-    }
-
-    /// The one guarded update. It counts as a change, so that whoever watches the sequence sees it.
-    async fn move_to(&mut self, tx: &mut PgTransaction<'_>, to: RunState, by: &str) -> sqlx::Result<()> {
-        let told = sqlx::query!(
-            "WITH moved AS (
-                 UPDATE run SET state = $3,
-                     started_at = CASE WHEN $3 = 'running' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
-                     ended_at = CASE WHEN $3 = 'cancelled' THEN clock_timestamp() END,
-                     pause_reason = CASE WHEN $3 = 'paused' THEN 'person' END,
-                     paused_by = CASE WHEN $3 = 'paused' THEN $4 END,
-                     paused_at = CASE WHEN $3 = 'paused' THEN clock_timestamp() END
-                 WHERE run_id = $1 AND state = $2 RETURNING run_id
-             )
-             SELECT tally_changed(run_id) IS NULL AS told FROM moved",
-            self.run as RunId,
-            self.state.as_str(),
-            to.as_str(),
-            by,
-        )
-        .fetch_all(&mut **tx)
-        .await?;
-        // The lock makes anything else impossible; were it lost, the transaction ends here with nothing changed.
-        if told.len() != 1 {
-            return Err(sqlx::Error::RowNotFound);
-        }
-        self.state = to;
-        Ok(())
-    }
-
-    /// Adds what an upload brought. `variables` are those that every lead of the upload has, `None` if none was accepted.
-    ///
-    /// # Errors
-    /// Where Postgres cannot answer.
-    pub async fn add_leads(
-        &self,
-        tx: &mut PgTransaction<'_>,
-        counts: &LeadCounts,
-        variables: Option<&[String]>,
-    ) -> sqlx::Result<()> {
-        sqlx::query!(
-            "UPDATE run SET first_place = DEFAULT, first_job = DEFAULT, rows = rows + $2, accepted = accepted + $3, duplicates = duplicates + $4,
-                 suppressed = suppressed + $5, rejected = rejected + $6,
-                 lead_variables = CASE WHEN $7::text[] IS NULL OR lead_variables IS NULL
-                     THEN coalesce($7, lead_variables)
-                     ELSE ARRAY (SELECT unnest(lead_variables) INTERSECT SELECT unnest($7) ORDER BY 1) END
-             WHERE run_id = $1",
-            self.run as RunId,
-            counts.rows,
-            counts.accepted,
-            counts.duplicates,
-            counts.suppressed,
-            counts.rejected,
-            variables
-        )
-        .execute(&mut **tx)
-        .await?;
-        Ok(())
-    }
-
-    /// Removes the run, its imports and its rejected rows. Its jobs and tally are removed by the caller.
-    ///
-    /// # Errors
-    /// Where Postgres cannot answer.
-    pub async fn delete(self, tx: &mut PgTransaction<'_>) -> sqlx::Result<()> {
-        sqlx::query!("DELETE FROM run WHERE run_id = $1", self.run as RunId).execute(&mut **tx).await?;
-        Ok(())
-    }
 }
 
 /// Runs that are being cancelled and not over.

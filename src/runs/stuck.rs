@@ -103,7 +103,7 @@ pub async fn due(pg: &PgPool) -> sqlx::Result<Vec<Due>> {
                AND (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) < (SELECT max_lines FROM installation)
                AND EXISTS (SELECT 1 FROM carrier_account c WHERE c.business_id = b.business_id AND c.carrier = ANY (b.carriers)
                            AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
-               AND has_queued(r.run_id)
+               AND has_queued(r.run_id, true)
            ORDER BY r.run_id"#
     )
     .fetch_all(pg)

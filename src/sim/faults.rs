@@ -215,7 +215,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) status: &'a str,
 }
 
-/// Picks at most one rule. Counted rules go first; shares divide one draw, so that they add up.
+/// Picks at most one rule for a subject.
 pub(crate) fn draw<K: Clone>(rules: &mut Vec<Rule<K>>, subject: Subject<'_>, random: &mut StdRng) -> Option<Rule<K>> {
     if rules.is_empty() {
         return None;
@@ -224,20 +224,43 @@ pub(crate) fn draw<K: Clone>(rules: &mut Vec<Rule<K>>, subject: Subject<'_>, ran
     let matches = |rule: &Rule<K>| {
         is_met(&rule.to, subject.to) && is_met(&rule.from, subject.from) && is_met(&rule.status, subject.status)
     };
-    if let Some(at) = rules.iter().position(|rule| rule.next > 0 && matches(rule)) {
+    pick(rules, matches, random)
+}
+
+/// A rule that strikes the next few, or a share of all.
+pub(crate) trait Strikes: Clone {
+    /// How many of the next it strikes.
+    fn next(&mut self) -> &mut u32;
+    /// Of all that match, 0 to 1.
+    fn share(&self) -> f64;
+}
+
+impl<K: Clone> Strikes for Rule<K> {
+    fn next(&mut self) -> &mut u32 {
+        &mut self.next
+    }
+
+    fn share(&self) -> f64 {
+        self.share
+    }
+}
+
+/// Picks at most one of the rules that match. Counted rules go first; shares divide one draw, so that they add up.
+pub(crate) fn pick<R: Strikes>(rules: &mut Vec<R>, matches: impl Fn(&R) -> bool, random: &mut StdRng) -> Option<R> {
+    if let Some(at) = rules.iter_mut().position(|rule| *rule.next() > 0 && matches(rule)) {
         let struck = rules[at].clone();
-        rules[at].next -= 1;
-        if rules[at].next == 0 && rules[at].share == 0.0 {
+        *rules[at].next() -= 1;
+        if *rules[at].next() == 0 && rules[at].share() == 0.0 {
             rules.remove(at);
         }
         return Some(struck);
     }
     let mut point = random.random::<f64>();
     for rule in rules.iter().filter(|rule| matches(rule)) {
-        if point < rule.share {
+        if point < rule.share() {
             return Some(rule.clone());
         }
-        point -= rule.share;
+        point -= rule.share();
     }
     None
 }

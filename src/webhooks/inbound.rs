@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, OriginalUri, Path, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -27,7 +26,10 @@ use crate::{
     error::ApiError,
     ids::Carrier,
     telemetry::metrics::{self, Refused, Webhook},
-    webhooks::{log_applied, refuse, twilio},
+    webhooks::{
+        log_applied, refuse,
+        twilio::{self, Sent},
+    },
 };
 
 /// A request is some 1 kB.
@@ -37,20 +39,14 @@ pub(super) fn router() -> Router<Context> {
     Router::new().route("/webhooks/twilio/inbound/{token}", post(rung)).layer(DefaultBodyLimit::max(MOST_BYTES))
 }
 
-async fn rung(
-    State(ctx): State<Context>,
-    Path(token): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
+async fn rung(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
     let begin = Instant::now();
-    let Some(business) = ctx.tokens.read_inbound(&token) else { return Err(refuse(Refused::Token, "token")) };
+    let Some(business) = ctx.tokens.read_inbound(&sent.token) else { return Err(refuse(Refused::Token, "token")) };
     let read = |body: &[u8]| {
         let event = callback::call_event(body)?;
         Ok((event.account.clone().unwrap_or_default(), (event, callback::numbers(body)?)))
     };
-    let (event, (theirs, ours)) = twilio::signed(&ctx, business, (&uri, &headers, &body), read).await?;
+    let (event, (theirs, ours)) = twilio::signed(&ctx, business, &sent, read).await?;
     let (Some(account), Some(call_id)) = (event.account.as_deref(), event.call_id.as_deref()) else {
         return Err(refuse(Refused::Body, "no call"));
     };

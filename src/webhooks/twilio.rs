@@ -8,8 +8,8 @@ use std::time::Instant;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, OriginalUri, Path, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    extract::{DefaultBodyLimit, FromRequest, OriginalUri, Path, State},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -45,6 +45,18 @@ const MOST_BYTES: usize = 64 * 1024;
 /// A call that waits for who picked up asks again after so many seconds.
 const WAIT_SECS: u32 = 1;
 
+/// A request of Twilio's, not yet believed.
+#[derive(FromRequest)]
+pub(super) struct Sent {
+    /// The last segment of the path.
+    #[from_request(via(Path))]
+    pub(super) token: String,
+    /// As the client wrote it.
+    uri: OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
 pub(super) fn router() -> Router<Context> {
     Router::new()
         .route("/webhooks/twilio/status/{token}", post(status))
@@ -56,16 +68,10 @@ pub(super) fn router() -> Router<Context> {
         .layer(DefaultBodyLimit::max(MOST_BYTES))
 }
 
-async fn status(
-    State(ctx): State<Context>,
-    Path(token): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<StatusCode, ApiError> {
+async fn status(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
-    let (key, mut event) = verified(&ctx, &token, &uri, &headers, &body).await?;
-    if listened(&uri) {
+    let (key, mut event) = verified(&ctx, &sent).await?;
+    if listened(&sent.uri) {
         machine::ended(&ctx, key, &mut event).await;
     }
     let mut step = traces::asked_since(key.1, "webhook status", begin);
@@ -77,42 +83,30 @@ async fn status(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn what_to_say(
-    State(ctx): State<Context>,
-    Path(token): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
+async fn what_to_say(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
     let begin = Instant::now();
-    let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
+    let (key, event) = verified(&ctx, &sent).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let hears = match listened(&uri) {
+    let hears = match listened(&sent.uri) {
         true => machine::hears(&ctx, key, &event).await?,
         false => answer::what_it_hears(&ctx, key, &event).await?,
     };
     if matches!(hears, Hears::Nothing) {
         step.failed("it hears nothing");
     }
-    let document = document(&ctx, &token, key.1, hears);
+    let document = document(&ctx, &sent.token, key.1, hears);
     metrics::webhook_applied(Webhook::Answer, begin.elapsed());
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
 /// Who picked up, where that is told beside the call.
-async fn detected(
-    State(ctx): State<Context>,
-    Path(token): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<StatusCode, ApiError> {
+async fn detected(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
     let read = |body: &[u8]| {
         let event = callback::detection(body)?;
         Ok((event.account.clone().unwrap_or_default(), event))
     };
-    let (key, event) = authentic(&ctx, &token, (&uri, &headers, &body), read).await?;
+    let (key, event) = authentic(&ctx, &sent, read).await?;
     let _step = traces::asked_since(key.1, "webhook detection", begin);
     let change = finish::callback(&ctx, key, &event).await?;
     log_applied(key.1, &event, change.as_ref());
@@ -126,16 +120,10 @@ async fn detected(
 }
 
 /// What was said is said and the call is still there: it goes on, or is over. So it is after a media stream that we closed.
-async fn resume(
-    State(ctx): State<Context>,
-    Path(token): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    let (key, event) = verified(&ctx, &token, &uri, &headers, &body).await?;
-    let hears = machine::goes_on(&ctx, key, &event, After::read(asked(&uri, "after"))).await?;
-    let document = document(&ctx, &token, key.1, hears);
+async fn resume(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
+    let (key, event) = verified(&ctx, &sent).await?;
+    let hears = machine::goes_on(&ctx, key, &event, After::read(asked(&sent.uri, "after"))).await?;
+    let document = document(&ctx, &sent.token, key.1, hears);
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
@@ -166,16 +154,10 @@ pub(super) fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: He
     }
 }
 
-async fn recording(
-    State(ctx): State<Context>,
-    Path(token): Path<String>,
-    OriginalUri(uri): OriginalUri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<StatusCode, ApiError> {
+async fn recording(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
     let read = |body: &[u8]| Ok((callback::account(body)?, callback::recording(body)?));
-    let (key, recording) = authentic(&ctx, &token, (&uri, &headers, &body), read).await?;
+    let (key, recording) = authentic(&ctx, &sent, read).await?;
     if let Some(recording) = recording {
         recorded(&ctx, key, &recording).await?;
     }
@@ -184,18 +166,12 @@ async fn recording(
 }
 
 /// The attempt and the event of an authentic request.
-async fn verified(
-    ctx: &Context,
-    token: &str,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
+async fn verified(ctx: &Context, sent: &Sent) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
     let read = |body: &[u8]| {
         let event = callback::call_event(body)?;
         Ok((event.account.clone().unwrap_or_default(), event))
     };
-    authentic(ctx, token, (uri, headers, body), read).await
+    authentic(ctx, sent, read).await
 }
 
 /// The attempt of an authentic request, and what `read` finds in its body besides the account that it says it is of.
@@ -204,19 +180,18 @@ async fn verified(
 /// that account. Which of the three failed is for the log alone.
 async fn authentic<T>(
     ctx: &Context,
-    token: &str,
-    request: (&Uri, &HeaderMap, &[u8]),
+    sent: &Sent,
     read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
 ) -> Result<((BusinessId, AttemptId), T), ApiError> {
-    let Some(key) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
-    Ok((key, signed(ctx, key.0, request, read).await?))
+    let Some(key) = ctx.tokens.read(&sent.token) else { return Err(refuse(Refused::Token, "token")) };
+    Ok((key, signed(ctx, key.0, sent, read).await?))
 }
 
 /// The same for a business that a token named, whatever else it named.
 pub(super) async fn signed<T>(
     ctx: &Context,
     business: BusinessId,
-    (uri, headers, body): (&Uri, &HeaderMap, &[u8]),
+    Sent { uri: OriginalUri(uri), headers, body, .. }: &Sent,
     read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
 ) -> Result<T, ApiError> {
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {

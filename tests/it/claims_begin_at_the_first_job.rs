@@ -19,7 +19,7 @@ impl House {
     async fn moved_place(&self, run: RunId) -> JobId {
         let pg = &self.ctx.stores.pg;
         sqlx::query!("SELECT begin_claims_at($1, NULL) IS NULL AS told", run.0).fetch_one(pg).await.unwrap();
-        let place = sqlx::query_scalar!(r#"SELECT first_job FROM run WHERE run_id = $1"#, run.0);
+        let place = sqlx::query_scalar!(r#"SELECT first_job FROM run_zone WHERE run_id = $1"#, run.0);
         let place = place.fetch_one(pg).await.unwrap();
         assert_ne!(place, Uuid::nil(), "the place was not moved");
         JobId(place)
@@ -72,14 +72,17 @@ async fn a_job_that_comes_back_while_the_place_cannot_be_moved_is_dialed_all_the
     let mut house = House::open(Options::default()).await;
     let business = house.business(2).await;
     let (run, claimed) = half_claimed(&house, business).await;
-    // Whoever holds the run's row keeps the place where it is: giving back does not wait for that.
+    // Whoever holds the row keeps the place where it is: giving back does not wait for that.
     let mut holder = house.ctx.stores.pg.begin().await.unwrap();
-    sqlx::query!("SELECT 1 AS one FROM run WHERE run_id = $1 FOR UPDATE", run.0).fetch_one(&mut *holder).await.unwrap();
+    sqlx::query!("SELECT 1 AS one FROM run_zone WHERE run_id = $1 FOR UPDATE", run.0)
+        .fetch_one(&mut *holder)
+        .await
+        .unwrap();
     for one in &claimed {
         house.give_back(one.attempt).await;
     }
     holder.commit().await.unwrap();
-    let stands = sqlx::query_scalar!("SELECT first_job FROM run WHERE run_id = $1", run.0);
+    let stands = sqlx::query_scalar!("SELECT first_job FROM run_zone WHERE run_id = $1", run.0);
     assert!(claimed[1].job.unwrap().0 < stands.fetch_one(&house.ctx.stores.pg).await.unwrap(), "the place is too late");
 
     house.start_worker();

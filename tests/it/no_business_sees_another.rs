@@ -136,7 +136,11 @@ async fn a_bound_connection_sees_and_writes_one_business_only(_: PgPoolOptions, 
             continue;
         }
         // One column that everybody may read is enough to count.
-        let column = if matches!(table.as_str(), "rejected_lead" | "tally_shard") { "run_id" } else { "business_id" };
+        let column = if matches!(table.as_str(), "rejected_lead" | "tally_shard" | "run_zone") {
+            "run_id"
+        } else {
+            "business_id"
+        };
         let count = format!("SELECT count({column}) FROM {table}");
         let count = |bound: Option<BusinessId>| {
             let count = count.clone();

@@ -37,7 +37,7 @@ async fn no_more_calls_are_made_than_there_is_room_for_conversations() {
     gate::correct(&house.ctx).await.unwrap();
     let owner = Owner::new("by hand", CancellationToken::new());
     next::next(&house.ctx, &owner, business).await.unwrap();
-    assert_eq!(codes().await, ["no_session", "no_worker"]);
+    assert_eq!(codes().await, ["no_session_capacity", "no_worker"]);
     assert_eq!(house.sim.figures().total.requests, 0, "nobody was dialed");
     let single =
         serde_json::from_value(json!({"to": "+12125550111", "agent_id": agent, "variables": {"name": "Ada"}})).unwrap();

@@ -71,7 +71,77 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
         (with("call_time_limit_secs", json!(9_000_000_000_000_i64)), "/call_time_limit_secs", "out_of_range"),
         (with("weight", json!(0)), "/weight", "out_of_range"),
         (with("retry", json!({"max_attempts": 0})), "/retry/max_attempts", "out_of_range"),
+        (with("weight", json!(1001)), "/weight", "out_of_range"),
+        (with("max_concurrent_calls", json!(0)), "/max_concurrent_calls", "out_of_range"),
         (with("retry", json!({"max_tries": 1})), "/retry/max_tries", "unknown_field"),
+        (
+            with("retry", json!({"max_attempts": 2, "rules": {"busy": {"delay_secs": 0}}})),
+            "/retry/rules/busy/delay_secs",
+            "out_of_range",
+        ),
+        (
+            with("retry", json!({"max_attempts": 2, "rules": {"busy": {"delay_secs": 9, "jitter_pct": 51}}})),
+            "/retry/rules/busy/jitter_pct",
+            "out_of_range",
+        ),
+        (
+            with("retry", json!({"max_attempts": 2, "rules": {"answered": {"delay_secs": 9}}})),
+            "/retry/rules",
+            "unknown_disposition",
+        ),
+        (with("window", json!({"hours": []})), "/window/hours", "empty"),
+        (
+            with("window", json!({"hours": [{"days": [], "from": "09:00", "to": "20:00"}]})),
+            "/window/hours/0/days",
+            "empty",
+        ),
+        (
+            with("window", json!({"hours": [{"days": ["mon"], "from": "9:00", "to": "20:00"}]})),
+            "/window/hours/0/from",
+            "invalid_time",
+        ),
+        (
+            with("window", json!({"hours": [{"days": ["mon"], "from": "09:00", "to": "24:01"}]})),
+            "/window/hours/0/to",
+            "invalid_time",
+        ),
+        (
+            with("window", json!({"hours": [{"days": ["mon"], "from": "20:00", "to": "09:00"}]})),
+            "/window/hours/0/to",
+            "invalid_window",
+        ),
+        (
+            with("window", json!({"hours": [{"days": ["monday"], "from": "09:00", "to": "20:00"}]})),
+            "/window/hours/0/days/0",
+            "invalid_value",
+        ),
+        (
+            with("window", json!({"hours": [{"days": ["mon"], "from": "09:00", "to": "20:00"}], "zone": "Mars/Base"})),
+            "/window/zone",
+            "invalid_time_zone",
+        ),
+        (
+            with(
+                "window",
+                json!({"hours": [{"days": ["mon"], "from": "09:00", "to": "20:00"}], "calendars": ["none"]}),
+            ),
+            "/window/calendars/0",
+            "unknown_calendar",
+        ),
+        (
+            with(
+                "window",
+                json!({"hours": [{"days": ["mon"], "from": "09:00", "to": "20:00"}], "blackout_dates": ["25 December"]}),
+            ),
+            "/window/blackout_dates/0",
+            "invalid_value",
+        ),
+        (with("start_at", json!("tomorrow")), "/start_at", "invalid_value"),
+        (
+            json!({"name": "x", "start_at": "2030-01-02T00:00:00Z", "end_at": "2030-01-01T00:00:00Z"}),
+            "/end_at",
+            "conflict",
+        ),
         (with("carriers", json!([])), "/carriers", "empty"),
         (with("carriers", json!(["vonage"])), "/carriers/0", "invalid_value"),
         (with("caller_ids", json!(["+12025550199"])), "/caller_ids/0", "unknown_caller_id"),
@@ -107,15 +177,8 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
 async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     for (field, value, pointer) in [
-        ("max_concurrent_calls", json!(2), "/max_concurrent_calls"),
-        ("weight", json!(2), "/weight"),
-        ("window", json!({"hours": []}), "/window"),
-        ("retry", json!({"max_attempts": 3}), "/retry/max_attempts"),
-        ("retry", json!({"rules": {"busy": {"delay_secs": 900}}}), "/retry/rules"),
         ("breaker", json!({}), "/breaker"),
         ("budget", json!({}), "/budget"),
-        ("start_at", json!("2030-01-01T00:00:00Z"), "/start_at"),
-        ("end_at", json!("2030-01-01T00:00:00Z"), "/end_at"),
         ("leads", json!([{"to": "+12025550101", "not_before": "2030-01-01T00:00:00Z"}]), "/leads/0/not_before"),
     ] {
         let refused = desk.post("/v1/runs", json!({"name": "x", field: value})).await;

@@ -66,10 +66,10 @@ async fn two_batches_with_runs_in_opposite_order_do_not_wait_for_each_other() {
         runs.push(house.run(business, of_run).await);
     }
     runs.sort_by_key(|run| run.0);
-    // Batches are sorted by attempt, so the attempts of the two runs are mixed: low, high, high, low, low, high.
+    // The runs take turns; batches are sorted by attempt, so their attempts are mixed: low, high, high, low, low, high.
     let attempts: Vec<_> = std::iter::repeat_with(AttemptId::new).take(6).collect();
     let held = |(i, slot): (usize, i32)| Held { attempt: attempts[i], slot, line: slot };
-    let held: Vec<_> = [0, 3, 4, 1, 2, 5].into_iter().zip(1..).map(held).collect();
+    let held: Vec<_> = [0, 1, 3, 2, 4, 5].into_iter().zip(1..).map(held).collect();
     let pg = &house.ctx.stores.pg;
     let claimed =
         claim::claim(pg, (business, rollcall::ids::Carrier::Twilio), "by hand", &held, &house.ctx.settings.times)

@@ -52,6 +52,11 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/agents", About::Own),
     ("GET /v1/caller-ids", About::Own),
     ("PATCH /v1/caller-ids", About::Own),
+    ("GET /v1/calendars", About::Own),
+    ("PUT /v1/calendars/{name}", About::Own),
+    ("DELETE /v1/calendars/{name}", About::One),
+    ("GET /v1/calling-rules", About::Own),
+    ("PATCH /v1/calling-rules", About::Own),
     ("GET /v1/calls", About::Own),
     ("POST /v1/calls", About::Own),
     ("GET /v1/jobs", About::Own),
@@ -75,7 +80,9 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/jobs/{id}/cancel", About::One),
     ("DELETE /v1/runs/{id}", About::One),
     ("GET /v1/runs/{id}", About::One),
+    ("PATCH /v1/runs/{id}", About::One),
     ("POST /v1/runs/{id}/cancel", About::One),
+    ("GET /v1/runs/{id}/decisions.csv", About::One),
     ("GET /v1/runs/{id}/events", About::One),
     ("GET /v1/runs/{id}/imports/{import_id}", About::One),
     ("GET /v1/runs/{id}/jobs", About::One),
@@ -116,10 +123,8 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("POST /v1/hooks/{id}/replay", About::Unbuilt),
     ("DELETE /v1/numbers/{number}", About::Unbuilt),
     ("GET /v1/numbers/{number}", About::Unbuilt),
-    ("PATCH /v1/runs/{id}", About::Unbuilt),
     ("POST /v1/runs/{id}/archive", About::Unbuilt),
     ("POST /v1/runs/{id}/clone", About::Unbuilt),
-    ("GET /v1/runs/{id}/decisions.csv", About::Unbuilt),
     ("POST /v1/runs/{id}/preview", About::Unbuilt),
     ("POST /v1/runs/{id}/test", About::Unbuilt),
 ];
@@ -141,6 +146,9 @@ pub(crate) fn body_of(route: &str, theirs: &Tenant) -> Value {
             json!({"number": "+12025550100", "agent_id": theirs.ids["agents"], "fallback": "mine"})
         }
         "POST /v1/sessions" => json!({"agent_id": theirs.ids["agents"]}),
+        "PUT /v1/calendars/{name}" => json!({"dates": ["2027-01-01"]}),
+        "PATCH /v1/calling-rules" => json!({"attempt_caps": {"per_day": 50}}),
+        "PATCH /v1/runs/{id}" => json!({"name": "mine"}),
         "PUT /v1/suppressions/{number}" => json!({"source": "mine", "business_id": business}),
         _ => Value::Null,
     }
@@ -173,6 +181,9 @@ impl Tenant {
         );
         let suppression = format!("/v1/suppressions/{}", number(7));
         let put = app.ask(Method::PUT, &suppression, &manager, json!({"source": mark, "note": mark})).await;
+        assert!(put.status.is_success(), "{}", put.body);
+        let calendar = format!("/v1/calendars/{mark}");
+        let put = app.ask(Method::PUT, &calendar, &manager, json!({"dates": ["2027-01-01"]})).await;
         assert!(put.status.is_success(), "{}", put.body);
         let pg = &app.ctx.stores.pg;
         // A slot is also a line here, and lines are of all.
@@ -216,6 +227,20 @@ impl Tenant {
         .unwrap();
         let job = sqlx::query_scalar!(r#"SELECT job_id AS "job!" FROM attempt WHERE attempt_id = $1"#, open.0);
         let job = job.fetch_one(pg).await.unwrap();
+        sqlx::query!(
+            "INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail) VALUES ($1, $2, $3, 'held', 'retry_wait', $4)",
+            business.0,
+            run.parse::<uuid::Uuid>().unwrap(),
+            job,
+            mark
+        )
+        .execute(pg)
+        .await
+        .unwrap();
+        let hours =
+            json!({"window": {"hours": [{"days": ["mon"], "from": "09:00", "to": "20:00"}], "calendars": [mark]}});
+        let set = app.ask(Method::PATCH, "/v1/calling-rules", &manager, hours).await;
+        assert!(set.status.is_success(), "{}", set.body);
         let ids = BTreeMap::from([
             ("agents", agent),
             ("runs", run),
@@ -235,8 +260,11 @@ impl Tenant {
         let path = route.split_once(' ').unwrap().1;
         let kind = path.split('/').nth(2).unwrap();
         let id = self.ids.get(kind).cloned().unwrap_or_else(|| self.business.to_string());
-        let mut full =
-            path.replace("{provider}", "openai").replace("{id}", &id).replace("{number}", &self.ids["number"]);
+        let mut full = path
+            .replace("{provider}", "openai")
+            .replace("{id}", &id)
+            .replace("{number}", &self.ids["number"])
+            .replace("{name}", &self.mark);
         for name in ["import_id", "key_id"] {
             full = full.replace(&format!("{{{name}}}"), &self.ids[name]);
         }
@@ -273,7 +301,9 @@ impl Tenant {
         let mut rows = BTreeMap::new();
         for table in owned_tables(pg).await {
             let own = match table.as_str() {
-                "rejected_lead" | "tally_shard" => "run_id IN (SELECT run_id FROM run WHERE business_id = $1)",
+                "rejected_lead" | "tally_shard" | "run_zone" => {
+                    "run_id IN (SELECT run_id FROM run WHERE business_id = $1)"
+                }
                 _ => "business_id = $1",
             };
             let query = format!(

@@ -1,9 +1,12 @@
 //! What can go wrong with a session of a provider, on demand: rules by share or for the next N.
-use rand::{RngExt, rngs::StdRng};
+use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
 use super::Provider;
-use crate::sim::Millis;
+use crate::sim::{
+    Millis,
+    faults::{Strikes, pick},
+};
 
 /// What goes wrong with a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,26 +90,20 @@ impl ProviderRule {
     }
 }
 
+impl Strikes for ProviderRule {
+    fn next(&mut self) -> &mut u32 {
+        &mut self.next
+    }
+
+    fn share(&self) -> f64 {
+        self.share
+    }
+}
+
 /// Picks at most one rule for a session.
 pub(super) fn draw(rules: &mut Vec<ProviderRule>, provider: Provider, random: &mut StdRng) -> Option<ProviderRule> {
-    let matches = |rule: &ProviderRule| rule.provider.is_none_or(|only| only == provider);
-    if let Some(at) = rules.iter().position(|rule| rule.next > 0 && matches(rule)) {
-        let struck = rules[at].clone();
-        rules[at].next -= 1;
-        if rules[at].next == 0 && rules[at].share == 0.0 {
-            rules.remove(at);
-        }
-        return Some(struck);
-    }
     if rules.is_empty() {
         return None;
     }
-    let mut point = random.random::<f64>();
-    for rule in rules.iter().filter(|rule| matches(rule)) {
-        if point < rule.share {
-            return Some(rule.clone());
-        }
-        point -= rule.share;
-    }
-    None
+    pick(rules, |rule| rule.provider.is_none_or(|only| only == provider), random)
 }

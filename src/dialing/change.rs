@@ -1,0 +1,106 @@
+//! A run's rules are changed: from the next claim on, whatever its state.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use sqlx::PgPool;
+
+use crate::{
+    businesses::calling_rules,
+    config::Settings,
+    dialing::{create, windows},
+    error::{ApiError, FieldError, Slug},
+    ids::{BusinessId, RunId},
+    runs::{self, NewRun, Run, RunRules, RunState, locked::lock},
+};
+
+/// What may be changed at any time before the run is over.
+const WHILE_IT_RUNS: [&str; 13] = [
+    "caller_ids",
+    "max_concurrent_calls",
+    "weight",
+    "ring_timeout_secs",
+    "call_time_limit_secs",
+    "record",
+    "window",
+    "retry",
+    "breaker",
+    "budget",
+    "end_at",
+    "name",
+    "external_id",
+];
+/// What may also be changed before it is started.
+const BEFORE_IT_RUNS: [&str; 6] = ["carriers", "agent_id", "message", "machine", "default_region", "start_at"];
+/// What may be changed of a run that is over.
+const WHEN_IT_IS_OVER: [&str; 2] = ["name", "external_id"];
+
+/// Changes a run; `fields` are those that are given, and `merged` puts them in place of what the run has. The caller rings for
+/// the business.
+///
+/// # Errors
+/// 404; 409 `run-state` with the fields that the run's state does not let anybody change; 422 as for a new run.
+pub async fn run(
+    pg: &PgPool,
+    settings: &Settings,
+    (business, run): (BusinessId, RunId),
+    fields: &BTreeSet<String>,
+    merged: impl FnOnce(&RunRules) -> Result<NewRun, ApiError>,
+) -> Result<Run, ApiError> {
+    let mut tx = pg.begin().await?;
+    let locked = lock(&mut tx, business, run).await?;
+    may_change(locked.state, fields)?;
+    let now = runs::store::one(&mut *tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    let rules = create::rules(&mut tx, settings, business, merged(&now.rules)?).await?;
+    locked.change(&mut tx, &rules).await?;
+    windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
+    let run = runs::store::one(&mut *tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    tx.commit().await?;
+    tracing::info!(business.id = %business, run.id = %run.id, "a run was changed");
+    Ok(run)
+}
+
+/// Says no where a field may not be changed in this state.
+fn may_change(state: RunState, fields: &BTreeSet<String>) -> Result<(), ApiError> {
+    let may = |field: &str| match state {
+        RunState::Draft | RunState::Scheduled => BEFORE_IT_RUNS.contains(&field) || WHILE_IT_RUNS.contains(&field),
+        RunState::Running | RunState::Paused => WHILE_IT_RUNS.contains(&field),
+        RunState::Cancelling | RunState::Cancelled | RunState::Completed => WHEN_IT_IS_OVER.contains(&field),
+    };
+    let known = |field: &str| BEFORE_IT_RUNS.contains(&field) || WHILE_IT_RUNS.contains(&field);
+    let wrong: Vec<_> = fields
+        .iter()
+        .filter(|field| !known(field))
+        .map(|field| {
+            FieldError::new(
+                format!("/{}", field.replace('~', "~0").replace('/', "~1")),
+                "unknown_field",
+                "is no field that a run is changed by",
+            )
+        })
+        .collect();
+    if !wrong.is_empty() {
+        return Err(ApiError::validation(wrong));
+    }
+    let fixed: Vec<_> = fields.iter().filter(|field| !may(field)).collect();
+    if fixed.is_empty() {
+        return Ok(());
+    }
+    let state = state.as_str();
+    let errors = fixed
+        .iter()
+        .map(|field| {
+            FieldError::new(format!("/{field}"), "fixed", format!("cannot be changed while the run is {state}"))
+        })
+        .collect();
+    Err(ApiError::new(Slug::RunState, format!("The run is {state}; these fields cannot be changed any more."))
+        .with("state", state)
+        .with_errors(errors))
+}
+
+/// The names of the calendars that a window may refer to.
+pub(super) async fn calendar_names(
+    pg: &mut sqlx::PgConnection,
+    business: BusinessId,
+) -> sqlx::Result<BTreeSet<String>> {
+    Ok(calling_rules::calendars(pg, business).await?.into_iter().map(|calendar| calendar.name).collect())
+}

@@ -1,0 +1,73 @@
+//! Jobs that a time moves: those that waited are queued again, or are over where their run is.
+
+use sqlx::PgPool;
+
+use crate::ids::{BusinessId, RunId};
+
+/// What was queued again.
+#[derive(Debug, Clone, Default)]
+pub struct Woken {
+    /// Whose, each once.
+    pub businesses: Vec<BusinessId>,
+    /// How many.
+    pub jobs: i64,
+}
+
+/// Queues jobs whose `next_at` has come, at most `most`.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn wake(pg: &PgPool, most: i32) -> sqlx::Result<Woken> {
+    let rows = sqlx::query!(r#"SELECT business_id AS "business!: BusinessId", n AS "n!" FROM wake_jobs($1)"#, most)
+        .fetch_all(pg)
+        .await?;
+    let mut woken = Woken::default();
+    for row in rows {
+        woken.jobs += row.n;
+        if !woken.businesses.contains(&row.business) {
+            woken.businesses.push(row.business);
+        }
+    }
+    Ok(woken)
+}
+
+/// Ends jobs of a run whose end has come, at most `most` of each state. Returns how many.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn end_waiting(pg: &PgPool, run: RunId, most: i32) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"WITH picked AS (
+               (SELECT job_id FROM job WHERE run_id = $1 AND state = 'queued' LIMIT $2)
+               UNION ALL
+               (SELECT job_id FROM job WHERE run_id = $1 AND state = 'waiting' AND next_at IS NOT NULL LIMIT $2)
+           ), ids AS (SELECT array_agg(job_id) AS ids, count(*)::integer AS n FROM picked)
+           SELECT coalesce(sum(h.n), 0)::bigint AS "n!" FROM ids CROSS JOIN LATERAL hold_jobs(ids.ids, array_fill('skipped'::text, ARRAY[ids.n]),
+               array_fill('run_ended'::text, ARRAY[ids.n]), array_fill('The run''s end_at has come.'::text, ARRAY[ids.n]),
+               array_fill(NULL::timestamptz, ARRAY[ids.n])) h WHERE ids.n > 0"#,
+        run as RunId,
+        i64::from(most)
+    )
+    .fetch_one(pg)
+    .await
+}
+
+/// Ends queued jobs of a run whose zones never open again, at most `most`. Returns how many.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn end_asleep(pg: &PgPool, run: RunId, zone_set: i64, most: i32) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"WITH picked AS (SELECT job_id FROM job WHERE run_id = $1 AND zone_set = $2 AND state = 'queued' LIMIT $3),
+                ids AS (SELECT array_agg(job_id) AS ids, count(*)::integer AS n FROM picked)
+           SELECT coalesce(sum(h.n), 0)::bigint AS "n!" FROM ids CROSS JOIN LATERAL hold_jobs(ids.ids, array_fill('skipped'::text, ARRAY[ids.n]),
+               array_fill('window_ended'::text, ARRAY[ids.n]),
+               array_fill('Its calling window does not open again before the run ends.'::text, ARRAY[ids.n]),
+               array_fill(NULL::timestamptz, ARRAY[ids.n])) h WHERE ids.n > 0"#,
+        run as RunId,
+        zone_set,
+        i64::from(most)
+    )
+    .fetch_one(pg)
+    .await
+}

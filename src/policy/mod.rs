@@ -1,0 +1,12 @@
+//! Whether a number may ring now, and if not, when: rules without a store.
+//!
+//! Owns: calling windows, retry rules.
+//! Invariant: pure. The same rules, zones and moment give the same answer, in whatever process; the moment is always given.
+//! Not here: what a claim checks of a single number (suppression, limits, calls under way): the claiming transaction does.
+
+pub mod hours;
+pub mod retry;
+pub mod window;
+
+pub use retry::Retry;
+pub use window::{Span, Window};

@@ -1,0 +1,105 @@
+//! When the jobs of a run may be dialed, by the zones that their numbers may be in.
+//!
+//! What is worked out is kept with the version of the windows it comes from: a claim believes no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use sqlx::{PgConnection, types::Json};
+
+use crate::{
+    ids::{BusinessId, RunId},
+    policy::{Span, Window},
+};
+
+/// Rows worked out in one go.
+const MOST: i64 = 2_000;
+
+/// Jobs of a run whose times are not known, or soon over.
+#[derive(Debug)]
+pub struct Stale {
+    /// The run.
+    pub run: RunId,
+    /// Its business.
+    pub business: BusinessId,
+    /// Which of its jobs.
+    pub zone_set: i64,
+    /// Where their numbers may be.
+    pub zones: Vec<String>,
+    /// The run's window.
+    pub window: Option<Json<Window>>,
+    /// The business's window.
+    pub home: Option<Json<Window>>,
+    /// The zone of a number that none is known of.
+    pub home_zone: Option<String>,
+    /// The business's calendars.
+    pub calendars: Json<BTreeMap<String, BTreeSet<NaiveDate>>>,
+    /// Of both windows.
+    pub version: i64,
+    /// The moment by Postgres.
+    pub now: DateTime<Utc>,
+}
+
+/// What has no times, or times that end within the hour: of one run, or of all that may dial.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Vec<Stale>> {
+    sqlx::query_as!(
+        Stale,
+        r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business: BusinessId", z.zone_set, z.zones,
+                  r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
+                  (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
+                      AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
+                  r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
+           FROM run r JOIN business b USING (business_id) JOIN run_zone z USING (run_id)
+           WHERE r.state IN ('scheduled', 'running', 'paused') AND r.business_id IS NOT NULL
+               AND ($1::uuid IS NULL OR r.run_id = $1) AND r.window_version + b.window_version > 0
+               AND (z.version <> r.window_version + b.window_version
+                    OR (isfinite(z.closes_at) AND z.closes_at < wall_clock() + interval '1 h'))
+           LIMIT $2"#,
+        run as Option<RunId>,
+        MOST
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// Keeps what was worked out for some jobs, unless a window was changed meanwhile. Where they sleep, that is a decision, and is
+/// written down once. Until `closes` the last call of a window may begin to ring. Rows that are locked are left to the next time.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span) -> sqlx::Result<()> {
+    let (opens, closes) = match span {
+        Span::Within(opens, closes) => (Some(opens), Some(closes)),
+        Span::Always | Span::Never => (None, None),
+    };
+    sqlx::query!(
+        r#"WITH was AS (
+               SELECT z.run_id, z.zone_set, z.opens_at, z.version FROM run_zone z JOIN run r USING (run_id) JOIN business b USING (business_id)
+               WHERE z.run_id = $1 AND z.zone_set = $2 AND r.window_version + b.window_version = $3 FOR NO KEY UPDATE OF z SKIP LOCKED
+           ), kept AS (
+               UPDATE run_zone z SET version = $3,
+                   opens_at = CASE WHEN $6 THEN 'infinity' ELSE coalesce($4::timestamptz, '-infinity') END, closes_at = coalesce($5::timestamptz, 'infinity')
+               FROM was WHERE z.run_id = was.run_id AND z.zone_set = was.zone_set
+               RETURNING z.opens_at, was.opens_at AS opened_at, was.version AS before
+           )
+           INSERT INTO decision (business_id, run_id, zone_set, verdict, rule, detail, next_at)
+           SELECT $7, $1, $2, 'held', 'window',
+                  CASE WHEN $6 THEN 'No time to call suits every zone that the number may be in.'
+                       ELSE 'The calling window is closed.' END, CASE WHEN isfinite(opens_at) THEN opens_at END
+           FROM kept WHERE opens_at > $8 AND (opens_at, before) IS DISTINCT FROM (opened_at, $3)"#,
+        one.run as RunId,
+        one.zone_set,
+        one.version,
+        opens,
+        closes,
+        span == Span::Never,
+        one.business as BusinessId,
+        one.now
+    )
+    .execute(pg)
+    .await?;
+    Ok(())
+}
