@@ -85,7 +85,7 @@ pub async fn of(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sq
     let row = sqlx::query!(
         r#"SELECT d.rule, a.carrier_call_id AS call_id, a.answered_by, a.said_at IS NOT NULL AS "said!", d.spoken_at IS NOT NULL AS "spoken!",
                a.open AND a.carrier_call_id IS NOT NULL AND NOT a.hangup_wanted AND NOT a.fenced
-                   AND coalesce(r.state NOT IN ('cancelling', 'cancelled'), true) AS "open!",
+                   AND coalesce(r.state NOT IN ('cancelling', 'cancelled') OR r.finish_calls, true) AS "open!",
                extract(epoch FROM clock_timestamp() - a.answered_at)::int AS answered_secs,
                d.greeting_over_at IS NOT NULL AS "greeting_over!", d.left_at IS NOT NULL AS "left!",
                (extract(epoch FROM clock_timestamp() - d.leaving_at) * 1000)::bigint AS leaving_ms,
