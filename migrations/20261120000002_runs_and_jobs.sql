@@ -21,6 +21,8 @@ CREATE TABLE run (
     retry                jsonb,
     breaker              jsonb,
     budget               jsonb,
+    abandon_guard        jsonb,
+    guarded_from         timestamptz NOT NULL DEFAULT '-infinity',
     start_at             timestamptz,
     end_at               timestamptz,
     max_attempts         integer NOT NULL DEFAULT 1,
@@ -47,6 +49,7 @@ CREATE TABLE run (
 );
 COMMENT ON COLUMN run.lead_variables IS 'Variables that every accepted lead has; null before the first lead. Start compares the message with it, whatever the size of the list.';
 COMMENT ON COLUMN run.max_attempts IS 'Of retry: so that a run without retries is told by a number.';
+COMMENT ON COLUMN run.guarded_from IS 'Attempts that ended before it do not count for breaker and abandon_guard: when a person resumed the run.';
 COMMENT ON COLUMN run.finish_calls IS 'It was cancelled, and the calls in flight go on to their end.';
 COMMENT ON COLUMN run.window_version IS 'Grows with every change of calling_window; 0: there is none. See run_zone.';
 CREATE INDEX run_business ON run (business_id, run_id DESC);
@@ -193,13 +196,15 @@ CREATE TRIGGER job_guard BEFORE UPDATE OF state, disposition, reason, finished_a
 -- I5: progress is a tally per run and shard, moved in the transaction that moves the job. Whoever inserts jobs is counted by
 -- the trigger; whoever moves them says so to tally_moved. Every test ends by comparing the tallies with a count.
 -- One row takes all that one transaction changes: a column per state and disposition, attempts (charged), changes (grows with
--- every change: the sequence) and calls_started (the nil run's: calls that a carrier took, of all runs and of none).
+-- every change: the sequence), calls_started (the nil run's: calls that a carrier took, of all runs and of none) and call_secs (seconds
+-- of calls that ended).
 CREATE TABLE tally_shard (
     run_id           uuid NOT NULL,
     shard            smallint NOT NULL,
     changes          bigint NOT NULL DEFAULT 0,
     attempts         bigint NOT NULL DEFAULT 0,
     calls_started    bigint NOT NULL DEFAULT 0,
+    call_secs        bigint NOT NULL DEFAULT 0,
     queued           bigint NOT NULL DEFAULT 0,
     waiting          bigint NOT NULL DEFAULT 0,
     dialing          bigint NOT NULL DEFAULT 0,
@@ -311,12 +316,14 @@ END $$;
 CREATE FUNCTION tally_recount(p_run uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_changes bigint;
+    v_secs    bigint;
 BEGIN
     LOCK TABLE tally_shard IN EXCLUSIVE MODE;
     SELECT coalesce(sum(changes), 0) + 1 INTO v_changes FROM tally_shard WHERE run_id = p_run;
+    SELECT coalesce(sum(a.duration_secs), 0) INTO v_secs FROM job j JOIN attempt a USING (job_id) WHERE j.run_id = p_run AND NOT a.open;
     DELETE FROM tally_shard WHERE run_id = p_run;
     INSERT INTO tally_shard
-    SELECT p_run, 0, v_changes, coalesce(sum(attempt_count), 0), 0,
+    SELECT p_run, 0, v_changes, coalesce(sum(attempt_count), 0), 0, v_secs,
         count(*) FILTER (WHERE state = 'queued'),
         count(*) FILTER (WHERE state = 'waiting'),
         count(*) FILTER (WHERE state = 'dialing'),

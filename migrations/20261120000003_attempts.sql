@@ -62,6 +62,8 @@ CREATE TABLE attempt (
     price                numeric,
     currency             text,
     record               boolean NOT NULL DEFAULT false,
+    guarded              boolean NOT NULL DEFAULT false,
+    call_back_at         timestamptz,
     recording_url        text,
     next_look_at         timestamptz,
     empty_looks          smallint NOT NULL DEFAULT 0,
@@ -77,6 +79,8 @@ COMMENT ON COLUMN attempt.fenced IS 'It was answered behind the answer fence and
 COMMENT ON COLUMN attempt.said_at IS 'When the carrier took the command to speak; only where it is told, not where it asks.';
 COMMENT ON COLUMN attempt.speech_over_at IS 'When all was said: a call that is open after it is hung up.';
 COMMENT ON COLUMN attempt.record IS 'The call is to be recorded from the answer on.';
+COMMENT ON COLUMN attempt.guarded IS 'Its run has a breaker or an abandon_guard, which look at its end.';
+COMMENT ON COLUMN attempt.call_back_at IS 'When the callee wants to be called again: the job waits for it, whatever retries the run has.';
 COMMENT ON COLUMN attempt.heard_at IS 'When the carrier was last heard about it, by answer, callback or look.';
 COMMENT ON COLUMN attempt.events IS 'Every transition as {seq, at, source, from, to}, appended by the statement that moves the state.';
 
@@ -93,6 +97,7 @@ CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number)
 CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
 -- What was dialed to a number before: caps, and the question whether somebody was called.
 CREATE INDEX attempt_number ON attempt (business_id, to_number, intent_at);
+CREATE INDEX attempt_guarded ON attempt (run_id, ended_at) WHERE guarded AND ended_at IS NOT NULL;
 CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;
@@ -125,6 +130,13 @@ BEGIN
     IF NOT OLD.open AND (NEW.state, NEW.disposition, NEW.ended_at, NEW.carrier_call_id, NEW.slot, NEW.line)
            IS DISTINCT FROM (OLD.state, OLD.disposition, OLD.ended_at, OLD.carrier_call_id, OLD.slot, OLD.line) THEN
         RAISE EXCEPTION 'attempt % is final and never changes', OLD.attempt_id USING ERRCODE = 'RC001';
+    END IF;
+    -- The end of a call that a machine answered is a machine's, whatever word the carrier ended it with.
+    IF OLD.open AND NEW.answered_by IN ('machine', 'fax') AND NEW.disposition IN ('answered', 'machine', 'fax') THEN
+        NEW.disposition := CASE
+            WHEN NEW.answered_by = 'fax' THEN 'fax'
+            WHEN EXISTS (SELECT 1 FROM detection WHERE attempt_id = NEW.attempt_id AND left_at IS NOT NULL) THEN 'voicemail_left'
+            ELSE 'machine' END;
     END IF;
     NEW.rank := attempt_rank(NEW.state);
     NEW.open := NEW.rank < 9;

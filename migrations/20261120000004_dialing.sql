@@ -107,6 +107,62 @@ CREATE FUNCTION callers_of_run(p_run text[], p_account text[]) RETURNS text[] LA
         WHERE n = ANY (p_account) ORDER BY i) ELSE p_account END
 $$;
 
+-- How many more calls a run may place within its budget.
+CREATE FUNCTION budget_left(p_run uuid, p_budget jsonb) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN sum(call_secs) >= (p_budget ->> 'max_call_minutes')::bigint * 60 THEN 0
+                WHEN p_budget ->> 'max_attempts' IS NOT NULL THEN greatest((p_budget ->> 'max_attempts')::bigint - sum(attempts), 0)::bigint END
+    FROM tally_shard WHERE run_id = p_run
+$$;
+
+-- Pauses running runs that have used their budget, or whose breaker or abandon guard says so. Returns them.
+CREATE FUNCTION pause_by_rule() RETURNS TABLE (run_id uuid, business_id uuid, reason text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    r        run;
+    v_ends   bigint;
+    v_bad    bigint;
+    v_reason text;
+BEGIN
+    FOR r IN SELECT * FROM run WHERE state = 'running' AND business_id IS NOT NULL
+                 AND (budget IS NOT NULL OR breaker IS NOT NULL OR abandon_guard IS NOT NULL) ORDER BY run_id FOR NO KEY UPDATE SKIP LOCKED LOOP
+        v_reason := NULL;
+        IF r.budget IS NOT NULL AND budget_left(r.run_id, r.budget) = 0 AND EXISTS (
+               SELECT 1 FROM tally_shard t WHERE t.run_id = r.run_id HAVING sum(queued + waiting) > 0) THEN
+            v_reason := 'budget';
+        END IF;
+        IF v_reason IS NULL AND r.breaker IS NOT NULL THEN
+            SELECT count(*), count(*) FILTER (WHERE a.disposition IS NULL OR a.disposition IN ('failed', 'refused', 'not_placed'))
+            INTO v_ends, v_bad FROM (
+                SELECT disposition FROM attempt WHERE run_id = r.run_id AND guarded AND ended_at IS NOT NULL AND ended_at > r.guarded_from
+                    AND state <> 'not_sent' ORDER BY ended_at DESC LIMIT (r.breaker ->> 'last')::integer) a;
+            IF v_ends >= (r.breaker ->> 'last')::bigint AND v_bad * 100 > v_ends * (r.breaker ->> 'max_failed_pct')::bigint THEN
+                v_reason := 'breaker';
+            END IF;
+        END IF;
+        IF v_reason IS NULL AND r.abandon_guard IS NOT NULL THEN
+            SELECT count(*), count(*) FILTER (WHERE a.disposition = 'abandoned') INTO v_ends, v_bad FROM (
+                SELECT disposition FROM attempt WHERE run_id = r.run_id AND guarded AND ended_at IS NOT NULL AND ended_at > r.guarded_from
+                    AND disposition IN ('answered', 'abandoned') ORDER BY ended_at DESC LIMIT 10000) a;
+            IF v_ends >= (r.abandon_guard ->> 'min_answered')::bigint AND v_bad * 100 > v_ends * (r.abandon_guard ->> 'max_pct')::bigint THEN
+                v_reason := 'abandon_guard';
+            END IF;
+        END IF;
+        IF v_reason IS NOT NULL THEN
+            UPDATE run SET state = 'paused', pause_reason = v_reason, paused_by = NULL, paused_at = clock_timestamp() WHERE run_id = r.run_id;
+            PERFORM tally_changed(r.run_id);
+            run_id := r.run_id;
+            business_id := r.business_id;
+            reason := v_reason;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
+END $$;
+
+-- The caller of a job among these: jobs and their dials take turns.
+CREATE FUNCTION caller_in_turn(p_callers text[], p_to text, p_dials integer) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_callers[(1 + (p_dials::bigint + (hashtext(p_to) & 2147483647)) % cardinality(p_callers))::integer]
+$$;
+
 -- True where the business does not call this number.
 CREATE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_number
@@ -214,6 +270,7 @@ BEGIN
             WHERE a.business_id = ANY (v_locked) AND a.open GROUP BY a.business_id, a.run_id
         ), able AS (
             SELECT b.business_id, b.max_concurrent_calls, b.window_version, b.cap_per_day, b.cap_per_24h, b.cap_lifetime,
+                   EXISTS (SELECT 1 FROM caller_id c WHERE c.business_id = b.business_id) AS has_caller_rules,
                    acct.carrier, acct.reference, acct.caller_ids, acct.health,
                    least(CASE acct.health WHEN 'refused' THEN 1 ELSE b.max_concurrent_calls END,
                          b.max_concurrent_calls - (SELECT coalesce(sum(n), 0) FROM busy o WHERE o.business_id = b.business_id),
@@ -226,7 +283,8 @@ BEGIN
             SELECT b.*, j.*, row_number() OVER (PARTITION BY b.business_id ORDER BY j.nth::float8 / j.weight, j.place, j.job_id) AS i
             FROM able b CROSS JOIN LATERAL (
                 SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
-                       callers_of_run(r.caller_ids, b.caller_ids) AS callers,
+                       r.caller_ids AS run_callers, r.local_presence, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
+                       CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
                        coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
                     SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
@@ -245,7 +303,7 @@ BEGIN
                     ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0)) c
                 WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
                     AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
-            WHERE (j.nth > j.most) IS NOT TRUE
+            WHERE (j.nth > j.most) IS NOT TRUE AND (j.nth - j.others > j.budget_left) IS NOT TRUE
         ), held AS (
             SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
             FROM unnest(p_holding, p_attempts, p_slots, p_lines) AS h (holding, attempt, slot, line) JOIN able b ON b.business_id = holding
@@ -253,13 +311,17 @@ BEGIN
         ), mine AS (
             SELECT job.job_id FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i JOIN job ON job.job_id = p.job_id
             WHERE job.state = 'queued' FOR NO KEY UPDATE OF job SKIP LOCKED
+        ), chosen AS MATERIALIZED (
+            SELECT p.*, h.attempt, h.slot, h.line, CASE WHEN p.has_caller_rules OR p.local_presence <> 'off'
+                THEN pick_caller(p.business_id, p.run_callers, p.caller_ids, p.to_number, p.local_presence, p.dials)
+                ELSE caller_in_turn(callers_of_run(p.run_callers, p.caller_ids), p.to_number, p.dials) END AS caller
+            FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i JOIN mine USING (job_id) ORDER BY h.line LIMIT v_room
         ), inserted AS (
             INSERT INTO attempt AS a (attempt_id, job_id, run_id, business_id, n, carrier, account, from_number, to_number, slot, line,
-                                 ring_timeout_secs, call_time_limit_secs, record, owner, next_look_at)
-            SELECT attempt, p.job_id, p.run_id, p.business_id, dials + 1, carrier, reference,
-                   callers[(1 + (dials::bigint + (hashtext(to_number) & 2147483647)) % cardinality(callers))::integer], to_number,
-                   slot, line, p.ring_timeout_secs, p.call_time_limit_secs, p.record, p_owners[array_position(p_businesses, p.business_id)], v_look_at
-            FROM pick p JOIN held h ON h.holding = p.business_id AND h.i = p.i JOIN mine USING (job_id) ORDER BY line LIMIT v_room
+                                 ring_timeout_secs, call_time_limit_secs, record, owner, next_look_at, guarded)
+            SELECT attempt, job_id, run_id, business_id, dials + 1, carrier, reference, caller, to_number, slot, line, ring_timeout_secs,
+                   call_time_limit_secs, record, p_owners[array_position(p_businesses, business_id)], v_look_at, guarded
+            FROM chosen WHERE caller IS NOT NULL ORDER BY line
             ON CONFLICT DO NOTHING
             RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
                       a.call_time_limit_secs, a.record
@@ -408,6 +470,12 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 END $$;
+
+-- When a job is dialed again whose callee agreed on a time; null: not any more. Ten dials are enough for anybody.
+CREATE FUNCTION agreed_at(p_run uuid, p_job uuid, p_at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT greatest(p_at, wall_clock()) FROM run r JOIN job j USING (run_id)
+    WHERE r.run_id = p_run AND j.job_id = p_job AND j.dials < 10 AND r.state IN ('running', 'paused')
+$$;
 
 -- When a job that was not reached is dialed again; null: never. Its attempt that ended just now is still open to this statement.
 CREATE FUNCTION retry_at(p_run uuid, p_job uuid, p_disposition text) RETURNS timestamptz LANGUAGE plpgsql STABLE AS $$
@@ -579,8 +647,9 @@ CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_li
     p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
     p_max_wait_secs integer, p_record boolean) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    b    business;
-    acct carrier_account;
+    b        business;
+    acct     carrier_account;
+    v_caller text;
 BEGIN
     SELECT * INTO b FROM business WHERE business_id = p_business FOR NO KEY UPDATE;
     IF NOT FOUND OR b.state <> 'active' THEN
@@ -605,9 +674,16 @@ BEGIN
        OR p_line > (SELECT max_lines FROM installation) THEN
         RETURN 'full';
     END IF;
+    v_caller := pick_caller(p_business, ARRAY[coalesce(p_from, acct.caller_ids[1])], acct.caller_ids, p_to, 'off', 0);
+    IF v_caller IS NULL AND p_from IS NULL THEN
+        v_caller := pick_caller(p_business, '{}', acct.caller_ids, p_to, 'off', 0);
+    END IF;
+    IF v_caller IS NULL THEN
+        RETURN 'caller';
+    END IF;
     INSERT INTO attempt (attempt_id, business_id, external_id, variables, message, carrier, account, from_number, to_number, slot, line,
                          ring_timeout_secs, call_time_limit_secs, dial_by, record)
-    VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, coalesce(p_from, acct.caller_ids[1]),
+    VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, v_caller,
             p_to, p_slot, p_line, p_ring_timeout_secs, p_call_time_limit_secs,
             clock_timestamp() + make_interval(secs => p_max_wait_secs), p_record)
     ON CONFLICT DO NOTHING;

@@ -105,7 +105,7 @@ BEGIN
         FROM said e
         WHERE a.attempt_id = e.attempt AND a.business_id = e.business AND a.rank < e.rank
             AND (a.carrier_call_id IS NULL OR e.call_id IS NULL OR a.carrier_call_id = e.call_id)
-        RETURNING e.i, a.business_id, a.run_id, a.job_id, a.state, a.disposition, a.reason, a.account, a.carrier_call_id, a.hangup_wanted,
+        RETURNING e.i, a.business_id, a.run_id, a.job_id, a.state, a.disposition, a.duration_secs, a.call_back_at, a.reason, a.account, a.carrier_call_id, a.hangup_wanted,
             a.state = 'ended' AND a.disposition = 'cancelled' AND a.queue_cancelled_at IS NOT NULL AND NOT a.hangup_wanted AS requeue,
             a.state = 'ended' AND (a.hangup_wanted OR a.disposition = 'cancelled')
                 AND a.disposition NOT IN ('answered', 'machine', 'voicemail_left', 'fax') AS given_up,
@@ -116,8 +116,9 @@ BEGIN
             finished_at = CASE WHEN o.again_at IS NULL THEN v_now END,
             reason = CASE WHEN o.again_at IS NULL THEN o.reason END,
             disposition = CASE WHEN o.again_at IS NULL THEN o.disposition END
-        FROM (SELECT job_id, disposition AS ended_as,
-                  CASE WHEN NOT given_up AND disposition <> 'answered' THEN retry_at(run_id, job_id, disposition) END AS again_at,
+        FROM (SELECT job_id, disposition AS ended_as, duration_secs,
+                  CASE WHEN given_up THEN NULL WHEN call_back_at IS NOT NULL THEN agreed_at(run_id, job_id, call_back_at)
+                       WHEN disposition <> 'answered' THEN retry_at(run_id, job_id, disposition) END AS again_at, call_back_at IS NOT NULL AS agreed,
                   CASE WHEN given_up AND NOT (disposition = 'abandoned' AND reason IS NOT DISTINCT FROM 'expired') THEN 'cancelled'
                        WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN 'completed' ELSE 'unreached' END AS state,
                   CASE WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN NULL
@@ -126,28 +127,28 @@ BEGIN
                   CASE WHEN given_up AND disposition <> 'abandoned' THEN 'cancelled' ELSE disposition END AS disposition
               FROM moved WHERE state = 'ended' AND NOT requeue) o
         WHERE j.job_id = o.job_id AND j.state = 'dialing'
-        RETURNING j.business_id, j.run_id, j.job_id, j.state, j.disposition, j.next_at, o.ended_as
+        RETURNING j.business_id, j.run_id, j.job_id, j.state, j.disposition, j.next_at, o.ended_as, o.duration_secs, o.agreed
     ), told AS (
         INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail, next_at)
-        SELECT business_id, run_id, job_id, 'held', 'retry_wait', 'It ended as ' || ended_as || '.', next_at FROM settled WHERE state = 'waiting'
+        SELECT business_id, run_id, job_id, 'held', 'retry_wait', CASE WHEN agreed THEN 'The callee agreed on this time.' ELSE 'It ended as ' || ended_as || '.' END, next_at FROM settled WHERE state = 'waiting'
     ), tallied AS (
-        INSERT INTO tally_shard AS t (run_id, shard, changes, calls_started, dialing, waiting, completed, unreached, cancelled, d_answered, d_machine,
+        INSERT INTO tally_shard AS t (run_id, shard, changes, calls_started, call_secs, dialing, waiting, completed, unreached, cancelled, d_answered, d_machine,
             d_voicemail_left, d_fax, d_busy, d_no_answer, d_failed, d_cancelled, d_abandoned)
         SELECT run_id, tally_shard(), count(*) FILTER (WHERE state <> 'started'), count(*) FILTER (WHERE state = 'started'),
-            - count(*) FILTER (WHERE state <> 'started'), count(*) FILTER (WHERE state = 'waiting'),
+            coalesce(sum(duration_secs), 0), - count(*) FILTER (WHERE state <> 'started'), count(*) FILTER (WHERE state = 'waiting'),
             count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state = 'unreached'),
             count(*) FILTER (WHERE state = 'cancelled'), count(*) FILTER (WHERE disposition = 'answered'),
             count(*) FILTER (WHERE disposition = 'machine'), count(*) FILTER (WHERE disposition = 'voicemail_left'),
             count(*) FILTER (WHERE disposition = 'fax'), count(*) FILTER (WHERE disposition = 'busy'),
             count(*) FILTER (WHERE disposition = 'no_answer'), count(*) FILTER (WHERE disposition = 'failed'),
             count(*) FILTER (WHERE disposition = 'cancelled'), count(*) FILTER (WHERE disposition = 'abandoned')
-        FROM (SELECT run_id, state::text, disposition FROM settled
+        FROM (SELECT run_id, state::text, disposition, duration_secs FROM settled
               UNION ALL
               -- The nil run's row counts the calls that a carrier took.
-              SELECT '00000000-0000-0000-0000-000000000000', 'started', NULL FROM moved WHERE started) counted
+              SELECT '00000000-0000-0000-0000-000000000000', 'started', NULL, NULL FROM moved WHERE started) counted
         GROUP BY run_id ORDER BY run_id
         ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + excluded.changes,
-            calls_started = t.calls_started + excluded.calls_started, dialing = t.dialing + excluded.dialing,
+            calls_started = t.calls_started + excluded.calls_started, call_secs = t.call_secs + excluded.call_secs, dialing = t.dialing + excluded.dialing,
             waiting = t.waiting + excluded.waiting, completed = t.completed + excluded.completed, unreached = t.unreached + excluded.unreached,
             cancelled = t.cancelled + excluded.cancelled, d_answered = t.d_answered + excluded.d_answered,
             d_machine = t.d_machine + excluded.d_machine, d_voicemail_left = t.d_voicemail_left + excluded.d_voicemail_left,

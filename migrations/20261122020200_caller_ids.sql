@@ -64,7 +64,7 @@ DECLARE
 BEGIN
     PERFORM 1 FROM caller_id WHERE business_id = p_business LIMIT 1;
     IF NOT FOUND AND p_local = 'off' THEN
-        RETURN v_callers[(1 + v_turn % cardinality(v_callers))::integer];
+        RETURN caller_in_turn(v_callers, p_to, p_dials);
     END IF;
     SELECT (clock_timestamp() AT TIME ZONE coalesce(time_zone, 'UTC'))::date INTO v_day FROM business WHERE business_id = p_business;
     FOR c IN

@@ -21,19 +21,6 @@ CREATE INDEX detection_undecided ON detection (decide_by) WHERE decide_by IS NOT
 -- Rows are read and written as the programs' own role only.
 ALTER TABLE detection ENABLE ROW LEVEL SECURITY;
 
--- The end of a call that a machine answered is a machine's, whatever word the carrier ended it with.
-CREATE FUNCTION attempt_met_machine() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.disposition := CASE
-        WHEN NEW.answered_by = 'fax' THEN 'fax'
-        WHEN EXISTS (SELECT 1 FROM detection WHERE attempt_id = NEW.attempt_id AND left_at IS NOT NULL) THEN 'voicemail_left'
-        ELSE 'machine' END;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER attempt_met_machine BEFORE UPDATE OF disposition ON attempt FOR EACH ROW
-    WHEN (OLD.open AND NEW.disposition IN ('answered', 'machine', 'fax') AND NEW.answered_by IN ('machine', 'fax'))
-    EXECUTE FUNCTION attempt_met_machine();
-
 -- Calls that were recorded and whose carrier has not told of the recording: it is asked for it. Only rows that ask for one.
 CREATE INDEX attempt_unrecorded ON attempt (ended_at)
     WHERE record AND recording_url IS NULL AND answered_at IS NOT NULL AND ended_at IS NOT NULL;

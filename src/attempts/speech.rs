@@ -1,6 +1,7 @@
 //! Speech by command: what was said to whom, and what is to be hung up because all is said. And what the ledger knows of an
 //! answer where the carrier's word for the end leaves it open.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::{
@@ -143,4 +144,20 @@ pub async fn turned_away(
     )
     .fetch_optional(pg)
     .await
+}
+
+/// Keeps the time at which the callee wants to be called again; the end of the call makes its job wait for it. False where that time
+/// is past, more than 60 days away, or the call over.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn call_back(pg: &PgPool, attempt: AttemptId, at: DateTime<Utc>) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE attempt SET call_back_at = $2 WHERE attempt_id = $1 AND open AND $2 > wall_clock() AND $2 < wall_clock() + interval '60 days'",
+        attempt as AttemptId,
+        at
+    )
+    .execute(pg)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }

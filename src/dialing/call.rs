@@ -295,6 +295,10 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
         "in_call" => {
             ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls.")
         }
+        "caller" => {
+            let detail = "Every number to call from has as many calls as it may have, at once or today. Try again.";
+            ApiError::new(Slug::AtCapacity, detail).retry_after(5)
+        }
         "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
         _ => {
             count_rejected(ctx).await;

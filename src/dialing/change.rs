@@ -14,7 +14,9 @@ use crate::{
 };
 
 /// What may be changed at any time before the run is over.
-const WHILE_IT_RUNS: [&str; 14] = [
+const WHILE_IT_RUNS: [&str; 16] = [
+    "local_presence",
+    "abandon_guard",
     "caller_ids",
     "max_concurrent_calls",
     "weight",

@@ -3,6 +3,7 @@
 //! A session is built from the call's state alone. The state is made of the ledger, so that it can be made again when Redis
 //! was emptied, by whoever needs it.
 
+use chrono::{DateTime, Utc};
 use url::Url;
 
 use crate::{
@@ -167,6 +168,18 @@ pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
     let entry = Entry { number: number.clone(), terms: Terms { source: "agent".into(), evidence, ..Terms::default() } };
     super::suppress::one(ctx, &ctx.stores.pg, List::Business(state.business), entry).await?;
     Ok(())
+}
+
+/// Has the job of this call dialed again at a time that was agreed; a single call only remembers it. False where the time is past,
+/// or more than 60 days away.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn call_back(ctx: &Context, state: &CallState, at: DateTime<Utc>) -> anyhow::Result<bool> {
+    if state.carrier.is_none() {
+        return Ok(true);
+    }
+    Ok(attempts::speech::call_back(&ctx.stores.pg, state.attempt, at).await?)
 }
 
 /// Ends calls whose session has gone silent or never came. Returns how many there were.

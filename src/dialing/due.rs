@@ -27,6 +27,9 @@ pub(crate) async fn round(ctx: &Context) -> anyhow::Result<()> {
         tracing::info!(run.id = %run, business.id = %business, "a scheduled run was started");
         ctx.bells.ring(business, Why::Work).await?;
     }
+    for (run, reason) in times::pause_by_rule(pg).await? {
+        tracing::warn!(run.id = %run, reason, "a run was paused by its own rule");
+    }
     for _ in 0..STEPS {
         let woken = due::wake(pg, MOST).await?;
         for business in &woken.businesses {

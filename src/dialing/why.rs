@@ -110,6 +110,7 @@ struct Facts {
     in_doubt: i64,
     needs_person: i64,
     pause_reason: Option<String>,
+    callers: i64,
     asleep: i64,
     wakes_at: Option<Time>,
     waits: i64,
@@ -162,7 +163,13 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                   lines_in_use() AS "lines_held!",
                   coalesce((SELECT max_lines FROM installation), 0) AS "line_limit!",
                   r.agent_id IS NOT NULL AS "talks!",
-                  r.pause_reason, asleep.jobs AS "asleep!", asleep.opens_at AS "wakes_at: Time",
+                  r.pause_reason,
+                  (SELECT count(*) FROM carrier_account a CROSS JOIN LATERAL unnest(callers_of_run(r.caller_ids, a.caller_ids)) n
+                       LEFT JOIN caller_id s ON s.business_id = r.business_id AND s.number = n
+                   WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND s.enabled IS NOT FALSE
+                       AND (s.max_per_day IS NULL OR s.dials < s.max_per_day
+                            OR s.day IS DISTINCT FROM (clock_timestamp() AT TIME ZONE coalesce(b.time_zone, 'UTC'))::date)) AS "callers!",
+                  asleep.jobs AS "asleep!", asleep.opens_at AS "wakes_at: Time",
                   (SELECT coalesce(sum(waiting), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "waits!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', h.rule, 'count', h.n, 'next_at', h.next_at)), '[]') FROM (
                        SELECT d.rule, count(*) AS n, min(j.next_at) AS next_at FROM (
@@ -209,8 +216,9 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
     };
     let state = facts.state.as_str();
     add(facts.state != RunState::Running, "run_not_running", queued, None, format!("The run is {state}."));
-    if let Some(reason @ ("breaker" | "budget")) = facts.pause_reason.as_deref() {
-        let code = if reason == "breaker" { "breaker" } else { "budget" };
+    if let Some(reason @ ("breaker" | "budget" | "abandon_guard")) = facts.pause_reason.as_deref() {
+        // The guard is a breaker, too: it goes by what became of the last calls.
+        let code = if reason == "budget" { "budget" } else { "breaker" };
         add(true, code, queued, None, format!("The {reason} paused the run. Resume it: POST /v1/runs/{{id}}/resume."));
     }
     add(!facts.business_active, "run_not_running", queued, None, "The business is suspended.".into());
@@ -234,6 +242,8 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
     }
     let detail = "The business has no account at any carrier of the run: PUT /v1/businesses/{id}/carriers/….";
     add(facts.accounts.is_empty(), "no_caller_id", queued, None, detail.into());
+    let detail = "Every number to call from is switched off, or was taken as often as it may be today.";
+    add(!facts.accounts.is_empty() && facts.callers == 0, "no_caller_id", queued, None, detail.into());
     for account in facts.accounts.iter() {
         let (carrier, held_until) = (account.carrier, account.held_until.map(Time));
         let why = account.detail.as_deref().unwrap_or("it does not say why");

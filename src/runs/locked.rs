@@ -2,12 +2,12 @@
 
 use sqlx::{PgTransaction, types::Json};
 
-use super::{Action, LeadCounts, Machine, Message, Run, RunRules, RunState};
+use super::{Action, LeadCounts, Machine, Message, Run, RunRules, RunState, new::LocalPresence};
 use crate::{
     clock::Time,
     error::{ApiError, FieldError},
     ids::{AgentId, BusinessId, RunId},
-    policy::{Retry, Window},
+    policy::{AbandonGuard, Breaker, Budget, Retry, Window},
 };
 
 /// A run whose business and row this transaction holds locked: only such a run can be moved.
@@ -109,7 +109,8 @@ impl Locked {
                  ring_timeout_secs = $9, call_time_limit_secs = $10, record = $11, agent_id = $12, max_concurrent_calls = $13,
                  window_version = window_version + CASE WHEN calling_window IS DISTINCT FROM $14 THEN 1 ELSE 0 END,
                  calling_window = $14, retry = $15, max_attempts = ($15::jsonb ->> 'max_attempts')::integer, start_at = $16, end_at = $17,
-                 skip_called_within_days = $18, machine = $19
+                 skip_called_within_days = $18, machine = $19, local_presence = $20, breaker = $21,
+                 budget = $22, abandon_guard = $23
              WHERE run_id = $1",
             self.run as RunId,
             rules.name,
@@ -130,6 +131,10 @@ impl Locked {
             rules.end_at as Option<Time>,
             rules.skip_called_within_days,
             rules.machine.stored() as Option<Json<&Machine>>,
+            rules.local_presence as LocalPresence,
+            rules.breaker.map(Json) as Option<Json<Breaker>>,
+            rules.budget.map(Json) as Option<Json<Budget>>,
+            rules.abandon_guard.map(Json) as Option<Json<AbandonGuard>>,
         )
         .execute(&mut **tx)
         .await?;
@@ -174,6 +179,7 @@ impl Locked {
                  UPDATE run SET state = $3,
                      started_at = CASE WHEN $3 = 'running' THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
                      ended_at = CASE WHEN $3 = 'cancelled' THEN clock_timestamp() END,
+                     guarded_from = CASE WHEN $3 = 'running' THEN clock_timestamp() ELSE guarded_from END,
                      pause_reason = CASE WHEN $3 = 'paused' THEN 'person' END,
                      paused_by = CASE WHEN $3 = 'paused' THEN $4 END,
                      paused_at = CASE WHEN $3 = 'paused' THEN clock_timestamp() END

@@ -9,9 +9,9 @@ use utoipa::ToSchema;
 use super::{Message, machine::Machine};
 use crate::{
     clock::Time,
-    error::{ApiError, FieldError, Slug},
+    error::{ApiError, FieldError},
     ids::{AgentId, Carrier},
-    policy::{Retry, Window},
+    policy::{AbandonGuard, Breaker, Budget, Retry, Window},
 };
 
 /// The most characters of a name.
@@ -29,6 +29,20 @@ const WEIGHT: (i64, i64) = (1, 1_000);
 /// Calls of one run at once.
 const CALLS_AT_ONCE: (i64, i64) = (1, 10_000);
 
+/// Which of a run's numbers calls whom.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum LocalPresence {
+    /// They take turns.
+    #[default]
+    Off,
+    /// One with the callee's area code, else of its country, else any.
+    AreaCode,
+    /// One of the callee's country, else any.
+    Country,
+}
+
 /// A run to be made. Only `name` is required.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +55,8 @@ pub struct NewRun {
     pub carriers: Option<Vec<Carrier>>,
     /// Numbers to call from, all of the carrier account; empty: all that it has.
     pub caller_ids: Option<Vec<String>>,
+    /// Which of them calls whom: one near the callee, or any in turn (`off`).
+    pub local_presence: Option<LocalPresence>,
     /// Who talks to whoever answers, in place of a message. The run keeps the agent's version of its start.
     pub agent_id: Option<AgentId>,
     /// What is said; needed before the start where there is no agent.
@@ -63,10 +79,12 @@ pub struct NewRun {
     pub window: Option<Window>,
     /// How often a number is tried, and when again.
     pub retry: Option<Retry>,
-    /// Not available yet.
-    pub breaker: Option<Value>,
-    /// Not available yet.
-    pub budget: Option<Value>,
+    /// Pauses the run when too many calls fail.
+    pub breaker: Option<Breaker>,
+    /// Pauses the run when it has used it.
+    pub budget: Option<Budget>,
+    /// Pauses the run when too many people hear nobody.
+    pub abandon_guard: Option<AbandonGuard>,
     /// When a run that was started begins to dial, RFC 3339; null: at once.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub start_at: Option<Time>,
@@ -113,6 +131,7 @@ pub struct RunRules {
     pub external_id: Option<String>,
     pub carriers: Vec<Carrier>,
     pub caller_ids: Vec<String>,
+    pub local_presence: LocalPresence,
     pub agent_id: Option<AgentId>,
     pub message: Option<Message>,
     pub default_region: String,
@@ -124,8 +143,9 @@ pub struct RunRules {
     pub machine: Machine,
     pub window: Option<Window>,
     pub retry: Retry,
-    pub breaker: Option<Value>,
-    pub budget: Option<Value>,
+    pub breaker: Option<Breaker>,
+    pub budget: Option<Budget>,
+    pub abandon_guard: Option<AbandonGuard>,
     pub start_at: Option<Time>,
     pub end_at: Option<Time>,
     pub skip_called_within_days: Option<i16>,
@@ -166,6 +186,7 @@ impl NewRun {
         let most = in_range(self.max_concurrent_calls, CALLS_AT_ONCE, "/max_concurrent_calls", &mut wrong);
         let retry = self.retry.clone().unwrap_or_default();
         retry.check("/retry", &mut wrong);
+        self.check_guards(&mut wrong);
         if let (Some(end), start) = (self.end_at, self.start_at)
             && start.is_some_and(|start| end.0 <= start.0)
         {
@@ -175,12 +196,12 @@ impl NewRun {
         if !wrong.is_empty() {
             return Err(ApiError::validation(wrong));
         }
-        self.refuse_unbuilt()?;
         Ok(RunRules {
             name: self.name,
             external_id: self.external_id,
             carriers: self.carriers.unwrap_or_else(|| defaults.carriers.clone()),
             caller_ids: self.caller_ids.unwrap_or_default(),
+            local_presence: self.local_presence.unwrap_or_default(),
             agent_id: self.agent_id,
             message: self.message,
             default_region: self.default_region.unwrap_or_else(|| defaults.default_region.clone()),
@@ -192,8 +213,9 @@ impl NewRun {
             machine: self.machine.unwrap_or_default(),
             window: self.window,
             retry: retry.whole(),
-            breaker: None,
-            budget: None,
+            breaker: self.breaker,
+            budget: self.budget,
+            abandon_guard: self.abandon_guard,
             start_at: self.start_at,
             end_at: self.end_at,
             skip_called_within_days: skip.and_then(|days| i16::try_from(days).ok()),
@@ -213,6 +235,18 @@ impl NewRun {
         }
         if self.message.is_some() && self.agent_id.is_some() {
             wrong.push(FieldError::new("/message", "conflict", "Name an agent or a message, not both."));
+        }
+    }
+
+    fn check_guards(&self, wrong: &mut Vec<FieldError>) {
+        if let Some(breaker) = &self.breaker {
+            breaker.check("/breaker", wrong);
+        }
+        if let Some(budget) = &self.budget {
+            budget.check("/budget", wrong);
+        }
+        if let Some(guard) = &self.abandon_guard {
+            guard.check("/abandon_guard", wrong);
         }
     }
 
@@ -238,22 +272,6 @@ impl NewRun {
             let shown: String = number.chars().take(32).collect();
             let detail = format!("{shown} is not among the caller_ids of the carrier account.");
             wrong.push(FieldError::new(format!("/caller_ids/{i}"), "unknown_caller_id", detail));
-        }
-    }
-
-    fn refuse_unbuilt(&self) -> Result<(), ApiError> {
-        let unbuilt =
-            [("/breaker", "A breaker", self.breaker.is_some()), ("/budget", "A budget", self.budget.is_some())];
-        let errors: Vec<_> = unbuilt
-            .into_iter()
-            .filter(|(.., asked)| *asked)
-            .map(|(at, what, _)| {
-                FieldError::new(at, "not_available", format!("{what} is not available yet; leave it out."))
-            })
-            .collect();
-        match errors.first() {
-            None => Ok(()),
-            Some(first) => Err(ApiError::new(Slug::NotAvailable, first.detail.clone()).with_errors(errors)),
         }
     }
 }

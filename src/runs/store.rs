@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use sqlx::{PgExecutor, PgTransaction, types::Json};
 
-use super::{LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
+use super::{
+    LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, new::LocalPresence, progress::Held,
+};
 use crate::{
     clock::Time,
     ids::{AgentId, BusinessId, Carrier, RunId},
-    policy::{Retry, Window},
+    policy::{AbandonGuard, Breaker, Budget, Retry, Window},
 };
 
 struct Row {
@@ -18,6 +20,7 @@ struct Row {
     external_id: Option<String>,
     carriers: Vec<Carrier>,
     caller_ids: Vec<String>,
+    local_presence: LocalPresence,
     agent_id: Option<AgentId>,
     message: Option<Json<Message>>,
     default_region: String,
@@ -29,6 +32,9 @@ struct Row {
     machine: Option<Json<Machine>>,
     calling_window: Option<Json<Window>>,
     retry: Option<Json<Retry>>,
+    breaker: Option<Json<Breaker>>,
+    budget: Option<Json<Budget>>,
+    abandon_guard: Option<Json<AbandonGuard>>,
     start_at: Option<Time>,
     end_at: Option<Time>,
     state: RunState,
@@ -66,6 +72,7 @@ impl From<Row> for Run {
                 external_id: row.external_id,
                 carriers: row.carriers,
                 caller_ids: row.caller_ids,
+                local_presence: row.local_presence,
                 agent_id: row.agent_id,
                 message: row.message.map(|message| message.0),
                 default_region: row.default_region,
@@ -78,8 +85,9 @@ impl From<Row> for Run {
                 // Columns of rules that are not built are empty in every row.
                 window: row.calling_window.map(|window| window.0),
                 retry: row.retry.map(|retry| retry.0).unwrap_or_default(),
-                breaker: None,
-                budget: None,
+                breaker: row.breaker.map(|breaker| breaker.0),
+                budget: row.budget.map(|budget| budget.0),
+                abandon_guard: row.abandon_guard.map(|guard| guard.0),
                 start_at: row.start_at,
                 end_at: row.end_at,
                 skip_called_within_days: row.skip_called_within_days,
@@ -110,10 +118,12 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
     let rows = sqlx::query_as!(
         Row,
         r#"SELECT r.run_id AS "run_id: RunId", r.business_id AS "business_id: BusinessId", r.name, r.external_id,
-                  r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id AS "agent_id: AgentId", r.message AS "message: Json<Message>",
+                  r.carriers AS "carriers: Vec<Carrier>", r.caller_ids,
+                  r.local_presence AS "local_presence: LocalPresence", r.agent_id AS "agent_id: AgentId", r.message AS "message: Json<Message>",
                   r.default_region, r.max_concurrent_calls, r.weight, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
                   r.machine AS "machine: Json<Machine>",
                   r.calling_window AS "calling_window: Json<Window>", r.retry AS "retry: Json<Retry>",
+                  r.breaker AS "breaker: Json<Breaker>", r.budget AS "budget: Json<Budget>", r.abandon_guard AS "abandon_guard: Json<AbandonGuard>",
                   r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
                   r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
@@ -179,9 +189,10 @@ pub async fn insert(
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
                           ring_timeout_secs, call_time_limit_secs, record, agent_id, max_concurrent_calls, calling_window, window_version,
-                          retry, max_attempts, start_at, end_at, skip_called_within_days, machine)
+                          retry, max_attempts, start_at, end_at, skip_called_within_days, machine, local_presence, breaker,
+                          budget, abandon_guard)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, CASE WHEN $15::jsonb IS NULL THEN 0 ELSE 1 END,
-                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19, $20) ON CONFLICT (run_id) DO NOTHING",
+                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -202,6 +213,10 @@ pub async fn insert(
         rules.end_at as Option<Time>,
         rules.skip_called_within_days,
         rules.machine.stored() as Option<Json<&Machine>>,
+        rules.local_presence as LocalPresence,
+        rules.breaker.map(Json) as Option<Json<Breaker>>,
+        rules.budget.map(Json) as Option<Json<Budget>>,
+        rules.abandon_guard.map(Json) as Option<Json<AbandonGuard>>,
     )
     .execute(&mut **tx)
     .await?;

@@ -21,6 +21,15 @@ pub async fn start_scheduled(pg: &PgPool) -> sqlx::Result<Vec<(RunId, BusinessId
     Ok(rows.into_iter().map(|row| (row.run, row.business)).collect())
 }
 
+/// Pauses runs that have used their budget, or whose breaker or abandon guard says so; returns each with the reason.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn pause_by_rule(pg: &PgPool) -> sqlx::Result<Vec<(RunId, String)>> {
+    let rows = sqlx::query!(r#"SELECT run_id AS "run!: RunId", reason AS "reason!" FROM pause_by_rule()"#);
+    Ok(rows.fetch_all(pg).await?.into_iter().map(|row| (row.run, row.reason)).collect())
+}
+
 /// Runs whose end has come and that have jobs that nobody dials.
 ///
 /// # Errors

@@ -75,7 +75,18 @@ pub(super) fn act(
             match at {
                 Some(at) => {
                     state.memory.outcome.insert("call_back_at".to_owned(), at.to_rfc3339().into());
-                    Deed::Done(json!({"ok": true}))
+                    let (ctx, state) = (ctx.clone(), state.clone());
+                    let agree = async move {
+                        match conversation::call_back(&ctx, &state, at.to_utc()).await {
+                            Ok(true) => json!({"ok": true}),
+                            Ok(false) => json!({"error": "the time must be to come, within the next 60 days"}),
+                            Err(error) => {
+                                tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a time to call back was not kept");
+                                json!({"error": "it could not be written down; say that a person will see to it"})
+                            }
+                        }
+                    };
+                    Deed::Later(agree.boxed())
                 }
                 None => Deed::Done(json!({"error": "at must be a time such as 2026-11-20T15:00:00+01:00"})),
             }

@@ -1,6 +1,6 @@
 //! I11: whom, when and how often, decided inside the claim and told afterwards.
 
-use rollcall::{dialing::sweep, ids::RunId, stores::MIGRATOR};
+use rollcall::{attempts::speech, dialing::sweep, ids::RunId, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// Nine to eight on every day, wherever the callee is.
-fn nine_to_eight() -> Value {
+pub(crate) fn nine_to_eight() -> Value {
     json!({"hours": [{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "09:00", "to": "20:00"}]})
 }
 
 impl Desk {
     /// Sets the clock of windows, retries and limits.
     #[expect(clippy::disallowed_methods, reason = "a function is replaced, which no checked query can")]
-    async fn at(&self, moment: &str) {
+    pub(crate) async fn at(&self, moment: &str) {
         let text = format!(
             "CREATE OR REPLACE FUNCTION wall_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT '{moment}'::timestamptz $$"
         );
@@ -25,11 +25,11 @@ impl Desk {
     }
 
     /// What time alone moves, moves.
-    async fn sweep(&self) {
+    pub(crate) async fn sweep(&self) {
         assert!(sweep::round(&self.app.ctx).await);
     }
 
-    async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         self.app.ask(reqwest::Method::PATCH, path, &self.key, body).await
     }
 
@@ -40,17 +40,17 @@ impl Desk {
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
-    async fn jobs(&self, run: RunId) -> Vec<Value> {
+    pub(crate) async fn jobs(&self, run: RunId) -> Vec<Value> {
         self.get(&format!("/v1/runs/{run}/jobs")).await.body["data"].as_array().unwrap().clone()
     }
 
     /// Claims the next job with slot 1 and has its call end.
-    async fn dial(&self, ended_as: &str) {
+    pub(crate) async fn dial(&self, ended_as: &str) {
         let attempt = self.claim(1).await.expect("something is due");
         event(self.pg(), self.business, attempt, "ended", Some(ended_as)).await;
     }
 
-    async fn started(&self, body: Value) -> RunId {
+    pub(crate) async fn started(&self, body: Value) -> RunId {
         let run = self.run(body).await;
         let answer = self.act(run, "start").await;
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -311,70 +311,25 @@ async fn a_cancel_that_lets_calls_finish_hangs_nobody_up(_: PgPoolOptions, pg: P
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_run_is_made_again_with_those_whom_nobody_reached_and_put_away_when_it_is_over(
-    _: PgPoolOptions,
-    pg: PgConnectOptions,
-) {
-    let desk = Desk::open(pg).await;
-    let run = desk.running(4).await;
-    desk.dial("answered").await;
-    desk.dial("busy").await;
-    let path = format!("/v1/runs/{run}");
-    let early = desk.act(run, "archive").await;
-    assert_eq!((early.status.as_u16(), &early.body["state"]), (409, &json!("running")), "{}", early.body);
-    assert_eq!(desk.act(run, "cancel").await.status, 200);
-    let put = format!("/v1/suppressions/{}", number(3));
-    assert!(desk.app.ask(reqwest::Method::PUT, &put, &desk.key, json!({})).await.status.is_success());
-
-    let copy = desk.post(&format!("{path}/clone"), json!({"name": "Again", "leads": "unreached"})).await;
-    assert_eq!((copy.status.as_u16(), &copy.body["state"]), (201, &json!("draft")), "{}", copy.body);
-    assert_eq!((&copy.body["name"], &copy.body["message"]["text"]), (&json!("Again"), &json!("Hello")));
-    assert_eq!(copy.body["leads"], json!({"rows": 3, "accepted": 2, "duplicates": 0, "suppressed": 1, "rejected": 0}));
-    let copied: RunId = copy.body["id"].as_str().unwrap().parse().unwrap();
-    let to: Vec<_> = desk.jobs(copied).await.iter().map(|job| job["to"].clone()).collect();
-    assert_eq!(to, [json!(number(1)), json!(number(2))], "in the order of the list");
-    assert_eq!(desk.act(copied, "start").await.status, 200);
-    assert!(desk.claim(1).await.is_some());
-    let none = desk.act(run, "clone").await;
-    assert_eq!((none.status.as_u16(), &none.body["leads"]["rows"]), (201, &json!(0)));
-
-    assert!(desk.act(run, "archive").await.body["archived_at"].is_string());
-    assert_eq!(desk.act(run, "archive").await.status, 409);
-    let listed = |query: &'static str| {
-        let desk = &desk;
-        async move { desk.get(&format!("/v1/runs{query}")).await.body["data"].as_array().unwrap().len() }
-    };
-    assert_eq!((listed("").await, listed("?archived=true").await), (2, 3));
-}
-
-#[sqlx::test(migrator = "MIGRATOR")]
-async fn a_preview_says_by_the_rules_of_the_claim_what_a_run_would_do_and_does_nothing(
+async fn whom_a_time_was_agreed_with_is_called_again_then_though_the_run_tries_once(
     _: PgPoolOptions,
     pg: PgConnectOptions,
 ) {
     let desk = Desk::open(pg).await;
     desk.at("2026-11-23T15:00:00Z").await;
-    let leads: Vec<Value> = (0..5)
-        .map(|i| json!({"to": number(i), "time_zone": if i < 3 { "America/New_York" } else { "Asia/Tokyo" }}))
-        .collect();
-    let run = desk.run(json!({"message": {"text": "Hello"}, "window": nine_to_eight(), "leads": leads})).await;
-    sqlx::query!(
-        "INSERT INTO suppression (business_id, number, source) VALUES ($1, $2, 'test')",
-        desk.business.0,
-        number(1)
-    )
-    .execute(desk.pg())
-    .await
-    .unwrap();
-    let preview = desk.act(run, "preview").await;
-    assert_eq!(preview.status, 200, "{}", preview.body);
-    let figures = ["jobs", "to_dial", "open_now"].map(|name| preview.body[name].clone());
-    assert_eq!(figures, [json!(5), json!(4), json!(3)], "{}", preview.body);
-    assert_eq!(preview.body["held_back"][0]["rule"], "suppressed");
-    assert_eq!(preview.body["held_back"][0]["count"], 1);
-    assert_eq!(preview.body["windows"][0]["zones"], json!(["America/New_York"]));
-    assert_eq!(preview.body["windows"][1]["opens_at"], "2026-11-24T00:00:00.000Z");
-    assert!(preview.body["until"].is_string());
-    assert_eq!(desk.state(run).await, "draft");
-    assert!(desk.jobs(run).await.iter().all(|job| job["state"] == "queued"));
+    let run = desk.started(one_lead(&json!({}))).await;
+    let attempt = desk.claim(1).await.unwrap();
+    event(desk.pg(), desk.business, attempt, "answered", None).await;
+    let agree = |at: &'static str| speech::call_back(desk.pg(), attempt, at.parse().unwrap());
+    assert!(!agree("2026-11-23T14:59:00Z").await.unwrap(), "that time is past");
+    assert!(!agree("2027-11-23T15:00:00Z").await.unwrap(), "nobody remembers it by then");
+    assert!(agree("2026-11-23T17:30:00Z").await.unwrap());
+    event(desk.pg(), desk.business, attempt, "ended", Some("answered")).await;
+    let job = &desk.jobs(run).await[0];
+    assert_eq!((&job["state"], &job["next_at"]), (&json!("waiting"), &json!("2026-11-23T17:30:00.000Z")));
+    desk.at("2026-11-23T17:30:00Z").await;
+    desk.sweep().await;
+    desk.dial("answered").await;
+    desk.sweep().await;
+    assert_eq!(desk.state(run).await, "completed");
 }

@@ -57,6 +57,7 @@ mod runs_import;
 mod runs_lists;
 mod runs_moves;
 mod runs_outcomes;
+mod runs_pause_themselves;
 mod runs_progress;
 mod sandbox_carrier;
 mod sandbox_carrier_desk;
