@@ -229,10 +229,7 @@ async fn an_erased_number_stands_nowhere_and_what_was_counted_stays(_: PgPoolOpt
             .fetch_all(pg)
             .await
             .unwrap();
-    assert!(
-        audited.len() == 2 && audited.iter().all(|detail| detail.contains("+*********42")),
-        "refused and done: {audited:?}"
-    );
+    assert!(audited.len() == 1 && audited[0].contains("+*********42"), "{audited:?}");
     // What the carrier says of it afterwards is not kept either.
     assert!(recordings::saved(pg, (business, dialed), "RElate", None, None).await.unwrap());
     assert_eq!(desk.get("/v1/recordings").await.body["data"], json!([]));
