@@ -26,6 +26,7 @@ use crate::{
         queue::{Bells, Why},
     },
     models::{Login, Permits, Provider, accounts},
+    runs::machine::Machines,
     slots::Gate,
     stores::Stores,
 };
@@ -61,6 +62,8 @@ pub struct Context {
     pub carriers: Client,
     /// Businesses as they dial.
     pub profiles: Arc<Profiles>,
+    /// What runs do with machines, as they dial.
+    pub machines: Arc<Machines>,
     /// The API keys that this process has seen lately.
     pub known_keys: Arc<KnownKeys>,
     /// Cancelled when the process stops; streams without an end watch it.
@@ -101,6 +104,7 @@ impl Context {
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),
+            machines: Arc::default(),
             known_keys: Arc::default(),
             stopping: CancellationToken::new(),
             settings: Arc::new(settings),

@@ -5,6 +5,7 @@
 //! Not here: what follows from a change (`dialing::finish`), and asking the carrier (`dialing::doubt`, `dialing::live`).
 
 pub mod batch;
+pub mod detection;
 pub mod erase;
 pub mod events;
 pub mod export;

@@ -71,6 +71,45 @@ pub async fn saved(
     Ok(done.rows_affected() == 1)
 }
 
+/// A call that was to be recorded, is over, and has no recording yet.
+#[derive(Debug, Clone)]
+pub struct Untold {
+    /// Which attempt.
+    pub attempt: AttemptId,
+    /// Whose.
+    pub business: BusinessId,
+    /// The carrier's own name of the account.
+    pub account: String,
+    /// The carrier's id of the call.
+    pub call_id: String,
+    /// The number that was called, E.164.
+    pub to: String,
+}
+
+/// Picks calls that ended `after_ms` ago, were answered and were to be recorded, and whose recording nobody told of. Each is given
+/// to one who asks, and then again when the time since its end is five times as long, until a day has passed.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn pick_untold(pg: &PgPool, most: i64, after_ms: i64) -> sqlx::Result<Vec<Untold>> {
+    sqlx::query_as!(
+        Untold,
+        r#"UPDATE attempt SET next_look_at = clock_timestamp() + 4 * (clock_timestamp() - ended_at)
+           WHERE attempt_id IN (SELECT attempt_id FROM attempt
+               WHERE record AND recording_url IS NULL AND answered_at IS NOT NULL AND ended_at IS NOT NULL
+                   AND ended_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+                   AND ended_at > clock_timestamp() - interval '24 hours'
+                   AND carrier_call_id IS NOT NULL AND (next_look_at IS NULL OR next_look_at <= clock_timestamp())
+               ORDER BY ended_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
+           RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
+               carrier_call_id AS "call_id!", to_number AS "to""#,
+        most,
+        after_ms as f64,
+    )
+    .fetch_all(pg)
+    .await
+}
+
 /// Where the recording of a call is fetched.
 fn url(attempt: AttemptId) -> String {
     format!("/v1/calls/{attempt}/recording")

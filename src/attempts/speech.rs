@@ -8,19 +8,30 @@ use crate::{
     ids::{AttemptId, BusinessId},
 };
 
-/// True where the command to speak was taken before: a doubled answer says nothing twice.
+/// What is known of a call before it is spoken to.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The command to speak was taken before: a doubled answer says nothing twice.
+    pub said: bool,
+    /// Nothing is said before the carrier has told who picked up.
+    pub listened_first: bool,
+}
+
+/// What is known of a call before it is spoken to.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn is_said(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<bool> {
-    let said = sqlx::query_scalar!(
-        r#"SELECT said_at IS NOT NULL AS "said!" FROM attempt WHERE attempt_id = $1 AND business_id = $2"#,
+pub async fn known(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<Known> {
+    let known = sqlx::query_as!(
+        Known,
+        r#"SELECT a.said_at IS NOT NULL AS "said!", coalesce(d.rule ->> 'detect' = 'sync', false) AS "listened_first!"
+           FROM attempt a LEFT JOIN detection d USING (attempt_id) WHERE a.attempt_id = $1 AND a.business_id = $2"#,
         attempt.0,
         business.0
     )
     .fetch_optional(pg)
     .await?;
-    Ok(said.unwrap_or(false))
+    Ok(known.unwrap_or_default())
 }
 
 /// Writes down that the carrier took the command to speak.

@@ -157,6 +157,8 @@ pub struct Answered {
     pub to: String,
     /// What answered.
     pub answered_by: Option<String>,
+    /// What is to be done with machines, `{detect, then, message}`; none where the carrier does not listen for them.
+    pub machine: Option<Value>,
     /// Seconds that the call may last.
     pub call_time_limit_secs: i32,
     /// The callee's variables.
@@ -171,8 +173,8 @@ pub async fn answered(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> 
     let row = sqlx::query!(
         r#"SELECT a.run_id AS "run: RunId", a.job_id AS "job: JobId", a.direction AS "direction!: String",
                a.carrier AS "carrier!: Carrier", a.account, a.carrier_call_id AS "call_id!", a.from_number, a.to_number,
-               a.answered_by, a.call_time_limit_secs, coalesce(j.variables, a.variables) AS "variables!"
-           FROM attempt a LEFT JOIN job j USING (job_id)
+               a.answered_by, a.call_time_limit_secs, coalesce(j.variables, a.variables) AS "variables!", d.rule AS "machine?"
+           FROM attempt a LEFT JOIN job j USING (job_id) LEFT JOIN detection d ON d.attempt_id = a.attempt_id
            WHERE a.attempt_id = $2 AND a.business_id = $1 AND a.open AND NOT a.hangup_wanted AND NOT a.fenced
                AND a.carrier_call_id IS NOT NULL
                AND NOT EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.state IN ('cancelling', 'cancelled') AND NOT r.finish_calls)"#,
@@ -192,6 +194,7 @@ pub async fn answered(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> 
         to: if row.direction == "inbound" { row.from_number } else { row.to_number },
         direction: row.direction,
         answered_by: row.answered_by,
+        machine: row.machine,
         call_time_limit_secs: row.call_time_limit_secs,
         variables: match row.variables {
             Value::Object(variables) => variables,

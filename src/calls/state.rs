@@ -37,6 +37,9 @@ pub struct CallState {
     pub to: String,
     /// What answered, in the carrier's word.
     pub answered_by: Option<String>,
+    /// What is to be done when that is, or turns out to be, a machine: `leave_message` or `continue`; none where nobody listens.
+    #[serde(default)]
+    pub on_machine: Option<String>,
     /// The callee's variables.
     pub variables: Map<String, Value>,
     /// Which agent talks.
@@ -87,6 +90,8 @@ pub struct Memory {
     pub sessions: u32,
     /// Times that the caller broke in.
     pub interruptions: u32,
+    /// The message for machines was heard to its end.
+    pub left: bool,
 }
 
 /// Who said something.

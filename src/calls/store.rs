@@ -22,6 +22,8 @@ pub const RENEW: Duration = Duration::from_secs(2);
 pub const LOOKED_FOR: Duration = Duration::from_secs(10);
 /// A ticket that is not used ends after this: carriers connect within seconds.
 pub const TICKET: Duration = Duration::from_secs(60);
+/// What a process was told and has not read is of no use after this.
+const TOLD: Duration = Duration::from_secs(60);
 /// The state stays so long after the call must have ended.
 const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
 
@@ -35,6 +37,7 @@ pub struct Calls {
     claim: Script,
     renew: Script,
     save: Script,
+    tell: Script,
     pub(super) orphans: Script,
 }
 
@@ -104,6 +107,7 @@ impl Calls {
             claim: Script::new(include_str!("claim.lua")),
             renew: Script::new(include_str!("renew.lua")),
             save: Script::new(include_str!("save.lua")),
+            tell: Script::new(include_str!("tell.lua")),
             orphans: Script::new(include_str!("orphans.lua")),
         }
     }
@@ -228,6 +232,28 @@ impl Calls {
             .invoke_async(&mut self.redis.clone())
             .await?;
         Ok(written)
+    }
+
+    /// Tells the process that has a call to look at it anew; false where nobody has it.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn tell(&self, call_id: &str) -> anyhow::Result<bool> {
+        let told: bool = self
+            .tell
+            .key(self.lease_key(call_id))
+            .arg(call_id)
+            .arg(self.told_key(""))
+            .arg(TOLD.as_secs())
+            .invoke_async(&mut self.redis.clone())
+            .await?;
+        Ok(told)
+    }
+
+    /// The list that a process blocks on to be told of its calls.
+    #[must_use]
+    pub fn told_key(&self, replica: &str) -> String {
+        self.keys.key(format_args!("calls:told:{replica}"))
     }
 
     /// The state of a call as it was last written.

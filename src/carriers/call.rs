@@ -129,6 +129,10 @@ pub struct CallView {
     pub marks: Option<Vec<String>>,
     /// True where everything that was to be said is said, and the call goes on.
     pub speech_over: bool,
+    /// True where a machine's greeting is over.
+    pub greeting_over: bool,
+    /// True where the message for machines was said to its end.
+    pub message_left: bool,
     /// The carrier's own word for the state, for people.
     pub raw_status: String,
 }
@@ -178,8 +182,12 @@ pub enum Told {
     Moved(CallEvent),
     /// Who picked up, where that became known after the answer.
     Detected(CallEvent),
+    /// A machine's greeting is over: what is said now is recorded.
+    GreetingOver(CallEvent),
     /// What was to be said is said.
     SpeechOver(CallEvent),
+    /// The message for machines is said.
+    MessageLeft(CallEvent),
     /// A media stream of the call is over, or was never connected. The call may go on.
     StreamOver(CallEvent),
     /// A recording is ready.

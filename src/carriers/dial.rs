@@ -24,17 +24,28 @@ pub struct DialRequest {
     pub ring_timeout_secs: u32,
     /// Longest call, seconds.
     pub call_time_limit_secs: u32,
-    /// Listen for who picks up, a person or a machine.
-    pub detect_machine: bool,
+    /// Listen for who picks up, a person or a machine; `None`: do not.
+    pub detect: Option<Detect>,
     /// Record the call from the answer on.
     pub record: bool,
 }
 
 impl DialRequest {
-    /// The address that the carrier is to send something to: `{callback_base}/webhooks/{route}/{token}`.
+    /// The address that the carrier is to send something to: `{callback_base}/webhooks/{route}/{token}`, which says of a call that
+    /// is listened to that it is one: such a call may wait for the carrier's word.
     pub(super) fn callback(&self, route: &str) -> String {
-        format!("{}/webhooks/{route}/{}", self.callback_base.as_str().trim_end_matches('/'), self.token)
+        let listened = if self.detect.is_some() { "?detect=1" } else { "" };
+        format!("{}/webhooks/{route}/{}{listened}", self.callback_base.as_str().trim_end_matches('/'), self.token)
     }
+}
+
+/// How a carrier listens for who picks up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detect {
+    /// Nothing is said before it is known; else the carrier tells of it while the call goes on.
+    pub first: bool,
+    /// Of a machine, also hear when its greeting is over.
+    pub greeting: bool,
 }
 
 /// What is said to somebody who picked up.

@@ -14,7 +14,7 @@ pub mod twilio;
 pub use call::{
     AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, Recording, Told,
 };
-pub use dial::{DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
+pub use dial::{Detect, DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
 pub use http::{HttpLimits, http_client};
 
 use std::time::{Duration, Instant};
@@ -229,6 +229,29 @@ impl Client {
         }
     }
 
+    /// Leaves the message for machines, in place of whatever is being said. A carrier that is told what to say gets the words, by
+    /// the name `key` as in [`Client::say`], and returns `mark` with the word that they were said; another one asks `url` for
+    /// them at once.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or refused.
+    pub async fn leave(
+        &self,
+        account: &Account,
+        call_id: &str,
+        speech: &Speech,
+        (key, mark): (&str, &str),
+        url: &str,
+    ) -> Result<HangUp, CarrierError> {
+        timed(account, "leave", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.ask_at(call_id, url).await,
+                At::Telnyx(telnyx) => telnyx.leave(call_id, speech, key, mark).await,
+            }
+        })
+        .await
+    }
+
     /// The sound of a recording (MP3), to be read as it comes; `None` where the carrier has it no longer.
     ///
     /// # Errors
@@ -256,6 +279,25 @@ impl Client {
             match self.at(account) {
                 At::Twilio(twilio) => twilio.delete_recording(recording_id).await,
                 At::Telnyx(telnyx) => telnyx.delete_recording(recording_id).await,
+            }
+        })
+        .await
+    }
+
+    /// The recordings of a call to the number `to` that are ready.
+    ///
+    /// # Errors
+    /// When the carrier could not be asked or its answer not be read.
+    pub async fn recordings_of(
+        &self,
+        account: &Account,
+        call_id: &str,
+        to: &str,
+    ) -> Result<Vec<Recording>, CarrierError> {
+        timed(account, "recordings", async {
+            match self.at(account) {
+                At::Twilio(twilio) => twilio.recordings_of(call_id).await,
+                At::Telnyx(telnyx) => telnyx.recordings_of(call_id, to).await,
             }
         })
         .await

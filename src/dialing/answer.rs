@@ -16,7 +16,10 @@ use crate::{
     },
     carriers::{Account, AnsweredBy, CallEvent, CallState, CallView, CarrierError, Client, HangUp, How, Speech},
     context::Context,
-    dialing::conversation::{self, Stream},
+    dialing::{
+        conversation::{self, Stream},
+        machine,
+    },
     error::{ApiError, Slug},
     ids::{AttemptId, BusinessId},
     leads::message::Template,
@@ -35,6 +38,12 @@ struct Message {
 pub enum Hears {
     /// This, and then it is hung up.
     Speech(Speech),
+    /// This, and then it asks what comes next: who picked up is not known yet.
+    SpeechThenAsk(Speech),
+    /// The message for machines, and then it says that it heard it.
+    Voicemail(Speech),
+    /// Nothing for a moment: then it asks again.
+    Waits,
     /// An agent, over a media stream to this address.
     Agent(Url),
     /// Nothing: it is hung up.
@@ -43,7 +52,7 @@ pub enum Hears {
     Over,
 }
 
-/// What a call hears that was answered just now.
+/// What a call hears that was answered just now, and that nobody listens to ([`machine::hears`]).
 ///
 /// # Errors
 /// Where a store does not answer: nothing is known then.
@@ -54,32 +63,37 @@ pub async fn what_it_hears(ctx: &Context, key: (BusinessId, AttemptId), event: &
         carrier_status: Some(&event.carrier_status),
         ..Said::default()
     };
-    heard(ctx, key, Source::Webhook, &said).await
+    match may_hear(ctx, key, Source::Webhook, &said, 0).await? {
+        Some(may) => heard(ctx, key, may).await,
+        None => Ok(Hears::Nothing),
+    }
 }
 
-async fn heard(
+/// What an answered call may hear; `None` where that is nothing. Its answer may be known so many milliseconds late.
+pub(super) async fn may_hear(
     ctx: &Context,
     key: (BusinessId, AttemptId),
     source: Source,
     said: &Said<'_>,
-) -> Result<Hears, ApiError> {
+    more_ms: i32,
+) -> Result<Option<Answer>, ApiError> {
     let fence = i32::try_from(ctx.settings.times.answer_fence_ms).unwrap_or(i32::MAX);
     let answered = Event::new(key, source, (AttemptState::Answered, None), said);
-    let answer = ctx.batches.answer(answered.asks(fence)).await?;
-    match answer {
-        None => {
-            metrics::answer_fenced();
-            tracing::warn!(attempt.id = %key.1, call.id = said.call_id, "answered behind the fence: it hears nothing");
-            Ok(Hears::Nothing)
-        }
-        Some(Answer { message: Some(message), variables }) => {
-            let speech = speech(message, variables).inspect_err(|error| {
-                tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said");
-            });
-            Ok(speech.map_or(Hears::Nothing, Hears::Speech))
-        }
-        Some(Answer { message: None, .. }) => agent(ctx, key, false).await,
+    let answer = ctx.batches.answer(answered.asks(fence.saturating_add(more_ms))).await?;
+    if answer.is_none() {
+        metrics::answer_fenced();
+        tracing::warn!(attempt.id = %key.1, call.id = said.call_id, "answered behind the fence: it hears nothing");
     }
+    Ok(answer)
+}
+
+/// What a person hears.
+pub(super) async fn heard(ctx: &Context, key: (BusinessId, AttemptId), may: Answer) -> Result<Hears, ApiError> {
+    let Answer { message: Some(message), variables } = may else { return agent(ctx, key, false).await };
+    let speech = speech(message, variables).inspect_err(|error| {
+        tracing::error!(attempt.id = %key.1, error = format!("{error:#}"), "the message cannot be said");
+    });
+    Ok(speech.map_or(Hears::Nothing, Hears::Speech))
 }
 
 /// What a call hears after a media stream that was closed.
@@ -103,7 +117,8 @@ async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), clos
     }
 }
 
-fn speech(message: Value, variables: Map<String, Value>) -> anyhow::Result<Speech> {
+/// The words of a message with a callee's variables in them.
+pub(super) fn speech(message: Value, variables: Map<String, Value>) -> anyhow::Result<Speech> {
     let message: Message = serde_json::from_value(message)?;
     let template = Template::parse(&message.text).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(Speech {
@@ -124,13 +139,37 @@ pub async fn by_command(
     source: Source,
     call_id: &str,
 ) -> Result<bool, ApiError> {
-    if speech::is_said(&ctx.stores.pg, key).await? {
+    let known = speech::known(&ctx.stores.pg, key).await?;
+    if known.said {
         return Ok(true);
     }
     let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), ..Said::default() };
-    let hears = heard(ctx, key, source, &said).await?;
+    let may = may_hear(ctx, key, source, &said, if known.listened_first { machine::LISTENS_MS } else { 0 }).await?;
+    if known.listened_first && may.is_some() {
+        machine::act(ctx, account, key, call_id, false).await?;
+        return Ok(true);
+    }
+    let hears = match may {
+        Some(may) => heard(ctx, key, may).await?,
+        None => Hears::Nothing,
+    };
     // A double of the carrier's own word comes within seconds, and is ignored there by this name.
     told(ctx, account, key.1, call_id, hears, &key.1.to_string()).await
+}
+
+/// Speaks to whoever it was that picked up, by command, now that it is known who it was.
+pub(super) async fn speak_to(
+    ctx: &Context,
+    account: &Account,
+    key: (BusinessId, AttemptId),
+    call_id: &str,
+) -> Result<(), ApiError> {
+    let said = Said { call_id: Some(call_id), ..Said::default() };
+    let hears = match may_hear(ctx, key, Source::Webhook, &said, machine::LISTENS_MS).await? {
+        Some(may) => heard(ctx, key, may).await?,
+        None => Hears::Nothing,
+    };
+    told(ctx, account, key.1, call_id, hears, &key.1.to_string()).await.map(drop)
 }
 
 /// A media stream of a call that was told to stream is over: it gets another one, or is hung up.
@@ -156,10 +195,12 @@ async fn told(
     name: &str,
 ) -> Result<bool, ApiError> {
     let done = match &hears {
-        Hears::Speech(speech) => ctx.carriers.say(account, call_id, speech, name).await,
+        Hears::Speech(speech) | Hears::SpeechThenAsk(speech) | Hears::Voicemail(speech) => {
+            ctx.carriers.say(account, call_id, speech, name).await
+        }
         // A name of its own: an earlier command may be remembered under the other.
         Hears::Agent(url) => ctx.carriers.stream(account, call_id, url, &format!("{name}-stream")).await,
-        Hears::Over => return Ok(true),
+        Hears::Over | Hears::Waits => return Ok(true),
         Hears::Nothing => {
             hang_up(ctx, account, call_id).await?;
             return Ok(false);
@@ -199,15 +240,22 @@ pub async fn over(
 
 /// Does what the carrier's own word would have done, had it come: speaks to whoever picked up, or hangs up what has heard all.
 pub async fn catch_up(ctx: &Context, account: &Account, key: (BusinessId, AttemptId), view: &CallView) {
-    if !Client::is_told_what_to_say(account.carrier) || view.state != Some(CallState::Answered) {
+    if view.state != Some(CallState::Answered) {
         return;
     }
-    let done = if view.speech_over {
-        over(ctx, account, key, Some(&view.call_id)).await
-    } else {
-        by_command(ctx, account, key, Source::Reconcile, &view.call_id).await.map(drop)
+    let call_id = view.call_id.as_str();
+    let done = async {
+        if view.answered_by.is_some() || view.greeting_over {
+            machine::act(ctx, account, key, call_id, false).await?;
+        }
+        match Client::is_told_what_to_say(account.carrier) {
+            false => Ok(()),
+            true if view.message_left => over(ctx, account, key, Some(call_id)).await,
+            true if view.speech_over => machine::spoken(ctx, account, key, Some(call_id)).await,
+            true => by_command(ctx, account, key, Source::Reconcile, call_id).await.map(drop),
+        }
     };
-    if let Err(error) = done {
+    if let Err(error) = done.await {
         tracing::warn!(attempt.id = %key.1, why = error.detail(), "an answered call was not told what to hear; it is tried again");
     }
 }
@@ -216,7 +264,8 @@ async fn hang_up(ctx: &Context, account: &Account, call_id: &str) -> Result<(), 
     ctx.carriers.hang_up(account, call_id, How::Complete).await.map(drop).map_err(|error| away(&error))
 }
 
-fn away(error: &CarrierError) -> ApiError {
+/// A carrier that may take the same command later.
+pub(super) fn away(error: &CarrierError) -> ApiError {
     tracing::warn!(%error, "the carrier did not take a command on a call");
     ApiError::new(Slug::Unavailable, "The carrier does not take commands now. Send it again.").retry_after(1)
 }

@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     agents::{Agent, store},
-    attempts::{self, Call, ledger},
+    attempts::{self, Call, detection, ledger},
     businesses::profile::{Profile, SealedAccount},
     context::Context,
-    dialing::{agents, create, import, overview::count_rejected, room},
+    dialing::{agents, create, import, machine, overview::count_rejected, room},
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held},
     leads::Template,
-    runs::{Message, RunRules, new::text_fits},
+    runs::{Machine, Message, RunRules, new::text_fits},
     slots::{Ask, Taken},
 };
 
@@ -46,8 +46,8 @@ pub struct NewCall {
     pub variables: Map<String, Value>,
     /// Your own name for it, at most 255 characters.
     pub external_id: Option<String>,
-    /// Not available yet.
-    pub machine: Option<Value>,
+    /// What the call does when a machine answers it.
+    pub machine: Option<Machine>,
     /// Record the call from the answer on (false).
     pub record: Option<bool>,
     /// 1 to 300 (30): not dialed within it, it is over and never rings.
@@ -66,7 +66,7 @@ impl NewCall {
             message: rules.message,
             variables,
             external_id: None,
-            machine: None,
+            machine: Some(rules.machine),
             record: Some(rules.record),
             max_wait_secs: None,
         }
@@ -94,9 +94,13 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         None => profile.lines,
     };
     let held = take(ctx, business, (profile.slots, lines), &account, id).await?;
+    // Before the attempt: a worker may have it answered before this line was reached.
     if let Some(agent) = &agent {
-        // Before the attempt: a worker may have it answered before this line was reached.
         store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
+    }
+    let rule = new.machine.as_ref().filter(|rule| rule.listens());
+    if let Some(rule) = rule {
+        detection::begin(&ctx.stores.pg, (business, id), &json!(rule)).await?;
     }
     // The whole ledger has to agree that there is room, not only the part of it that the business sees.
     let outcome =
@@ -113,6 +117,9 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
             }
             if agent.is_some() {
                 store::unpin_attempt(&ctx.stores.pg, id).await?;
+            }
+            if rule.is_some() {
+                detection::forget(&ctx.stores.pg, id).await?;
             }
             outcome?;
             Err(refusal(ctx, &refused).await)
@@ -131,11 +138,6 @@ fn checked(
     carrier: Carrier,
     agent: Option<&Agent>,
 ) -> Result<(String, Option<Value>), ApiError> {
-    for (pointer, what, asked) in [("/machine", "Machine detection", new.machine.is_some())] {
-        if asked {
-            return Err(ApiError::not_available(pointer, what));
-        }
-    }
     let mut wrong = Vec::new();
     let numbers = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
     let to = numbers.read(&new.to).map_err(|error| wrong.push(FieldError::new("/to", error.code(), error.to_string())));
@@ -148,6 +150,7 @@ fn checked(
     if new.max_wait_secs.is_some_and(|secs| !MAX_WAIT_SECS.contains(&secs)) {
         wrong.push(FieldError::new("/max_wait_secs", "out_of_range", "Write a whole number from 1 to 300."));
     }
+    check_machine(new, agent, &mut wrong);
     let message = match agent {
         Some(agent) => talks(new, agent, &mut wrong).map(|()| None),
         None => message(new, &mut wrong).map(Some),
@@ -155,6 +158,19 @@ fn checked(
     match (to, message) {
         (Ok(to), Some(message)) if wrong.is_empty() => Ok((to.e164.as_str().to_owned(), message)),
         _ => Err(ApiError::validation(wrong)),
+    }
+}
+
+/// The rule for machines can be carried out.
+fn check_machine(new: &NewCall, agent: Option<&Agent>, wrong: &mut Vec<FieldError>) {
+    let Some(rule) = &new.machine else { return };
+    rule.check(wrong);
+    wrong.extend(machine::faults(rule, agent.map(|agent| &agent.definition)));
+    for name in machine::needed(rule).unwrap_or_default() {
+        if !new.variables.contains_key(&name) {
+            let detail = format!("The variable {name} is missing.");
+            wrong.push(FieldError::new("/machine/message/text", "missing_variable", detail));
+        }
     }
 }
 

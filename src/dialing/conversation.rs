@@ -6,12 +6,17 @@
 use url::Url;
 
 use crate::{
-    agents, attempts,
+    agents,
+    attempts::{
+        self,
+        detection::{self, Noted},
+    },
     businesses::suppressions::{Entry, List, Terms},
     calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
     carriers::{HangUp, How},
     context::Context,
     ids::{AttemptId, BusinessId, Carrier},
+    runs::{Machine, machine::Then},
     telemetry::voice as figures,
 };
 
@@ -39,7 +44,13 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
     let pg = &ctx.stores.pg;
     let Some(call) = conversation::answered(pg, business, attempt).await? else { return Ok(None) };
     let Some(pinned) = agents::store::of_attempt(pg, attempt).await? else { return Ok(None) };
-    let definition = super::agents::said(&pinned.definition, &call.variables)?;
+    let rule: Option<Machine> = call.machine.map(serde_json::from_value).transpose()?;
+    let mut definition = pinned.definition;
+    if let Some(message) = rule.as_ref().and_then(|rule| rule.message.as_ref()) {
+        // In the agent's own voice.
+        definition.voicemail = Some(message.text.clone());
+    }
+    let definition = super::agents::said(&definition, &call.variables)?;
     Ok(Some(CallState {
         v: VERSION,
         business,
@@ -53,6 +64,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         from: call.from,
         to: call.to,
         answered_by: call.answered_by,
+        on_machine: rule.map(|rule| rule.then.as_str().to_owned()),
         variables: call.variables,
         agent: pinned.agent,
         agent_version: pinned.version,
@@ -91,6 +103,20 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, clo
         return Ok(if held.phase == Phase::Ended { Stream::Over } else { Stream::Nothing });
     }
     Ok(Stream::To(format!("{media_url}/{text}").parse()?))
+}
+
+/// True where a machine answered this call, and now is the time to leave a message on it, as far as can be known.
+pub async fn is_to_leave(ctx: &Context, state: &CallState) -> bool {
+    if state.on_machine.as_deref() != Some(Then::LeaveMessage.as_str()) {
+        return false;
+    }
+    match detection::of(&ctx.stores.pg, (state.business, state.attempt)).await {
+        Ok(it) => it.is_some_and(|it| it.by.as_deref() == Some("machine") && it.greeting_over && !it.left),
+        Err(error) => {
+            tracing::warn!(attempt.id = %state.attempt, %error, "whether a machine answered is not known: it is talked to");
+            false
+        }
+    }
 }
 
 /// Ends a call at its carrier: one request, and one that cannot be made is left to a worker, which repeats it. An end that
@@ -186,6 +212,12 @@ pub async fn give_up(ctx: &Context, attempt: AttemptId, call_id: &str) {
 pub async fn ended(ctx: &Context, state: &CallState, reason: &str, hang_up_too: bool) {
     if let Err(error) = conversation::keep(&ctx.stores.pg, state, reason).await {
         tracing::error!(attempt.id = %state.attempt, %error, "what was said was not kept");
+    }
+    let key = (state.business, state.attempt);
+    if state.memory.left
+        && let Err(error) = detection::note(&ctx.stores.pg, key, Noted::Left).await
+    {
+        tracing::error!(attempt.id = %state.attempt, %error, "that a message was left was not kept");
     }
     if hang_up_too {
         hang_up(ctx, state).await;

@@ -7,6 +7,7 @@ use super::{
     agents::unknown_agent,
     change::calendar_names,
     import::{self, Imported},
+    machine,
 };
 use crate::{
     agents,
@@ -65,10 +66,15 @@ pub(super) async fn rules(
     if let Some(window) = &new.window {
         window.check("/window", &calendar_names(tx, business).await?, &mut further);
     }
-    if let Some(agent) = new.agent_id
-        && agents::store::one(&mut **tx, business, agent).await?.is_none()
-    {
+    let agent = match new.agent_id {
+        Some(agent) => agents::store::one(&mut **tx, business, agent).await?,
+        None => None,
+    };
+    if new.agent_id.is_some() && agent.is_none() {
         further.extend(unknown_agent());
+    }
+    if let Some(machine) = &new.machine {
+        further.extend(machine::faults(machine, agent.as_ref().map(|agent| &agent.definition)));
     }
     let defaults = Defaults {
         default_region: home.default_region.clone(),

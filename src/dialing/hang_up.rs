@@ -15,7 +15,7 @@ use crate::{
     },
     carriers::{Account, CallState, CallView, CarrierError, HangUp, How},
     context::Context,
-    dialing::{answer, finish, translate},
+    dialing::{answer, finish, machine, translate},
     ids::BusinessId,
     slots::Learned,
     telemetry::traces,
@@ -144,6 +144,7 @@ pub(crate) async fn applied(ctx: &Context, account: &Account, call: &LiveCall, v
     let Some(state) = view.state else { return };
     let key = (call.business, call.attempt);
     let applied = async {
+        machine::saw(ctx, key, view).await?;
         let moved = translate::state(finish::turned_away(ctx, key, state).await?);
         events::apply(&ctx.stores.pg, key, Source::Reconcile, moved, &translate::said(view)).await
     };

@@ -8,7 +8,7 @@ use sqlx::{PgPool, PgTransaction};
 use super::{
     agents::{needed, unknown_agent},
     import::importing,
-    windows,
+    machine, windows,
 };
 use crate::{
     agents,
@@ -151,7 +151,7 @@ async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<()
 /// There must be a message or an agent, and every lead must have what it says. The rows are looked at only where the run's own
 /// summary says that some lead lacks a variable. The version of the agent is the run's from now on.
 async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
-    let (pointer, needed) = match (&locked.message, locked.agent) {
+    let (pointer, mut all) = match (&locked.message, locked.agent) {
         (Some(message), _) => {
             let template = Template::parse(&message.text).map_err(anyhow::Error::from)?;
             ("/message/text", template.missing(&serde_json::Map::new()))
@@ -159,6 +159,11 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
         (None, Some(id)) => {
             let agent = agents::store::one(&mut **tx, locked.business, id).await?;
             let agent = agent.ok_or_else(|| ApiError::validation(unknown_agent()))?;
+            // It may have been changed since the run was made.
+            let faults = machine::faults(&locked.machine, Some(&agent.definition));
+            if !faults.is_empty() {
+                return Err(ApiError::validation(faults));
+            }
             locked.pin_agent(tx, agent.version).await?;
             ("/agent_id", needed(&agent.definition)?.into_iter().collect())
         }
@@ -167,13 +172,17 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
             return Err(ApiError::validation(vec![FieldError::new("/message", "required", detail)]));
         }
     };
+    let of_message = all.len();
+    all.extend(machine::needed(&locked.machine)?);
     let known = locked.lead_variables.as_deref().unwrap_or_default();
-    let unsure: Vec<String> = needed.into_iter().filter(|name| !known.contains(name)).collect();
+    let unsure = all.into_iter().enumerate().filter(|(_, name)| !known.contains(name));
+    let unsure: Vec<_> =
+        unsure.map(|(i, name)| (if i < of_message { pointer } else { "/machine/message/text" }, name)).collect();
     if unsure.is_empty() {
         return Ok(());
     }
     let mut errors = Vec::new();
-    for name in unsure {
+    for (pointer, name) in unsure {
         let (count, lines) = jobs::store::lines_without(&mut **tx, locked.run, &name, LINES_SHOWN).await?;
         if count == 0 {
             continue;

@@ -16,10 +16,10 @@ use crate::{
         state::{AttemptState, Disposition, Source},
     },
     businesses::health::{self, Hold},
-    carriers::{Account, DialAnswer, DialRequest, How, RefusalClass, StatusEvent},
+    carriers::{Account, Detect, DialAnswer, DialRequest, How, RefusalClass, StatusEvent},
     config::{self, Times},
     context::Context,
-    dialing::{finish, next::Owner},
+    dialing::{finish, machine, next::Owner},
     ids::{AttemptId, BusinessId},
     jobs::{claim::Claimed, queue::Rang},
     killpoints::{Bug, Point, lacks, reach},
@@ -87,7 +87,11 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
             return unsendable(&ctx, business, &claimed, &format!("the account cannot be opened: {error:#}")).await;
         }
     };
-    let request = request(&ctx, business, &claimed);
+    let detect = match machine::to_listen(&ctx, business, &claimed).await {
+        Ok(detect) => detect,
+        Err(error) => return not_sent(&ctx, attempt, &format!("its rule for machines is not known: {error:#}")).await,
+    };
+    let request = request(&ctx, business, &claimed, detect);
     if at.age() > SURELY_WANTED
         && !lacks(Bug::StaleClaimSent)
         && !ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false)
@@ -130,7 +134,7 @@ async fn watched(dial: impl Future<Output = DialAnswer>) -> DialAnswer {
     dial.await
 }
 
-fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> DialRequest {
+fn request(ctx: &Context, business: BusinessId, claimed: &Claimed, detect: Option<Detect>) -> DialRequest {
     let events = ctx.settings.status_events.iter().map(|event| match event {
         config::StatusEvent::Initiated => StatusEvent::Initiated,
         config::StatusEvent::Ringing => StatusEvent::Ringing,
@@ -146,7 +150,7 @@ fn request(ctx: &Context, business: BusinessId, claimed: &Claimed) -> DialReques
         events: events.collect(),
         ring_timeout_secs: claimed.ring_timeout_secs.unsigned_abs(),
         call_time_limit_secs: claimed.call_time_limit_secs.unsigned_abs(),
-        detect_machine: false,
+        detect,
         record: claimed.record,
     }
 }

@@ -60,6 +60,7 @@ pub async fn open(
         from: String::new(),
         to: String::new(),
         answered_by: None,
+        on_machine: None,
         variables,
         agent: agent.id,
         agent_version: agent.version,

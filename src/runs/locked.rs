@@ -2,7 +2,7 @@
 
 use sqlx::{PgTransaction, types::Json};
 
-use super::{Action, LeadCounts, Message, Run, RunRules, RunState};
+use super::{Action, LeadCounts, Machine, Message, Run, RunRules, RunState};
 use crate::{
     clock::Time,
     error::{ApiError, FieldError},
@@ -23,6 +23,8 @@ pub struct Locked {
     pub message: Option<Message>,
     /// Its agent.
     pub agent: Option<AgentId>,
+    /// What it does when a machine answers.
+    pub machine: Machine,
     /// Variables that every accepted lead has; `None` before the first lead.
     pub lead_variables: Option<Vec<String>>,
 }
@@ -42,7 +44,8 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
         .fetch_optional(&mut **tx)
         .await?;
     let row = sqlx::query!(
-        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables
+        r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables,
+                  machine AS "machine: Json<Machine>"
            FROM run WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE"#,
         business as BusinessId,
         run as RunId
@@ -51,7 +54,9 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
     .await?;
     let row = row.ok_or_else(|| ApiError::not_found("run"))?;
     let message = row.message.map(|message| message.0);
-    Ok(Locked { run, business, state: row.state, message, agent: row.agent, lead_variables: row.lead_variables })
+    let machine = row.machine.map(|machine| machine.0).unwrap_or_default();
+    let (state, agent) = (row.state, row.agent);
+    Ok(Locked { run, business, state, message, agent, machine, lead_variables: row.lead_variables })
 }
 
 impl Locked {
@@ -104,7 +109,7 @@ impl Locked {
                  ring_timeout_secs = $9, call_time_limit_secs = $10, record = $11, agent_id = $12, max_concurrent_calls = $13,
                  window_version = window_version + CASE WHEN calling_window IS DISTINCT FROM $14 THEN 1 ELSE 0 END,
                  calling_window = $14, retry = $15, max_attempts = ($15::jsonb ->> 'max_attempts')::integer, start_at = $16, end_at = $17,
-                 skip_called_within_days = $18
+                 skip_called_within_days = $18, machine = $19
              WHERE run_id = $1",
             self.run as RunId,
             rules.name,
@@ -124,6 +129,7 @@ impl Locked {
             rules.start_at as Option<Time>,
             rules.end_at as Option<Time>,
             rules.skip_called_within_days,
+            rules.machine.stored() as Option<Json<&Machine>>,
         )
         .execute(&mut **tx)
         .await?;

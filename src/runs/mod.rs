@@ -9,6 +9,7 @@ pub mod figures;
 pub mod find;
 pub mod forgotten;
 pub mod locked;
+pub mod machine;
 pub mod new;
 pub mod progress;
 pub mod refusal;
@@ -28,6 +29,7 @@ use crate::{
     ids::{BusinessId, RunId},
 };
 
+pub use machine::Machine;
 pub use new::{NewRun, RunRules};
 pub use progress::Progress;
 pub use state::{Action, RunState};

@@ -3,10 +3,10 @@
 //! A field whose rule is not built is refused unless it says what would happen anyway: never accepted and ignored.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::Message;
+use super::{Message, machine::Machine};
 use crate::{
     clock::Time,
     error::{ApiError, FieldError, Slug},
@@ -57,7 +57,7 @@ pub struct NewRun {
     pub call_time_limit_secs: Option<i64>,
     /// Only false yet.
     pub record: Option<bool>,
-    /// Only `off` yet.
+    /// What a call does when a machine answers it; `off` by default.
     pub machine: Option<Machine>,
     /// When calls may ring; null: at any time that the business's own window allows.
     pub window: Option<Window>,
@@ -80,58 +80,27 @@ pub struct NewRun {
     pub leads: Option<Vec<Value>>,
 }
 
-/// Whether machines are told from people.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Machine {
-    /// `off`, `sync` or `async`.
-    pub detect: Detect,
-    /// What to do when a machine answers.
-    pub then: Option<Then>,
-    /// What to say to it.
-    pub message: Option<Value>,
-}
-
-/// When it is decided whether a machine answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Detect {
-    /// Never.
-    Off,
-    /// Before anything is said.
-    Sync,
-    /// While the message is said.
-    Async,
-}
-
-/// What happens when a machine answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Then {
-    /// The call ends.
-    HangUp,
-    /// The message for machines is left.
-    LeaveMessage,
-    /// As with a person.
-    Continue,
-}
-
 impl Message {
     /// Adds what does not fit: an empty text, a language that is no tag, a voice that is no name.
     pub fn check(&self, wrong: &mut Vec<FieldError>) {
+        self.check_at("/message", wrong);
+    }
+
+    /// The same for a message at another pointer.
+    pub(super) fn check_at(&self, at: &str, wrong: &mut Vec<FieldError>) {
         if self.text.trim().is_empty() {
-            wrong.push(FieldError::new("/message/text", "empty", "Write what is to be said."));
+            wrong.push(FieldError::new(format!("{at}/text"), "empty", "Write what is to be said."));
         }
         let word = |text: &str, extra: &str| {
             (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
         };
         if !word(&self.language, "-") || !self.language.starts_with(|c: char| c.is_ascii_alphabetic()) {
             let detail = "Write a language tag such as en-US or de-DE.";
-            wrong.push(FieldError::new("/message/language", "invalid_language", detail));
+            wrong.push(FieldError::new(format!("{at}/language"), "invalid_language", detail));
         }
         if self.voice.as_ref().is_some_and(|voice| !word(voice, "-._")) {
             let detail = "Write the carrier's name of a voice, such as Polly.Joanna, or null.";
-            wrong.push(FieldError::new("/message/voice", "invalid_voice", detail));
+            wrong.push(FieldError::new(format!("{at}/voice"), "invalid_voice", detail));
         }
     }
 }
@@ -152,7 +121,7 @@ pub struct RunRules {
     pub ring_timeout_secs: i32,
     pub call_time_limit_secs: i32,
     pub record: bool,
-    pub machine: Value,
+    pub machine: Machine,
     pub window: Option<Window>,
     pub retry: Retry,
     pub breaker: Option<Value>,
@@ -160,14 +129,6 @@ pub struct RunRules {
     pub start_at: Option<Time>,
     pub end_at: Option<Time>,
     pub skip_called_within_days: Option<i16>,
-}
-
-impl RunRules {
-    /// The rule for machines that holds until detection is built.
-    #[must_use]
-    pub fn machine_off() -> Value {
-        json!({"detect": "off", "then": "hang_up", "message": null})
-    }
 }
 
 /// What a field that is left out means.
@@ -228,7 +189,7 @@ impl NewRun {
             ring_timeout_secs: ring.unwrap_or(defaults.ring_timeout_secs),
             call_time_limit_secs: limit.unwrap_or(defaults.call_time_limit_secs),
             record: self.record.unwrap_or(false),
-            machine: RunRules::machine_off(),
+            machine: self.machine.unwrap_or_default(),
             window: self.window,
             retry: retry.whole(),
             breaker: None,
@@ -246,6 +207,9 @@ impl NewRun {
         }
         if let Some(message) = &self.message {
             message.check(wrong);
+        }
+        if let Some(machine) = &self.machine {
+            machine.check(wrong);
         }
         if self.message.is_some() && self.agent_id.is_some() {
             wrong.push(FieldError::new("/message", "conflict", "Name an agent or a message, not both."));
@@ -278,14 +242,8 @@ impl NewRun {
     }
 
     fn refuse_unbuilt(&self) -> Result<(), ApiError> {
-        let machine = self.machine.as_ref();
-        let unbuilt = [
-            ("/machine/detect", "Machine detection", machine.is_some_and(|m| m.detect != Detect::Off)),
-            ("/machine/then", "Acting on machines", machine.and_then(|m| m.then).is_some_and(|t| t != Then::HangUp)),
-            ("/machine/message", "A message for machines", machine.is_some_and(|m| m.message.is_some())),
-            ("/breaker", "A breaker", self.breaker.is_some()),
-            ("/budget", "A budget", self.budget.is_some()),
-        ];
+        let unbuilt =
+            [("/breaker", "A breaker", self.breaker.is_some()), ("/budget", "A budget", self.budget.is_some())];
         let errors: Vec<_> = unbuilt
             .into_iter()
             .filter(|(.., asked)| *asked)

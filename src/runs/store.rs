@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::{PgExecutor, PgTransaction, types::Json};
 
-use super::{LeadCounts, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
+use super::{LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, progress::Held};
 use crate::{
     clock::Time,
     ids::{AgentId, BusinessId, Carrier, RunId},
@@ -26,6 +26,7 @@ struct Row {
     ring_timeout_secs: i32,
     call_time_limit_secs: i32,
     record: bool,
+    machine: Option<Json<Machine>>,
     calling_window: Option<Json<Window>>,
     retry: Option<Json<Retry>>,
     start_at: Option<Time>,
@@ -73,8 +74,8 @@ impl From<Row> for Run {
                 ring_timeout_secs: row.ring_timeout_secs,
                 call_time_limit_secs: row.call_time_limit_secs,
                 record: row.record,
+                machine: row.machine.map(|machine| machine.0).unwrap_or_default(),
                 // Columns of rules that are not built are empty in every row.
-                machine: RunRules::machine_off(),
                 window: row.calling_window.map(|window| window.0),
                 retry: row.retry.map(|retry| retry.0).unwrap_or_default(),
                 breaker: None,
@@ -111,6 +112,7 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
         r#"SELECT r.run_id AS "run_id: RunId", r.business_id AS "business_id: BusinessId", r.name, r.external_id,
                   r.carriers AS "carriers: Vec<Carrier>", r.caller_ids, r.agent_id AS "agent_id: AgentId", r.message AS "message: Json<Message>",
                   r.default_region, r.max_concurrent_calls, r.weight, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
+                  r.machine AS "machine: Json<Machine>",
                   r.calling_window AS "calling_window: Json<Window>", r.retry AS "retry: Json<Retry>",
                   r.start_at AS "start_at: Time", r.end_at AS "end_at: Time", r.state AS "state: RunState", r.pause_reason,
                   r.paused_by, r.paused_at AS "paused_at: Time", r.rows, r.accepted, r.duplicates, r.suppressed, r.rejected,
@@ -177,9 +179,9 @@ pub async fn insert(
     let done = sqlx::query!(
         "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
                           ring_timeout_secs, call_time_limit_secs, record, agent_id, max_concurrent_calls, calling_window, window_version,
-                          retry, max_attempts, start_at, end_at, skip_called_within_days)
+                          retry, max_attempts, start_at, end_at, skip_called_within_days, machine)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, CASE WHEN $15::jsonb IS NULL THEN 0 ELSE 1 END,
-                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19) ON CONFLICT (run_id) DO NOTHING",
+                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19, $20) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
         rules.name,
@@ -199,6 +201,7 @@ pub async fn insert(
         rules.start_at as Option<Time>,
         rules.end_at as Option<Time>,
         rules.skip_called_within_days,
+        rules.machine.stored() as Option<Json<&Machine>>,
     )
     .execute(&mut **tx)
     .await?;

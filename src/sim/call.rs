@@ -123,6 +123,12 @@ pub(crate) struct Call {
     pub(crate) queue_ms: u64,
     pub(crate) sip: Option<u16>,
     pub(crate) answered_by: Option<&'static str>,
+    /// When a machine that answered beeps.
+    pub(crate) beep: Option<Instant>,
+    /// What was said to its end after the beep.
+    pub(crate) voicemails: Vec<String>,
+    /// Speeches by command so far: each cuts the one before it.
+    pub(crate) speeches: u32,
     pub(crate) heard: Vec<String>,
     /// What was said on each of its media streams, once closed.
     pub(crate) conversations: Vec<Conversation>,
@@ -187,6 +193,9 @@ pub struct CallReport {
     pub sip: Option<u16>,
     /// What the far end heard, in order: spoken texts, `[play URL]`.
     pub heard: Vec<String>,
+    /// What a machine recorded: said to its end, and not before the beep.
+    #[serde(default)]
+    pub voicemails: Vec<String>,
     /// What was said and heard on each of its media streams, once it is closed.
     #[serde(default)]
     pub conversations: Vec<Conversation>,
@@ -252,6 +261,7 @@ impl Call {
             status: self.status(),
             sip: self.sip,
             heard: self.heard.clone(),
+            voicemails: self.voicemails.clone(),
             conversations: self.conversations.clone(),
             updates: self.updates,
             notes: self.notes.clone(),

@@ -34,6 +34,12 @@ pub struct Config {
     /// How long one `<Say>` lasts.
     #[arg(long, value_name = "MS", default_value_t = Config::default().talk_ms)]
     pub talk_ms: Millis,
+    /// From the answer until a carrier that listens for it knows who picked up.
+    #[arg(long, value_name = "MS", default_value_t = Config::default().detect_ms)]
+    pub detect_ms: Millis,
+    /// From the answer until a machine's beep.
+    #[arg(long, value_name = "MS", default_value_t = Config::default().greeting_ms)]
+    pub greeting_ms: Millis,
     /// How long the answer to a create takes; the call is accepted half way.
     #[arg(long, value_name = "MS", default_value_t = Config::default().accept_delay_ms)]
     pub accept_delay_ms: Millis,
@@ -119,6 +125,8 @@ impl Default for Config {
             dial_ms: Millis::exactly(50),
             ring_ms: Millis::between(300, 1500),
             talk_ms: Millis::between(500, 3000),
+            detect_ms: Millis::between(1500, 3500),
+            greeting_ms: Millis::between(3000, 8000),
             accept_delay_ms: Millis::between(100, 250),
             list_lag_ms: 1000,
             manners: Manners::default(),
@@ -146,6 +154,8 @@ impl Config {
             dial_ms: at_once,
             ring_ms: at_once,
             talk_ms: at_once,
+            detect_ms: at_once,
+            greeting_ms: at_once,
             accept_delay_ms: at_once,
             list_lag_ms: 0,
             manners: Manners {

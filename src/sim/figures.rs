@@ -66,6 +66,9 @@ pub struct Scope {
     pub turnaround_ms: Quantiles,
     /// Ended calls by their final state.
     pub final_states: BTreeMap<String, u64>,
+    /// Messages that machines recorded: said to their end, and not before the beep.
+    #[serde(default)]
+    pub voicemails: u64,
     /// Status callbacks that were answered with 2xx.
     pub callbacks_sent: u64,
     /// Status callbacks that were not, after all tries.
@@ -246,6 +249,10 @@ impl Tally {
             *scope.final_states.entry(status.word().to_owned()).or_default() += 1;
         });
         self.busy = self.busy.map(|(first, _)| (first, now));
+    }
+
+    pub(crate) fn voicemail(&mut self, whose: Whose<'_>) {
+        self.each(whose, |scope| scope.voicemails += 1);
     }
 
     /// An end callback is being sent (or was to be): its slot may be taken from now on.

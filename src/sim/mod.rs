@@ -16,6 +16,7 @@ mod dial;
 mod faults;
 mod figures;
 mod life;
+mod machine;
 mod media;
 mod outcome;
 mod providers;

@@ -20,6 +20,8 @@ pub enum Outcome {
     Failed,
     /// An answering machine answers.
     Machine,
+    /// A fax answers.
+    Fax,
     /// Answers and stays on the line until hung up or out of time.
     NeverEnds,
     /// Rings until `/_calls/{sid}/answer` or `/end` says otherwise, or the ring time is over.
@@ -33,7 +35,8 @@ pub enum Outcome {
 }
 
 /// The magic numbers: the last seven digits of `To`. No other number is magic.
-pub const MAGIC: [(&str, Outcome); 10] = [
+pub const MAGIC: [(&str, Outcome); 11] = [
+    ("5550189", Outcome::Fax),
     ("5550190", Outcome::Answered),
     ("5550191", Outcome::Busy),
     ("5550192", Outcome::NoAnswer),
@@ -49,6 +52,7 @@ pub const MAGIC: [(&str, Outcome); 10] = [
 /// The same as text, for `--help`.
 pub const MAGIC_HELP: &str = "\
 Magic numbers (the last seven digits of To decide, in any area code; no other number is magic):
+  555-0189  answered by a fax
   555-0190  answered by a person
   555-0191  busy (SIP 486)
   555-0192  no answer (SIP 487)
@@ -78,6 +82,9 @@ pub struct Shares {
     /// Share of calls that a machine answers.
     #[arg(long, default_value_t = Shares::default().machine, value_name = "SHARE", value_parser = share)]
     pub machine: f64,
+    /// Share of calls that a fax answers.
+    #[arg(long, default_value_t = Shares::default().fax, value_name = "SHARE", value_parser = share)]
+    pub fax: f64,
     /// Share of calls that ring until driven by hand.
     #[arg(long, default_value_t = Shares::default().held, value_name = "SHARE", value_parser = share)]
     pub held: f64,
@@ -88,7 +95,16 @@ pub struct Shares {
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { answered: 0.6, busy: 0.1, no_answer: 0.2, failed: 0.1, machine: 0.0, held: 0.0, no_magic: false }
+        Self {
+            answered: 0.6,
+            busy: 0.1,
+            no_answer: 0.2,
+            failed: 0.1,
+            machine: 0.0,
+            fax: 0.0,
+            held: 0.0,
+            no_magic: false,
+        }
     }
 }
 
@@ -102,6 +118,7 @@ impl Shares {
             Outcome::NoAnswer => shares.no_answer = 1.0,
             Outcome::Failed => shares.failed = 1.0,
             Outcome::Machine => shares.machine = 1.0,
+            Outcome::Fax => shares.fax = 1.0,
             Outcome::Held => shares.held = 1.0,
             _ => shares.answered = 1.0,
         }
@@ -115,6 +132,7 @@ impl Shares {
             (self.no_answer, Outcome::NoAnswer),
             (self.failed, Outcome::Failed),
             (self.machine, Outcome::Machine),
+            (self.fax, Outcome::Fax),
             (self.held, Outcome::Held),
         ];
         let mut left = point * table.iter().map(|(weight, _)| weight).sum::<f64>();

@@ -15,7 +15,9 @@ use super::{
     Shared,
     call::{CallId, Status},
     dial::Order,
+    faults::{CallbackFault, Subject, draw},
     telnyx, twilio,
+    world::World,
 };
 
 /// What is kept of one recording.
@@ -53,6 +55,11 @@ impl Shared {
         self.world().recordings.retain(|kept| kept.id != id);
     }
 
+    /// The recordings of a call.
+    pub(crate) fn kept_of(&self, id: CallId) -> Vec<Kept> {
+        self.world().recordings.iter().filter(|kept| kept.call == id).cloned().collect()
+    }
+
     /// Keeps the recording of a call that is over, and tells of it where that was asked for.
     pub(crate) fn keep_recording(self: &Arc<Self>, id: CallId) {
         let mut world = self.world();
@@ -63,7 +70,14 @@ impl Shared {
             _ => return,
         };
         world.recordings.push(Kept { call: id, id: recording.clone() });
-        let parcel = twilio::recording_callback(world.call(id), &recording, &world);
+        let mut parcel = twilio::recording_callback(world.call(id), &recording, &world);
+        if parcel.is_some() {
+            let World { calls, faults, random, .. } = &mut *world;
+            let dial = &calls[id.0].dial;
+            let subject = Subject { to: &dial.to, from: &dial.from, status: Status::InProgress.word() };
+            let fault = draw(&mut faults.callback, subject, random);
+            parcel = parcel.filter(|_| !fault.is_some_and(|rule| rule.kind == CallbackFault::Lost));
+        }
         let is_telnyx = world.call(id).dial.telnyx().is_some();
         drop(world);
         if let Some(parcel) = parcel {

@@ -99,6 +99,10 @@ async fn held(
     let agent: Definition = serde_json::from_value(state.definition.clone()).context("the agent cannot be read")?;
     let (commands, told) = mpsc::channel(4);
     let entry = sessions.enter(&ticket.call_id, &owner, claim.before.as_deref(), commands);
+    // Whoever is told of it from now on tells this session.
+    if conversation::is_to_leave(ctx, &state).await {
+        state.answered_by = Some("machine".to_owned());
+    }
     let spoken_ms = claim.now_ms.saturating_sub(state.memory.started_at_ms);
     let parts = Parts { sessions: sessions.clone(), state, agent, owner, entry, told, begin, spoken_ms };
     Ok(session::run(parts, Socket { socket, wire, stream }).await)

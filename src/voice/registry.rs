@@ -41,6 +41,8 @@ pub(super) enum Command {
     Lost,
     /// End the call now.
     End,
+    /// A machine answered, and its greeting is over.
+    Machine,
 }
 
 /// The conversations of this process. Cheap to clone.
@@ -192,9 +194,11 @@ impl Sessions {
     pub async fn keep(&self, ended: CancellationToken) {
         let (mut renew, mut look) = (tokio::time::interval(RENEW), tokio::time::interval(LOOK));
         let mut sweep = tokio::time::interval(FORGOTTEN);
+        let mut told = std::pin::pin!(self.told());
         loop {
             tokio::select! {
                 () = ended.cancelled() => return,
+                () = &mut told => {}
                 _ = renew.tick() => self.renew().await,
                 _ = look.tick() => {
                     if let Err(error) = conversation::end_orphans(&self.inner.ctx).await {
@@ -203,6 +207,33 @@ impl Sessions {
                 }
                 _ = sweep.tick() => self.sweep(),
             }
+        }
+    }
+
+    /// Passes on what this process is told of its calls, until it is dropped. Where Redis is away it waits and connects anew.
+    async fn told(&self) {
+        let ctx = &self.inner.ctx;
+        let key = ctx.calls.told_key(&self.inner.replica);
+        loop {
+            if let Ok(mut redis) = ctx.stores.blocking_redis().await {
+                loop {
+                    let popped: redis::RedisResult<Option<(String, String)>> =
+                        redis::cmd("BLPOP").arg(&key).arg(5).query_async(&mut redis).await;
+                    match popped {
+                        Ok(Some((_, call_id))) => self.tell_of(&call_id),
+                        Ok(None) => {}
+                        Err(_) => break,
+                    }
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn tell_of(&self, call_id: &str) {
+        for live in self.lock().values().filter(|live| live.call_id == call_id) {
+            // Full: it has been told to leave already.
+            let _ = live.commands.try_send(Command::Machine);
         }
     }
 

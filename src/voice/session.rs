@@ -207,6 +207,7 @@ impl Session {
         match input {
             Input::Command(Some(Command::HandOver)) => self.leave(),
             Input::Command(Some(Command::Lost)) => return Err(Reason::Lost),
+            Input::Command(Some(Command::Machine)) => self.leave_message().await?,
             Input::Command(Some(Command::End) | None) => return Err(Reason::Stopped),
             Input::Message(None | Some(Err(_))) => return Err(Reason::Broke),
             Input::Message(Some(Ok(message))) => match self.line.wire.read(&message) {

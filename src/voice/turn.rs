@@ -95,8 +95,8 @@ impl Session {
         let (state, agent) = (&self.parts.state, &self.parts.agent);
         let machine = state.answered_by.as_deref().is_some_and(|by| by.starts_with("machine") || by == "fax");
         let last = state.memory.said.last().map(|spoken| spoken.who);
-        if machine {
-            let text = agent.voicemail.clone();
+        if machine && state.on_machine.as_deref() != Some("continue") {
+            let text = agent.voicemail.clone().filter(|_| state.on_machine.as_deref() != Some("hang_up"));
             return self.close(Reason::Voicemail, text);
         }
         match (last, agent.greeting.clone()) {
@@ -104,6 +104,17 @@ impl Session {
             (Some(Who::Caller | Who::Tool), _) => self.answer(None),
             _ => self.save(),
         }
+    }
+
+    /// It was a machine, and its greeting is over: what the agent says is cut, and its message left.
+    pub(super) async fn leave_message(&mut self) -> Result<(), Reason> {
+        if self.ending.is_some() || self.over.is_some() {
+            return Ok(());
+        }
+        let text = self.parts.agent.voicemail.clone();
+        self.close(Reason::Voicemail, text);
+        let clear = self.line.wire.clear(&self.line.stream);
+        self.send(clear).await
     }
 
     /// Says a text as it is.
@@ -273,6 +284,7 @@ impl Session {
         self.kept(&speaking, text, false);
         self.save();
         if let Some(ending) = self.ending.take_if(|ending| ending.after == speaking.turn) {
+            self.parts.state.memory.left |= ending.reason == Reason::Voicemail;
             match ending.transfer {
                 None => self.over = Some(ending.reason),
                 Some((id, to)) => self.transfer(id, to).await,

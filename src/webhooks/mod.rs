@@ -8,7 +8,7 @@ mod inbound;
 mod telnyx;
 mod twilio;
 
-use axum::{Router, routing::post};
+use axum::{Router, http::Uri, routing::post};
 
 use crate::{
     attempts::{
@@ -23,10 +23,7 @@ use crate::{
 };
 
 /// Routes of the public surface whose rule is not built yet: they say so, whoever asks.
-const NOT_AVAILABLE: [(&str, &str); 2] = [
-    ("/webhooks/twilio/amd/{token}", "Machine detection"),
-    ("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx"),
-];
+const NOT_AVAILABLE: [(&str, &str); 1] = [("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx")];
 
 /// The routes that carriers call.
 pub fn router() -> Router<Context> {
@@ -35,6 +32,17 @@ pub fn router() -> Router<Context> {
         .fold(twilio::router().merge(telnyx::router()).merge(inbound::router()), |router, (path, what)| {
             router.route(path, post(move || async move { ApiError::not_available("", what) }))
         })
+}
+
+/// True where an address says that the carrier listens for who picks up (`DialRequest::detect`).
+fn listened(uri: &Uri) -> bool {
+    asked(uri, "detect").is_some()
+}
+
+/// A value of an address's query.
+fn asked<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
+    let pairs = uri.query()?.split('&');
+    pairs.filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 /// Why a request is not believed is for the log alone.

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, OriginalUri, Path, State},
     http::{HeaderMap, StatusCode},
     routing::post,
 };
@@ -22,7 +22,7 @@ use crate::{
         },
     },
     context::Context,
-    dialing::{answer, finish},
+    dialing::{answer, finish, machine},
     error::ApiError,
     ids::{AttemptId, BusinessId, Carrier},
     killpoints::{Point, reach},
@@ -30,7 +30,7 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{log_applied, recorded, refuse},
+    webhooks::{listened, log_applied, recorded, refuse},
 };
 
 /// An event is some 2 kB; nothing that Telnyx sends for a call comes near this.
@@ -43,23 +43,41 @@ pub(super) fn router() -> Router<Context> {
 async fn told(
     State(ctx): State<Context>,
     Path(token): Path<String>,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
     let (key, account, told) = verified(&ctx, &token, &headers, &body).await?;
     let webhook = match told {
-        Told::Moved(event) => {
+        Told::Moved(mut event) => {
+            if listened(&uri) {
+                machine::ended(&ctx, key, &mut event).await;
+            }
             let mut step = traces::asked_since(key.1, "webhook status", begin);
             step.says("state", event.state.as_str());
             moved(&ctx, key, &account, &event).await?
         }
         Told::Detected(event) => {
             apply(&ctx, key, &event).await?;
+            machine::detected(&ctx, &account, key, &event, false).await?;
             Webhook::Status
+        }
+        Told::GreetingOver(event) => {
+            apply(&ctx, key, &event).await?;
+            machine::detected(&ctx, &account, key, &event, true).await?;
+            Webhook::Status
+        }
+        Told::SpeechOver(event) if listened(&uri) => {
+            machine::spoken(&ctx, &account, key, event.call_id.as_deref()).await?;
+            Webhook::Answer
         }
         Told::SpeechOver(event) => {
             answer::over(&ctx, &account, key, event.call_id.as_deref()).await?;
+            Webhook::Answer
+        }
+        Told::MessageLeft(event) => {
+            machine::left(&ctx, &account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
         Told::StreamOver(event) => {
@@ -139,7 +157,9 @@ async fn verified(
     match &told {
         Told::Moved(event)
         | Told::Detected(event)
+        | Told::GreetingOver(event)
         | Told::SpeechOver(event)
+        | Told::MessageLeft(event)
         | Told::StreamOver(event)
         | Told::Recorded(event, _)
             if event.account.as_deref().is_some_and(|named| named != account.reference) =>

@@ -16,7 +16,7 @@ use axum::{
 
 use crate::{
     carriers::{
-        Account, CallEvent,
+        Account, AnsweredBy, CallEvent, Speech,
         twilio::{
             callback::{self, CallbackError},
             signature::{self, Body, Keys, SignatureError},
@@ -28,6 +28,7 @@ use crate::{
     dialing::{
         answer::{self, Hears},
         finish,
+        machine::{self, After},
     },
     error::ApiError,
     ids::{AttemptId, BusinessId},
@@ -36,11 +37,13 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{log_applied, recorded, refuse},
+    webhooks::{asked, listened, log_applied, recorded, refuse},
 };
 
 /// A callback is some 1 kB; nothing that Twilio sends comes near this.
 const MOST_BYTES: usize = 64 * 1024;
+/// A call that waits for who picked up asks again after so many seconds.
+const WAIT_SECS: u32 = 1;
 
 /// A request of Twilio's, not yet believed.
 #[derive(FromRequest)]
@@ -58,6 +61,7 @@ pub(super) fn router() -> Router<Context> {
     Router::new()
         .route("/webhooks/twilio/status/{token}", post(status))
         .route("/webhooks/twilio/answer/{token}", post(what_to_say))
+        .route("/webhooks/twilio/amd/{token}", post(detected))
         .route("/webhooks/twilio/resume/{token}", post(resume))
         .route("/webhooks/twilio/stream/{token}", post(stream_told))
         .route("/webhooks/twilio/recording/{token}", post(recording))
@@ -66,7 +70,10 @@ pub(super) fn router() -> Router<Context> {
 
 async fn status(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
-    let (key, event) = verified(&ctx, &sent).await?;
+    let (key, mut event) = verified(&ctx, &sent).await?;
+    if listened(&sent.uri) {
+        machine::ended(&ctx, key, &mut event).await;
+    }
     let mut step = traces::asked_since(key.1, "webhook status", begin);
     step.says("state", event.state.as_str());
     let change = finish::callback(&ctx, key, &event).await?;
@@ -80,7 +87,10 @@ async fn what_to_say(State(ctx): State<Context>, sent: Sent) -> Result<Response,
     let begin = Instant::now();
     let (key, event) = verified(&ctx, &sent).await?;
     let mut step = traces::asked_since(key.1, "webhook answer", begin);
-    let hears = answer::what_it_hears(&ctx, key, &event).await?;
+    let hears = match listened(&sent.uri) {
+        true => machine::hears(&ctx, key, &event).await?,
+        false => answer::what_it_hears(&ctx, key, &event).await?,
+    };
     if matches!(hears, Hears::Nothing) {
         step.failed("it hears nothing");
     }
@@ -89,10 +99,30 @@ async fn what_to_say(State(ctx): State<Context>, sent: Sent) -> Result<Response,
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
-/// A media stream of ours was closed and the call is still there: it goes on with another stream, or is over.
+/// Who picked up, where that is told beside the call.
+async fn detected(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
+    let begin = Instant::now();
+    let read = |body: &[u8]| {
+        let event = callback::detection(body)?;
+        Ok((event.account.clone().unwrap_or_default(), event))
+    };
+    let (key, event) = authentic(&ctx, &sent, read).await?;
+    let _step = traces::asked_since(key.1, "webhook detection", begin);
+    let change = finish::callback(&ctx, key, &event).await?;
+    log_applied(key.1, &event, change.as_ref());
+    let named = event.account.as_deref().unwrap_or_default();
+    if let Some(account) = ctx.account(key.0, named).await? {
+        // Where it was asked for, Twilio tells of a machine when its greeting is over.
+        machine::detected(&ctx, &account, key, &event, event.answered_by == Some(AnsweredBy::Machine)).await?;
+    }
+    metrics::webhook_applied(Webhook::Status, begin.elapsed());
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What was said is said and the call is still there: it goes on, or is over. So it is after a media stream that we closed.
 async fn resume(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
-    let (key, _) = verified(&ctx, &sent).await?;
-    let hears = answer::once_more(&ctx, key).await?;
+    let (key, event) = verified(&ctx, &sent).await?;
+    let hears = machine::goes_on(&ctx, key, &event, After::read(asked(&sent.uri, "after"))).await?;
     let document = document(&ctx, &sent.token, key.1, hears);
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
@@ -110,12 +140,16 @@ async fn stream_told(
 
 /// What Twilio is told to do with a call.
 pub(super) fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: Hears) -> String {
+    let resume = |after| machine::resume_url(ctx, token, after);
+    let then = |Speech { text, language, voice }: Speech, after| {
+        twiml::say_and_ask(&text, &language, voice.as_deref(), &resume(after))
+    };
     match hears {
         Hears::Speech(speech) => twiml::say_and_hang_up(&speech.text, &speech.language, speech.voice.as_deref()),
-        Hears::Agent(url) => {
-            let resume = format!("{}/webhooks/twilio/resume/{token}", without_slash(&ctx.settings.public_base_url));
-            twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume)
-        }
+        Hears::SpeechThenAsk(speech) => then(speech, After::Message),
+        Hears::Voicemail(speech) => then(speech, After::Voicemail),
+        Hears::Waits => twiml::wait_and_ask(WAIT_SECS, &resume(After::Message)),
+        Hears::Agent(url) => twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume(After::Stream)),
         Hears::Nothing | Hears::Over => twiml::hang_up(),
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     businesses::answers,
     context::Context,
-    dialing::{doubt, hang_up, live, retention, sweep},
+    dialing::{doubt, hang_up, live, machine, recordings, retention, sweep},
     heartbeats::Round,
 };
 
@@ -32,6 +32,10 @@ pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTra
     });
     every(ctx, stopping, tasks, second, |ctx| async move {
         told("hang-ups", hang_up::round(&ctx).await);
+        told("calls that wait for a word", machine::round(&ctx).await);
+    });
+    every(ctx, stopping, tasks, Duration::from_secs(2), |ctx| async move {
+        told("recordings", recordings::round(&ctx).await);
     });
     every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
         told("what is kept for a time only", retention::round(&ctx).await);

@@ -16,7 +16,9 @@ mod telnyx;
 use std::{collections::BTreeSet, time::Duration};
 
 use rollcall::{
-    carriers::{Account, Client, DialAnswer, DialRequest, How, HttpLimits, ListFilter, LiveState, StatusEvent},
+    carriers::{
+        Account, Client, Detect, DialAnswer, DialRequest, How, HttpLimits, ListFilter, LiveState, Speech, StatusEvent,
+    },
     ids::Carrier,
     sim::{self, CallbackFault, CreateFault, Faults, Rule, Sim},
 };
@@ -44,7 +46,7 @@ fn dial_request(judge: &Judge, events: &[StatusEvent]) -> DialRequest {
         events: events.to_vec(),
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
-        detect_machine: true,
+        detect: Some(Detect { first: false, greeting: true }),
         record: true,
     }
 }
@@ -63,8 +65,11 @@ async fn every_kind_of_request_is_accepted() {
     let client = Client::new(HttpLimits { page_size: 1, ..HttpLimits::default() }).unwrap();
     let all = [StatusEvent::Initiated, StatusEvent::Ringing, StatusEvent::Answered, StatusEvent::Ended];
     let mut calls = Vec::new();
-    for events in [&all[..], &[]] {
-        let answer = client.dial(&account, &dial_request(&judge, events), LONG).await;
+    for (events, first) in [(&all[..], false), (&[][..], true)] {
+        // Listened to beside the call to the end of a greeting, and only for who it is before anything else.
+        let detect = Some(Detect { first, greeting: !first });
+        let request = DialRequest { detect, ..dial_request(&judge, events) };
+        let answer = client.dial(&account, &request, LONG).await;
         let DialAnswer::Placed { call_id, .. } = answer else { panic!("{answer:?}") };
         calls.push(call_id);
     }
@@ -81,12 +86,16 @@ async fn every_kind_of_request_is_accepted() {
     // Prism reads no parameter with `<` or `>` in its name: the bounds of a day are sent, and not judged.
     let day = chrono::NaiveDate::from_ymd_opt(2026, 11, 20);
     client.list(&account, &ListFilter { to, from: Some(FROM.into()), day, status: None }).await.unwrap();
+    // Of a call that nobody has answered it is refused, and judged all the same.
+    let speech = Speech { text: "Hello".into(), language: "en-US".into(), voice: None };
+    let resume = "https://dialer.example.com/webhooks/twilio/resume/token?after=detection";
+    client.leave(&account, &calls[0], &speech, ("key", "token"), resume).await.unwrap();
     client.hang_up(&account, &calls[0], How::CancelQueued).await.unwrap();
     client.hang_up(&account, &calls[1], How::Complete).await.unwrap();
     assert_eq!(judge.refused(), [""; 0]);
     let seen = judge.seen();
     assert!(seen.iter().filter(|kind| *kind == "GET /Calls.json").count() > 5, "more pages than lists: {seen:#?}");
-    assert!(seen.iter().filter(|kind| *kind == "POST /Calls/CA….json").count() == 2, "{seen:#?}");
+    assert!(seen.iter().filter(|kind| *kind == "POST /Calls/CA….json").count() == 3, "{seen:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use rollcall::{
-    carriers::{Account, Client, DialAnswer, How, HttpLimits, ListFilter, Speech},
+    carriers::{Account, Client, Detect, DialAnswer, How, HttpLimits, ListFilter, Speech},
     ids::{BusinessId, Carrier},
     sim::{self, CallbackFault, CreateFault, Faults, Rule, Sim},
 };
@@ -33,7 +33,8 @@ async fn every_kind_of_request_to_telnyx_is_accepted() {
     let mut request = dial_request(&judge, &[]);
     request.to = ANSWERED.into();
     let mut calls = Vec::new();
-    for _ in 0..2 {
+    for greeting in [false, true] {
+        request.detect = Some(Detect { first: true, greeting });
         request.key = uuid::Uuid::now_v7();
         let answer = client.dial(&account, &request, LONG).await;
         let DialAnswer::Placed { call_id, .. } = answer else { panic!("{answer:?}") };
@@ -49,6 +50,8 @@ async fn every_kind_of_request_to_telnyx_is_accepted() {
         let speech = Speech { text: "Hello".into(), language: language.into(), voice: None };
         client.say(&account, &calls[0], &speech, language).await.unwrap();
     }
+    let speech = Speech { text: "Call back".into(), language: "en-US".into(), voice: None };
+    client.leave(&account, &calls[0], &speech, ("voicemail", "token"), "").await.unwrap();
     for call in &calls {
         client.hang_up(&account, call, How::Complete).await.unwrap();
     }

@@ -27,6 +27,7 @@ fn state() -> CallState {
         from: "+12055550100".into(),
         to: "+12015550100".into(),
         answered_by: None,
+        on_machine: None,
         variables: serde_json::Map::new(),
         agent: AgentId::new(),
         agent_version: 1,

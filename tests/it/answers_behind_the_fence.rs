@@ -160,7 +160,7 @@ async fn a_call_of_an_attempt_that_is_closed_hears_nothing_and_is_ended() {
         events: vec![StatusEvent::Initiated, StatusEvent::Answered, StatusEvent::Ended],
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
-        detect_machine: false,
+        detect: None,
         record: false,
     };
     let answer = house.ctx.carriers.dial(&account, &request, SOON).await;

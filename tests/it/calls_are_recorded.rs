@@ -1,6 +1,10 @@
 //! A call that is to be recorded is, at either carrier: the recording is listed, and its sound fetched with the business's account.
 
-use rollcall::ids::BusinessId;
+use rollcall::{
+    attempts::recordings,
+    ids::BusinessId,
+    sim::{CallbackFault, Faults, Rule},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -57,6 +61,36 @@ async fn every_call_of_a_run_that_asks_for_it_is_recorded_at_both_carriers() {
             assert_eq!(get(&house, other, &path).await.status(), 404, "another business's");
         }
     }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_that_no_carrier_told_of_is_asked_for_and_kept_once() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let lost = Rule { status: Some("in-progress".to_owned()), ..Rule::share(CallbackFault::Lost, 1.0) };
+    house.sim.set_faults(Faults { callback: vec![lost], ..Faults::default() }).unwrap();
+    for business in [house.business(2).await, house.telnyx_business(2).await] {
+        let run = house.run(business, &numbers(2)).await;
+        sqlx::query!("UPDATE run SET record = true WHERE run_id = $1", run.0)
+            .execute(&house.ctx.stores.pg)
+            .await
+            .unwrap();
+        house.ctx.ring(business).await;
+        house.until_run_is(run, "completed").await;
+        house.until("both are listed", || async { listed(&house, business, "").await.len() == 2 }).await;
+        for recording in listed(&house, business, "").await {
+            assert_eq!(recording["channels"], json!(2), "{recording}");
+            let sound = get(&house, business, recording["url"].as_str().unwrap()).await;
+            assert_eq!(sound.status(), 200);
+        }
+    }
+    let pg = &house.ctx.stores.pg;
+    assert!(recordings::pick_untold(pg, 10, 0).await.unwrap().is_empty(), "what is known is not asked for");
+    // A call that left no recording is asked about ever more seldom, and a day later no more.
+    sqlx::query!("UPDATE attempt SET recording_url = NULL, next_look_at = NULL").execute(pg).await.unwrap();
+    assert_eq!(recordings::pick_untold(pg, 10, 0).await.unwrap().len(), 4);
+    assert!(recordings::pick_untold(pg, 10, 0).await.unwrap().is_empty(), "not again at once");
+    sqlx::query!("UPDATE attempt SET recording_url = 'x'").execute(pg).await.unwrap();
     house.close().await;
 }
 

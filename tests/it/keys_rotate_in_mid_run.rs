@@ -82,6 +82,33 @@ async fn the_sealing_key_is_replaced_in_mid_run_and_no_dial_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_seals_every_credential_anew_and_says_what_it_could_not_open() {
+    let mut house = House::open(Options::default()).await;
+    let (telnyx, twilio) = (house.telnyx_business(1).await, house.business(1).await);
+    let at = house.args.iter().position(|arg| arg == SEALING_KEY).unwrap();
+    NEW_KEY.clone_into(&mut house.args[at]);
+    // The old key is not given: nothing can be opened, and nothing is changed.
+    let shut = house.ops(&["secrets", "rotate", "--json"]).await;
+    assert_eq!(shut.code, 3, "{}", shut.err);
+    assert_eq!(shut.json()["accounts"], json!({"sealed_anew": 0, "as_they_were": 0, "shut": 2}));
+    house.args.extend(["--rollcall-sealing-keys-also".to_owned(), SEALING_KEY.to_owned()]);
+    let done = house.ops(&["secrets", "rotate", "--json"]).await;
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert_eq!(done.json()["accounts"], json!({"sealed_anew": 2, "as_they_were": 0, "shut": 0}));
+    let again = house.ops(&["secrets", "rotate"]).await;
+    assert!(again.code == 0 && again.out.contains("2 were so before"), "{}{}", again.out, again.err);
+    // The new key alone opens them now.
+    let args = house.args[..house.args.len() - 2].to_vec();
+    let ctx = Context::open(Settings::try_parse_from(&args).unwrap(), "test").await.unwrap();
+    for business in [telnyx, twilio] {
+        let reference = ctx.profile(business).await.unwrap().unwrap().accounts[0].reference.clone();
+        assert!(ctx.account(business, &reference).await.unwrap().is_some());
+    }
+    ctx.stores.pg.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_no_key_opens_is_left_and_said() {
     let house = House::open(Options::default()).await;
     let business = house.business(1).await;

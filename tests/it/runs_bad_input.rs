@@ -58,6 +58,7 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
     let desk = Desk::open(pg).await;
     let validation = |pointer, code| (422, "validation", (pointer, code));
     let with = |field: &str, value: Value| json!({"name": "x", field: value});
+    let leave = |message: Value| json!({"detect": "async", "then": "leave_message", "message": message});
     for (body, pointer, code) in [
         (json!({}), "/name", "required"),
         (json!({"name": 7}), "/name", "wrong_type"),
@@ -156,6 +157,15 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
         (with("leads", json!({"to": "+12025550101"})), "/leads", "wrong_type"),
         (with("carriers", json!(["twilio", "telnyx"])), "/carriers/1", "unknown_carrier"),
         (with("carriers", json!(["twilio", "twilio"])), "/carriers/1", "duplicate"),
+        (with("machine", json!({"detect": "off", "then": "continue"})), "/machine/then", "conflict"),
+        (with("machine", json!({"detect": "sync", "message": {"text": "Hi"}})), "/machine/message", "conflict"),
+        (with("machine", leave(json!({"text": " "}))), "/machine/message/text", "empty"),
+        (with("machine", leave(json!({"text": "{{"}))), "/machine/message/text", "invalid_template"),
+        (
+            with("machine", leave(json!({"text": "Hi", "language": "?"}))),
+            "/machine/message/language",
+            "invalid_language",
+        ),
         (with("carriers", json!([])), "/carriers", "empty"),
     ] {
         assert_eq!(fault(&desk.post("/v1/runs", body.clone()).await), validation(pointer, code), "{body}");
@@ -166,12 +176,7 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_field_whose_rule_is_not_built_is_refused_and_its_default_is_not(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
-    for (field, value, pointer) in [
-        ("machine", json!({"detect": "sync"}), "/machine/detect"),
-        ("machine", json!({"detect": "off", "then": "continue"}), "/machine/then"),
-        ("breaker", json!({}), "/breaker"),
-        ("budget", json!({}), "/budget"),
-    ] {
+    for (field, value, pointer) in [("breaker", json!({}), "/breaker"), ("budget", json!({}), "/budget")] {
         let refused = desk.post("/v1/runs", json!({"name": "x", field: value})).await;
         assert_eq!(fault(&refused), (422, "not-available", (pointer, "not_available")), "{field}");
     }

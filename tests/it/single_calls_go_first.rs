@@ -119,7 +119,12 @@ async fn a_single_call_that_does_not_fit_is_refused_with_pointers() {
         (json!({ "to": "+12125550101" }), "/message"),
         (json!({ "to": "+12125550101", "message": { "text": "Hi {{name}}" } }), "/message/text"),
         (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "from": "+15005550006" }), "/from"),
-        (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "machine": {} }), "/machine"),
+        (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "machine": {} }), "/machine/detect"),
+        (
+            json!({ "to": "+12125550101", "message": { "text": "Hi" }, "machine": { "detect": "sync", "then": "leave_message",
+                "message": { "text": "Hi {{name}}" } } }),
+            "/machine/message/text",
+        ),
         (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "max_wait_secs": 0 }), "/max_wait_secs"),
         (json!({ "to": "+12125550101", "message": { "text": "Hi" }, "surprise": 1 }), "/surprise"),
     ];

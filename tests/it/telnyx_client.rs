@@ -5,8 +5,8 @@ use std::time::Duration;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rollcall::{
     carriers::{
-        Account, CallState, CarrierError, Client, DialAnswer, DialRequest, Disposition, HangUp, How, HttpLimits,
-        ListFilter, RefusalClass, Speech,
+        Account, CallState, CarrierError, Client, Detect, DialAnswer, DialRequest, Disposition, HangUp, How,
+        HttpLimits, ListFilter, RefusalClass, Speech,
     },
     ids::Carrier,
 };
@@ -46,7 +46,7 @@ fn dial_request() -> DialRequest {
         events: Vec::new(),
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
-        detect_machine: false,
+        detect: None,
         record: false,
     }
 }
@@ -98,7 +98,7 @@ async fn what_else_is_asked_for_and_the_bounds_of_telnyx_are_kept() {
     let request = DialRequest {
         ring_timeout_secs: 1,
         call_time_limit_secs: 5,
-        detect_machine: true,
+        detect: Some(Detect { first: true, greeting: false }),
         record: true,
         ..dial_request()
     };

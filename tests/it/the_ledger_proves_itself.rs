@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rollcall::ids::{BusinessId, RunId};
+use rollcall::{
+    ids::{BusinessId, RunId},
+    sim,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -102,6 +105,40 @@ async fn a_ledger_that_nobody_touched_is_sound_and_the_carrier_agrees() {
     let text = exported.lines.join("\n");
     assert!(!numbers(8).iter().any(|number| text.contains(number.as_str())), "numbers are masked unless asked for");
     exported.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_over_both_carriers_is_compared_with_both() {
+    let shares = sim::Shares::all(sim::Outcome::Answered);
+    let slow = sim::Config { shares, talk_ms: sim::Millis::exactly(400), ..sim::Config::quick() };
+    let house = House::open(Options { workers: 1, sim: Some(slow), ..Options::default() }).await;
+    let business = house.business(3).await;
+    house.telnyx_account(business).await;
+    house.carriers(business, &["twilio", "telnyx"]).await;
+    let run = house.run(business, &numbers(12)).await;
+    house.ctx.ring(business).await;
+    house.sim.wait(sim::Until::Ended(4), std::time::Duration::from_secs(60)).await.unwrap();
+    // The first carrier is left alone for the rest of the run.
+    sqlx::query!(
+        "UPDATE carrier_account SET hold_until = now() + interval '1 hour' WHERE business_id = $1 AND carrier = 'twilio'",
+        business.0
+    )
+    .execute(&house.ctx.stores.pg)
+    .await
+    .unwrap();
+    house.ctx.profiles.forget(business);
+    house.until_run_is(run, "completed").await;
+    let used = sqlx::query_scalar!(r#"SELECT count(DISTINCT carrier) AS "n!" FROM attempt WHERE run_id = $1"#, run.0);
+    assert_eq!(used.fetch_one(&house.ctx.stores.pg).await.unwrap(), 2, "both carriers were used");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.jsonl");
+    let written = export(&house, run, &file).await;
+    let head = written["head"].as_str().unwrap();
+    let printed = verify(&house, &file, &["--carrier", "--head", head]).await;
+    let verdict = printed.json();
+    assert_eq!(printed.code, 0, "{}{}", printed.out, printed.err);
+    assert_eq!((&verdict["sound"], &verdict["calls_at_carrier"]), (&json!(true), &json!(12)), "{verdict}");
+    house.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -61,7 +61,7 @@ fn dial_request() -> DialRequest {
         events: vec![StatusEvent::Answered, StatusEvent::Initiated],
         ring_timeout_secs: 30,
         call_time_limit_secs: 600,
-        detect_machine: false,
+        detect: None,
         record: false,
     }
 }

@@ -26,6 +26,8 @@ const WEBHOOK_REPEATS_MS: [u32; 5] = [500, 1_500, 4_000, 10_000, 30_000];
 /// The events that must not be lost lightly: without them a slot or a callee waits for the reconciler.
 const REPEATED_EVENTS: [&str; 5] =
     ["call.initiated", "call.answered", "call.hangup", "call.speak.ended", "call.recording.saved"];
+/// The same of calls that are listened to.
+const DETECTION_EVENTS: [&str; 2] = ["call.machine.detection.ended", "call.machine.greeting.ended"];
 
 /// One connection of Telnyx's, to be asked.
 pub(in crate::carriers) struct Telnyx<'a> {
@@ -109,7 +111,9 @@ pub(super) const REFUSALS: Refusals =
 
 /// The body of a dial. Source: Telnyx, "Dial". Every event goes to one address of ours, whatever the application says.
 fn dial_body(request: &DialRequest, connection: &str) -> Value {
-    let repeats = REPEATED_EVENTS.map(|event| (event.to_owned(), json!({ "retries_ms": WEBHOOK_REPEATS_MS })));
+    let detections = if request.detect.is_some() { &DETECTION_EVENTS[..] } else { &[] };
+    let repeated = REPEATED_EVENTS.iter().chain(detections);
+    let repeats = repeated.map(|event| ((*event).to_owned(), json!({ "retries_ms": WEBHOOK_REPEATS_MS })));
     let mut body = json!({
         "connection_id": connection,
         "to": request.to,
@@ -124,8 +128,8 @@ fn dial_body(request: &DialRequest, connection: &str) -> Value {
         "retry_on_timeout": false,
         "time_limit_secs": request.call_time_limit_secs.max(MIN_TIME_LIMIT_SECS),
     });
-    if request.detect_machine {
-        body["answering_machine_detection"] = json!("detect");
+    if let Some(detect) = request.detect {
+        body["answering_machine_detection"] = json!(if detect.greeting { "greeting_end" } else { "detect" });
     }
     if request.record {
         body["record"] = json!("record-from-answer");

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{answered_by, end_of, end_of_answered, is_call_id, mark};
+use super::{answered_by, end_of, end_of_answered, is_call_id, is_leaving, is_whole, mark};
 use crate::carriers::CarrierError;
 use crate::carriers::call::{AnsweredBy, CallState, CallView, Disposition};
 
@@ -74,6 +74,11 @@ pub(super) fn view(call_id: &str, events: &[&Event]) -> CallView {
     let (initiated, answered, ended) = (named("call.initiated"), named("call.answered"), named("call.hangup"));
     let detected = events.iter().filter(|event| event.name.ends_with("detection.ended"));
     let by = detected.filter_map(|event| answered_by(event.text("result")?)).next_back();
+    let beep = |event: &&Event| event.name.ends_with("greeting.ended");
+    let said = |left: bool| {
+        let whole = |event: &&&Event| event.name == "call.speak.ended" && is_whole(event.text("status"));
+        events.iter().filter(whole).any(|event| is_leaving(event.text("client_state")) == left)
+    };
     let at = |event: Option<&Event>| event.and_then(Event::at);
     let talked = at(ended).zip(at(answered)).map(|(end, begin)| (end - begin).num_seconds());
     CallView {
@@ -92,7 +97,9 @@ pub(super) fn view(call_id: &str, events: &[&Event]) -> CallView {
         currency: None,
         // An event that shows none leaves open whose call it is.
         marks: text("client_state").map(|state| mark(Some(&state)).into_iter().collect()),
-        speech_over: named("call.speak.ended").is_some(),
+        speech_over: said(false),
+        greeting_over: events.iter().copied().any(|event| beep(&event)),
+        message_left: said(true),
         raw_status: text("hangup_cause")
             .unwrap_or_else(|| if answered.is_some() { "answered" } else { "initiated" }.to_owned()),
     }

@@ -6,18 +6,17 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use reqwest::Response;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::client::{REFUSALS, Telnyx};
+use super::client::Telnyx;
 use super::codes::{self, Meaning};
 use super::events::{self, Event, EventPage};
-use super::{is_call_id, mark};
+use super::{is_call_id, leaving, mark};
+use crate::carriers::CarrierError;
 use crate::carriers::call::{CallState, CallView, HangUp, How, ListFilter};
 use crate::carriers::dial::Speech;
-use crate::carriers::{CarrierError, http};
 
 /// The languages that Telnyx speaks (SDK 4.189.0, `ActionSpeakParams`); where a tag names none of them, the first of its language.
 const LANGUAGES: [&str; 29] = [
@@ -71,17 +70,6 @@ struct Status {
     client_state: Option<String>,
     start_time: Option<DateTime<Utc>>,
     end_time: Option<DateTime<Utc>>,
-}
-
-/// A recording as `GET /recordings/{id}` shows it.
-#[derive(Deserialize)]
-struct Saved {
-    download_urls: Downloads,
-}
-
-#[derive(Deserialize)]
-struct Downloads {
-    mp3: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -210,28 +198,21 @@ impl Telnyx<'_> {
         speech: &Speech,
         key: &str,
     ) -> Result<HangUp, CarrierError> {
-        let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
-        let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
-        let mut body = json!({ "payload": text, "payload_type": "text", "voice": voice, "command_id": key });
-        if let Some(language) = spoken_language(&speech.language) {
-            body["language"] = json!(language);
-        }
-        self.command(call_id, "speak", &body).await
+        self.command(call_id, "speak", &spoken(speech, key)).await
     }
 
-    /// The recording's own resource says where its sound is, for ten minutes; there the key is not sent.
-    pub(in crate::carriers) async fn recording(&self, id: &str) -> Result<Option<Response>, CarrierError> {
-        if uuid::Uuid::parse_str(id).is_err() {
-            return Err(CarrierError::NotACallId);
-        }
-        let recording: Option<One<Saved>> = self.get(self.url(&["recordings", id])?).await?;
-        let Some(url) = recording.and_then(|recording| recording.data.download_urls.mp3) else { return Ok(None) };
-        let unreadable = || CarrierError::Unreadable { why: "its download address is none".into() };
-        let url: Url = url.parse().map_err(|_| unreadable())?;
-        if url.scheme() != "https" && url.origin() != self.account.base_url.origin() {
-            return Err(unreadable());
-        }
-        http::download(self.http.get(url), self.limits, REFUSALS).await
+    /// Says the message for machines in place of whatever is being said. Its own state comes back with the word of its end.
+    pub(in crate::carriers) async fn leave(
+        &self,
+        call_id: &str,
+        speech: &Speech,
+        key: &str,
+        mark: &str,
+    ) -> Result<HangUp, CarrierError> {
+        let mut body = spoken(speech, key);
+        body["stop"] = json!("all");
+        body["client_state"] = json!(leaving(mark));
+        self.command(call_id, "speak", &body).await
     }
 
     /// Source: Telnyx, "Delete a call recording".
@@ -283,9 +264,20 @@ impl Telnyx<'_> {
         Err(incomplete(&format!("it is longer than {} pages", self.limits.max_pages)))
     }
 
-    fn page_size(&self) -> String {
+    pub(super) fn page_size(&self) -> String {
         self.limits.page_size.min(MAX_PAGE).to_string()
     }
+}
+
+/// The body of a `speak`. Source: Telnyx, "Speak text".
+fn spoken(speech: &Speech, key: &str) -> Value {
+    let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
+    let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
+    let mut body = json!({ "payload": text, "payload_type": "text", "voice": voice, "command_id": key });
+    if let Some(language) = spoken_language(&speech.language) {
+        body["language"] = json!(language);
+    }
+    body
 }
 
 /// The language of Telnyx's for a BCP 47 tag; `None` where there is none: then the voice's own is spoken.
@@ -295,7 +287,7 @@ fn spoken_language(tag: &str) -> Option<&'static str> {
     exact.or_else(|| LANGUAGES.iter().find(|known| primary(known) == primary(tag))).copied()
 }
 
-fn incomplete(why: &str) -> CarrierError {
+pub(super) fn incomplete(why: &str) -> CarrierError {
     CarrierError::Incomplete { why: why.to_owned() }
 }
 
@@ -340,6 +332,8 @@ fn named(call_id: String) -> CallView {
         currency: None,
         marks: None,
         speech_over: false,
+        greeting_over: false,
+        message_left: false,
         raw_status: String::new(),
     }
 }

@@ -14,6 +14,7 @@ mod client;
 mod codes;
 mod events;
 mod list;
+mod recordings;
 mod streams;
 
 pub(super) use client::Telnyx;
@@ -78,9 +79,30 @@ fn answered_by(result: &str) -> Option<AnsweredBy> {
     })
 }
 
+/// Stands behind our token in the state of the message for machines, so that the word of its end is told from any other.
+/// It is in no token.
+const LEFT: &str = "~left";
+
 /// What we wrote on a call, from `client_state`: base64 of our token.
 fn mark(client_state: Option<&str>) -> Option<String> {
-    String::from_utf8(BASE64_STANDARD.decode(client_state?).ok()?).ok()
+    let text = String::from_utf8(BASE64_STANDARD.decode(client_state?).ok()?).ok()?;
+    Some(text.strip_suffix(LEFT).map(str::to_owned).unwrap_or(text))
+}
+
+/// The state of the message for machines.
+fn leaving(mark: &str) -> String {
+    BASE64_STANDARD.encode(format!("{mark}{LEFT}"))
+}
+
+/// True where a `client_state` is that of the message for machines.
+fn is_leaving(client_state: Option<&str>) -> bool {
+    let state = client_state.and_then(|state| BASE64_STANDARD.decode(state).ok());
+    state.is_some_and(|state| state.ends_with(LEFT.as_bytes()))
+}
+
+/// True for a speech that was said to its end: one that was cut, by a hang-up or by what answered, says so.
+fn is_whole(status: Option<&str>) -> bool {
+    status.is_none_or(|status| status == "completed")
 }
 
 #[cfg(test)]
@@ -109,6 +131,13 @@ mod tests {
         ] {
             assert_eq!(end_of(cause, sip), End { disposition, unclear }, "{cause} {sip:?}");
         }
+    }
+
+    #[test]
+    fn the_state_of_a_message_for_machines_still_names_the_call() {
+        assert_eq!(mark(Some(&leaving("token"))).as_deref(), Some("token"));
+        assert!(is_leaving(Some(&leaving("token"))));
+        assert!(!is_leaving(Some(&BASE64_STANDARD.encode("token"))) && !is_leaving(None) && !is_leaving(Some("%")));
     }
 
     #[test]

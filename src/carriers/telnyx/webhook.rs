@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::{End, answered_by, end_of, end_of_answered, is_call_id};
+use super::{End, answered_by, end_of, end_of_answered, is_call_id, is_leaving, is_whole};
 use crate::carriers::call::{AnsweredBy, CallEvent, CallState, Disposition, Recording, Told};
 
 /// Why a body is no event.
@@ -41,6 +41,8 @@ struct Payload {
     hangup_cause: Option<String>,
     sip_hangup_cause: Option<String>,
     result: Option<String>,
+    status: Option<String>,
+    client_state: Option<String>,
     recording_id: Option<String>,
     recording_started_at: Option<String>,
     recording_ended_at: Option<String>,
@@ -81,12 +83,22 @@ pub fn read(body: &[u8]) -> Result<Told, WebhookError> {
             let by = payload.result.as_deref().and_then(answered_by);
             Told::Detected(CallEvent { answered_by: by, ..event(CallState::Answered) })
         }
-        // A beep that comes before the detection's own result comes in its place, and only machines beep.
+        // A beep that comes before the detection's own result comes in its place, and only machines beep. Whether the greeting
+        // ended with one or not, it is over.
         "call.machine.greeting.ended" | "call.machine.premium.greeting.ended" => {
             let beep = payload.result.as_deref() == Some("beep_detected");
-            Told::Detected(CallEvent { answered_by: beep.then_some(AnsweredBy::Machine), ..event(CallState::Answered) })
+            Told::GreetingOver(CallEvent {
+                answered_by: beep.then_some(AnsweredBy::Machine),
+                ..event(CallState::Answered)
+            })
         }
-        "call.speak.ended" => Told::SpeechOver(event(CallState::Answered)),
+        "call.speak.ended" if is_whole(payload.status.as_deref()) => {
+            if is_leaving(payload.client_state.as_deref()) {
+                Told::MessageLeft(event(CallState::Answered))
+            } else {
+                Told::SpeechOver(event(CallState::Answered))
+            }
+        }
         "streaming.stopped" | "streaming.failed" => Told::StreamOver(event(CallState::Answered)),
         "call.recording.saved" => match &payload.recording_id {
             Some(id) if is_recording_id(id) => Told::Recorded(event(CallState::Answered), recording(id, &payload)),
@@ -136,6 +148,7 @@ fn time(text: Option<&str>) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::carriers::telnyx::leaving;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -194,14 +207,21 @@ mod tests {
             ("call.machine.detection.ended", "not_sure", Some(AnsweredBy::Unknown)),
             ("call.machine.premium.detection.ended", "machine", Some(AnsweredBy::Machine)),
             ("call.machine.premium.detection.ended", "fax_detected", Some(AnsweredBy::Fax)),
-            ("call.machine.premium.greeting.ended", "beep_detected", Some(AnsweredBy::Machine)),
-            ("call.machine.greeting.ended", "ended", None),
             ("call.machine.detection.ended", "a result of tomorrow", None),
         ] {
             let Told::Detected(heard) = told(event, json!({ "result": result })) else { panic!("{event}") };
             assert_eq!(heard.answered_by, by, "{event} {result}");
         }
+        for (result, by) in [("beep_detected", Some(AnsweredBy::Machine)), ("ended", None), ("not_sure", None)] {
+            let heard = told("call.machine.greeting.ended", json!({ "result": result }));
+            let Told::GreetingOver(heard) = heard else { panic!("{result}") };
+            assert_eq!(heard.answered_by, by, "{result}");
+        }
         assert!(matches!(told("call.speak.ended", json!({ "status": "completed" })), Told::SpeechOver(_)));
+        let left = json!({ "status": "completed", "client_state": leaving("token") });
+        assert!(matches!(told("call.speak.ended", left), Told::MessageLeft(_)));
+        let cut = json!({ "status": "cancelled_amd", "client_state": leaving("token") });
+        assert!(matches!(told("call.speak.ended", cut), Told::Other(_)), "what was cut was not said");
         for event in ["streaming.stopped", "streaming.failed"] {
             assert!(matches!(told(event, json!({})), Told::StreamOver(_)), "{event}");
         }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::form::{Form, FormError};
 use super::{answered_by, call_state, is_call_id, is_sid};
-use crate::carriers::call::{CallEvent, Recording};
+use crate::carriers::call::{AnsweredBy, CallEvent, CallState, Recording};
 
 /// Why a callback is no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,34 @@ pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
         sip_code: number(&form, "SipResponseCode"),
         carrier_code: number(&form, "ErrorCode"),
         carrier_status: status.to_owned(),
+    })
+}
+
+/// Reads the body of a machine detection's callback: who picked up. It says nothing else of the call than that it was answered.
+/// Verify its signature first; then compare `account` with the account whose key verified it.
+///
+/// # Errors
+/// When it is not a form, or does not name its call, account and answer as Twilio does.
+pub fn detection(body: &[u8]) -> Result<CallEvent, CallbackError> {
+    let form = Form::parse(body)?;
+    let field = |name| form.get(name).ok_or(CallbackError::Missing(name));
+    let (call_id, account, who) = (field("CallSid")?, field("AccountSid")?, field("AnsweredBy")?);
+    if !is_call_id(call_id) {
+        return Err(CallbackError::Unknown("CallSid"));
+    }
+    Ok(CallEvent {
+        call_id: Some(call_id.to_owned()),
+        account: Some(account.to_owned()),
+        state: CallState::Answered,
+        unclear: false,
+        sequence: None,
+        at: None,
+        duration_secs: None,
+        // A word of tomorrow is no machine that is known.
+        answered_by: answered_by(who).or(Some(AnsweredBy::Unknown)),
+        sip_code: None,
+        carrier_code: None,
+        carrier_status: "in-progress".to_owned(),
     })
 }
 
@@ -103,7 +131,7 @@ fn number<T: std::str::FromStr>(form: &Form, name: &str) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::carriers::call::{AnsweredBy, CallState, Disposition};
+    use crate::carriers::call::Disposition;
 
     const CALL: &str = "CAbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
@@ -166,6 +194,24 @@ mod tests {
         assert_eq!(event("CallStatus=asleep"), Err(CallbackError::Unknown("CallStatus")));
         assert_eq!(call_event(b"CallSid=../x&AccountSid=a&CallStatus=busy"), Err(CallbackError::Unknown("CallSid")));
         assert_eq!(event("CallSid=CA1&CallStatus=busy"), Err(FormError::Twice("CallSid").into()));
+    }
+
+    #[test]
+    fn a_detection_says_who_answered_and_nothing_of_the_end() {
+        let heard = |who: &str| detection(format!("CallSid={CALL}&AccountSid=ACa&AnsweredBy={who}").as_bytes());
+        for (who, by) in [
+            ("human", AnsweredBy::Human),
+            ("machine_start", AnsweredBy::Machine),
+            ("machine_end_silence", AnsweredBy::Machine),
+            ("fax", AnsweredBy::Fax),
+            ("unknown", AnsweredBy::Unknown),
+            ("a_parrot", AnsweredBy::Unknown),
+        ] {
+            let event = heard(who).unwrap();
+            assert_eq!((event.state, event.answered_by), (CallState::Answered, Some(by)), "{who}");
+        }
+        assert_eq!(heard(""), Err(CallbackError::Missing("AnsweredBy")));
+        assert_eq!(detection(b"CallSid=x&AccountSid=a&AnsweredBy=human"), Err(CallbackError::Unknown("CallSid")));
     }
 
     #[test]

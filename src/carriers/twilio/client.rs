@@ -14,6 +14,9 @@ use crate::carriers::dial::{DialAnswer, DialRequest, StatusEvent};
 use crate::carriers::http::{CallbackTries, HttpLimits, Refusals, retry_after, send_dial};
 use crate::carriers::{Account, CarrierError, http};
 
+/// Twilio listens no longer than this, seconds: then it says that it does not know. Its own default.
+const DETECTION_SECS: u32 = 30;
+
 /// One account of Twilio's, to be asked.
 pub(in crate::carriers) struct Twilio<'a> {
     pub(in crate::carriers) http: &'a reqwest::Client,
@@ -118,8 +121,18 @@ fn dial_fields(request: &DialRequest, tries: &CallbackTries) -> Vec<(&'static st
             fields.push(("StatusCallbackEvent", event_word(event).to_owned()));
         }
     }
-    if request.detect_machine {
-        fields.push(("MachineDetection", "Enable".to_owned()));
+    if let Some(detect) = request.detect {
+        // Only the end of a message tells when what is said is recorded.
+        let kind = if detect.greeting { "DetectMessageEnd" } else { "Enable" };
+        fields.push(("MachineDetection", kind.to_owned()));
+        fields.push(("MachineDetectionTimeout", DETECTION_SECS.to_string()));
+        if !detect.first {
+            fields.extend([
+                ("AsyncAmd", "true".to_owned()),
+                ("AsyncAmdStatusCallback", repeated(&request.callback("twilio/amd"), tries)),
+                ("AsyncAmdStatusCallbackMethod", "POST".to_owned()),
+            ]);
+        }
     }
     if request.record {
         fields.extend([

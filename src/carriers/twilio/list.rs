@@ -10,10 +10,10 @@ use url::Url;
 
 use super::client::Twilio;
 use super::codes::{self, Meaning};
-use super::resource::{Call, Page, RequestEvent};
+use super::resource::{Call, Page, RecordingRow, RequestEvent};
 use super::{is_call_id, twiml};
 use crate::carriers::CarrierError;
-use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState};
+use crate::carriers::call::{CallView, HangUp, How, ListFilter, LiveState, Recording};
 
 impl Twilio<'_> {
     pub(in crate::carriers) async fn fetch(&self, call_id: &str) -> Result<Option<CallView>, CarrierError> {
@@ -60,7 +60,12 @@ impl Twilio<'_> {
             How::Complete => "completed",
             How::CancelQueued => "canceled",
         };
-        match self.post(self.call_url(call_id, ".json")?, &[("Status", status)]).await {
+        self.update(call_id, &[("Status", status)]).await
+    }
+
+    /// Changes a live call. That it is over, or not shown, is an answer, too.
+    async fn update(&self, call_id: &str, fields: &[(&str, &str)]) -> Result<HangUp, CarrierError> {
+        match self.post(self.call_url(call_id, ".json")?, fields).await {
             Ok(()) => Ok(HangUp::Done),
             Err(CarrierError::Refused { http: 404, code: codes::NOT_FOUND, .. }) => Ok(HangUp::NotFound),
             Err(CarrierError::Refused { code, .. }) if codes::meaning(code) == Some(Meaning::AlreadyEnded) => {
@@ -68,6 +73,11 @@ impl Twilio<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Has a live call ask `url` what comes next, in place of what is being said.
+    pub(in crate::carriers) async fn ask_at(&self, call_id: &str, url: &str) -> Result<HangUp, CarrierError> {
+        self.update(call_id, &[("Url", url), ("Method", "POST")]).await
     }
 
     /// Puts a live call through to `number`: it leaves its media stream for it.
@@ -87,6 +97,11 @@ impl Twilio<'_> {
     ) -> Result<Option<Vec<String>>, CarrierError> {
         let events: Option<Vec<RequestEvent>> = self.pages(self.call_url(call_id, "/Events.json")?).await?;
         Ok(events.map(|events| events.iter().flat_map(RequestEvent::callback_urls).collect()))
+    }
+
+    pub(in crate::carriers) async fn recordings_of(&self, call_id: &str) -> Result<Vec<Recording>, CarrierError> {
+        let rows: Option<Vec<RecordingRow>> = self.pages(self.call_url(call_id, "/Recordings.json")?).await?;
+        Ok(rows.unwrap_or_default().into_iter().filter_map(RecordingRow::ready).collect())
     }
 
     /// `…/Calls/{CallSid}{rest}`. The id is checked, so that it cannot lead elsewhere.

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
 use super::callback::rfc_2822;
-use super::{answered_by, call_state, is_call_id};
-use crate::carriers::call::CallView;
+use super::{answered_by, call_state, is_call_id, is_sid};
+use crate::carriers::call::{AnsweredBy, CallView, Recording};
 
 /// A field that may be a string, a number, null, empty or absent.
 #[derive(Debug, Default)]
@@ -77,6 +77,9 @@ impl<'de> Deserialize<'de> for Call {
             currency: raw.price_unit.0,
             marks: None,
             speech_over: false,
+            // Who it was is only known when what it was listened to for is over.
+            greeting_over: answered_by == Some(AnsweredBy::Machine),
+            message_left: false,
             raw_status: raw.status,
         }))
     }
@@ -87,11 +90,35 @@ impl<'de> Deserialize<'de> for Call {
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
     /// The rows.
-    #[serde(alias = "calls", alias = "events")]
+    #[serde(alias = "calls", alias = "events", alias = "recordings")]
     pub(super) rows: Vec<T>,
     /// Where the next page is, relative to the host; null at the end.
     #[serde(deserialize_with = "Option::deserialize")]
     pub(super) next_page_uri: Option<String>,
+}
+
+/// A recording of a call. Source: Twilio's OpenAPI description, schema `api.v2010.account.call.call_recording`.
+#[derive(Deserialize)]
+pub(super) struct RecordingRow {
+    sid: String,
+    #[serde(default)]
+    status: Text,
+    #[serde(default)]
+    duration: Text,
+    #[serde(default)]
+    channels: Text,
+}
+
+impl RecordingRow {
+    /// The recording, where it is ready and is called as Twilio calls them.
+    pub(super) fn ready(self) -> Option<Recording> {
+        let ready = self.status.0.as_deref() == Some("completed") && is_sid("RE", &self.sid);
+        ready.then(|| Recording {
+            id: self.sid,
+            duration_secs: self.duration.0.and_then(|secs| secs.parse().ok()),
+            channels: self.channels.0.and_then(|channels| channels.parse().ok()),
+        })
+    }
 }
 
 /// One request that Twilio made or got for a call; only what it carried.

@@ -24,15 +24,42 @@ const MAX_ATTRIBUTE: usize = 100;
 #[must_use]
 pub fn say_and_hang_up(text: &str, language: &str, voice: Option<&str>) -> String {
     document(|writer| {
-        let text = fitting(text);
-        let language = attribute(language);
-        let mut say = writer.create_element("Say").with_attribute(("language", language.as_str()));
-        if let Some(voice) = voice {
-            say = say.with_attribute(("voice", attribute(voice).as_str()));
-        }
-        say.write_text_content(BytesText::new(&text))?.create_element("Hangup").write_empty()?;
-        Ok(())
+        say(writer, text, language, voice)?;
+        writer.create_element("Hangup").write_empty().map(drop)
     })
+}
+
+/// The same, but in place of the hang-up `url` is asked what comes next: so it is known that all was said.
+#[must_use]
+pub fn say_and_ask(text: &str, language: &str, voice: Option<&str>, url: &str) -> String {
+    document(|writer| {
+        say(writer, text, language, voice)?;
+        redirect(writer, url)
+    })
+}
+
+/// Is silent for so many seconds, and then asks `url` again.
+#[must_use]
+pub fn wait_and_ask(secs: u32, url: &str) -> String {
+    document(|writer| {
+        writer.create_element("Pause").with_attribute(("length", secs.to_string().as_str())).write_empty()?;
+        redirect(writer, url)
+    })
+}
+
+fn say(writer: &mut Writer<Vec<u8>>, text: &str, language: &str, voice: Option<&str>) -> std::io::Result<()> {
+    let text = fitting(text);
+    let language = attribute(language);
+    let mut say = writer.create_element("Say").with_attribute(("language", language.as_str()));
+    if let Some(voice) = voice {
+        say = say.with_attribute(("voice", attribute(voice).as_str()));
+    }
+    say.write_text_content(BytesText::new(&text)).map(drop)
+}
+
+fn redirect(writer: &mut Writer<Vec<u8>>, url: &str) -> std::io::Result<()> {
+    let redirect = writer.create_element("Redirect").with_attribute(("method", "POST"));
+    redirect.write_text_content(BytesText::new(url)).map(drop)
 }
 
 /// Connects the call to a media stream, both ways, and asks `resume` what to do when the stream was closed by us. Parameters
@@ -51,9 +78,7 @@ pub fn stream(url: &Url, parameters: &[(&str, &str)], resume: &str) -> String {
             })?;
             Ok(())
         })?;
-        let redirect = writer.create_element("Redirect").with_attribute(("method", "POST"));
-        redirect.write_text_content(BytesText::new(resume))?;
-        Ok(())
+        redirect(writer, resume)
     })
 }
 
@@ -158,6 +183,17 @@ mod tests {
              <Parameter name=\"attempt\" value=\"1\"/></Stream></Connect><Redirect method=\"POST\">https://a.example/resume\
              </Redirect></Response>"
         );
+    }
+
+    #[test]
+    fn what_follows_a_message_or_a_pause_is_asked_for() {
+        let url = "https://a.example/resume/x?after=message";
+        let said = say_and_ask("Hi & bye", "en-US", None, url);
+        assert_eq!(shape(&said).0, ["Response", "Say", "/Say", "Redirect", "/Redirect", "/Response"]);
+        assert_eq!(shape(&said).1, format!("Hi & bye{url}"));
+        let waits = wait_and_ask(2, url);
+        assert!(waits.contains("<Pause length=\"2\"/>"), "{waits}");
+        assert_eq!(shape(&waits).0, ["Response", "Pause/", "Redirect", "/Redirect", "/Response"]);
     }
 
     #[test]

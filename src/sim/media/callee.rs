@@ -192,8 +192,9 @@ pub(super) fn foreign_tags<'a>(text: &'a str, own: &'a str) -> impl Iterator<Ite
 pub(super) fn usual(outcome: Outcome, interrupts: bool) -> Callee {
     let line = |say: &str| Line { say: say.to_owned(), ..Line::default() };
     if outcome == Outcome::Machine {
+        // It records until the other side hangs up.
         let greeting = "You have reached the voice mail of {tag}. Please leave a message after the tone.";
-        return Callee { speaks_first: true, lines: vec![line(greeting)], ..Callee::default() };
+        return Callee { speaks_first: true, lines: vec![line(greeting)], then: Then::Stays, ..Callee::default() };
     }
     let mut lines = vec![
         line("Hello, this is {tag} speaking."),

@@ -45,6 +45,8 @@ pub(super) struct Stream {
     /// When the agent's sound ran out in the middle of this sentence.
     ran_out: Option<(Instant, u32)>,
     was_voice: bool,
+    /// When the agent's present sentence began.
+    began: (Option<u32>, std::time::Instant),
     has_complained: bool,
     /// A frame that goes after the next one.
     held: Option<String>,
@@ -72,6 +74,7 @@ impl Stream {
             interrupted: None,
             ran_out: None,
             was_voice: false,
+            began: (None, std::time::Instant::now()),
             has_complained: false,
             held: None,
         }
@@ -156,6 +159,9 @@ impl Stream {
     /// Keeps what the figures are made of: when the agent begins, stops, and runs out of sound.
     fn observe(&mut self, now: Instant, voice: bool) {
         let sentence = self.ear.present().map(|(number, _)| number);
+        if sentence.is_some() && sentence != self.began.0 {
+            self.began = (sentence, std::time::Instant::now());
+        }
         match (voice, self.was_voice) {
             (true, false) => {
                 if self.report.first_sound_ms.is_none() {
@@ -258,6 +264,9 @@ impl Stream {
     fn note(&mut self, heard: impl IntoIterator<Item = Heard>) {
         for heard in heard {
             self.report.foreign.extend(foreign_tags(&heard.text, &self.report.tag).map(str::to_owned));
+            if heard.whole && self.began.0 == Some(heard.utterance) {
+                self.shared.said_to(self.id, self.began.1, &heard.text);
+            }
             self.report.heard.push(heard);
         }
     }

@@ -55,7 +55,8 @@ pub(crate) async fn command(
                 return Err(Refusal::new(422, 90034, "Call not answered yet"));
             }
             if is_new(&shared, id, &body) {
-                speak(&shared, id, words);
+                let text = |name: &str| body[name].as_str().map(str::to_owned);
+                speak(&shared, id, words, text("stop").is_some(), text("client_state"));
             }
         }
         "streaming_start" | "streaming_stop" | "send_dtmf" | "transfer" if now != Status::InProgress => {
@@ -80,7 +81,7 @@ pub(crate) async fn command(
         "transfer" => {
             let to = body["to"].as_str().ok_or_else(|| Refusal::field(10004, "/to", "to is required"))?;
             if is_new(&shared, id, &body) {
-                speak(&shared, id, format!("[dial {to}]"));
+                speak(&shared, id, format!("[dial {to}]"), false, None);
             }
         }
         _ => return Err(Refusal::not_found()),

@@ -43,6 +43,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/calls/{id}/actions/{command}", post(commands::command))
         .route("/connections/{connection}/active_calls", get(reads::active_calls))
         .route("/call_events", get(reads::call_events))
+        .route("/recordings", get(reads::recordings))
         .route("/recordings/{id}", get(reads::recording).delete(reads::delete_recording))
         .fallback(async || Refusal::not_found());
     Router::new().nest("/v2", api)

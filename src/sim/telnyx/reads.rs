@@ -127,6 +127,31 @@ pub(crate) async fn call_events(State(shared): Here, RawQuery(query): RawQuery, 
     Ok(Json(json!({ "data": page, "meta": meta })))
 }
 
+/// `GET /recordings`: of a connection and a number; one page is all.
+pub(crate) async fn recordings(State(shared): Here, RawQuery(query): RawQuery, headers: HeaderMap) -> Answer {
+    let query = Query::read(query);
+    let connection = query.get("filter[connection_id]").unwrap_or_default().to_owned();
+    authenticate(&shared, &connection, &headers)?;
+    fault(&shared, |faults| &mut faults.list)?;
+    let to = query.get("filter[to]");
+    let world = shared.world();
+    let ours = world
+        .recordings
+        .iter()
+        .map(|kept| (kept, world.call(kept.call)))
+        .filter(|(_, call)| call.account == connection && to.is_none_or(|to| to == call.dial.to));
+    let rows: Vec<Value> = ours
+        .map(|(kept, call)| {
+            json!({
+                "record_type": "recording", "id": kept.id, "call_control_id": call.sid, "connection_id": call.account,
+                "channels": "dual", "status": "completed", "duration_millis": call.talked_ms(Instant::now()),
+            })
+        })
+        .collect();
+    let meta = json!({ "page_number": 1, "page_size": rows.len(), "total_pages": 1, "total_results": rows.len() });
+    Ok(Json(json!({ "data": rows, "meta": meta })))
+}
+
 /// `GET /recordings/{id}`: where the sound is, at the address that the client asked at.
 pub(crate) async fn recording(State(shared): Here, Path(id): Path<String>, headers: HeaderMap) -> Answer {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).ok_or_else(Refusal::not_found)?;

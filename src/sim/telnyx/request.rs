@@ -24,6 +24,16 @@ const KNOWN: &str = "answering_machine_detection answering_machine_detection_con
     stream_track stream_url supervise_call_control_id supervisor_role time_limit_secs timeout_secs to transcription \
     transcription_config webhook_retries_policies webhook_url webhook_url_method webhook_urls webhook_urls_method";
 
+/// What is listened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detects {
+    Nothing,
+    /// Who picked up.
+    Who,
+    /// The end of a machine's greeting, too.
+    Greeting,
+}
+
 /// What only Telnyx's dial asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
@@ -31,7 +41,7 @@ pub(crate) struct Order {
     pub(super) webhook_url: Option<String>,
     /// Pauses before each repeat of a webhook, by event, ms.
     pub(super) retries: Map<String, Value>,
-    pub(super) detects: bool,
+    pub(super) detects: Detects,
     /// The media stream that opens with the answer.
     pub(super) streaming: Option<Streaming>,
     pub(crate) record: bool,
@@ -74,7 +84,19 @@ pub(super) fn read(body: &Map<String, Value>) -> Result<Dial, Refusal> {
         client_state: client_state.map(str::to_owned),
         webhook_url: webhook_url.map(str::to_owned),
         retries: retries(body)?,
-        detects: detection.is_some_and(|detection| detection != "disabled"),
+        detects: match detection {
+            None | Some("disabled") => Detects::Nothing,
+            Some("detect" | "detect_words") => Detects::Who,
+            Some("greeting_end" | "detect_beep") => Detects::Greeting,
+            Some(_) => {
+                let pointer = "/answering_machine_detection";
+                return Err(Refusal::field(
+                    10032,
+                    pointer,
+                    "The sandbox knows detect, detect_words, detect_beep, greeting_end",
+                ));
+            }
+        },
         streaming: Streaming::read(body)?,
         record: text("record", "/record")? == Some("record-from-answer"),
         leg: Uuid::new_v4(),

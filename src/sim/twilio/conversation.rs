@@ -1,12 +1,15 @@
 //! An answered call: fetch the TwiML, act it out, remember what was heard.
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::http::HeaderName;
 use url::Url;
 use uuid::Uuid;
 
 use super::{
-    dial::{Hook, Method, Script},
+    dial::{Detection, Hook, Kind, Method, Script},
     signature::{sign, signed_url},
     status::{answered_by, detection_result, twiml_request},
     twiml::{self, Connect, Unusable, Verb},
@@ -15,6 +18,7 @@ use crate::sim::{
     Shared,
     call::{CallId, Status},
     life::{Turn, passed, wait},
+    machine::Listening,
     media::{self, Dialect, End, Order},
     outcome::Outcome,
 };
@@ -26,7 +30,10 @@ const MOST_DOCUMENTS: usize = 100;
 
 /// Talks to the end of the script. A script that cannot be had ends the call as failed.
 pub(crate) async fn converse(shared: &Arc<Shared>, id: CallId) {
-    detect(shared, id);
+    let listening = shared.picked_up(id);
+    if detect(shared, id, listening).await == Turn::Moved {
+        return;
+    }
     let (mut script, fallback) = {
         let world = shared.world();
         let Some(order) = world.call(id).dial.twilio() else { return };
@@ -69,8 +76,34 @@ fn absolute(base: Option<&str>, url: &str) -> Result<String, String> {
     joined.map(String::from).map_err(|error| format!("`{url}`: {error}"))
 }
 
-/// Says who answered, where that was asked for.
-fn detect(shared: &Arc<Shared>, id: CallId) {
+/// Hears who answered, where that was asked for: before anything else, or beside the call.
+async fn detect(shared: &Arc<Shared>, id: CallId, listening: Listening) -> Turn {
+    let (beside, kind) = match shared.world().call(id).dial.twilio().map(|order| &order.detection) {
+        Some(Detection::Blocking(kind)) => (false, *kind),
+        Some(Detection::Beside(kind, _)) => (true, *kind),
+        Some(Detection::Off) | None => return Turn::Elapsed,
+    };
+    let time = if kind == Kind::DetectMessageEnd { listening.told() } else { listening.verdict };
+    if beside {
+        let here = Arc::clone(shared);
+        shared.spawn(async move {
+            // New orders do not end it, only the end of the call does.
+            tokio::time::sleep(time).await;
+            if here.status(id) == Status::InProgress {
+                tell_detection(&here, id);
+            }
+        });
+        return Turn::Elapsed;
+    }
+    let turn = passed(shared, id, Status::InProgress, time).await;
+    if turn == Turn::Elapsed {
+        tell_detection(shared, id);
+    }
+    turn
+}
+
+/// It is known who answered.
+fn tell_detection(shared: &Arc<Shared>, id: CallId) {
     let parcel = {
         let mut world = shared.world();
         let call = world.call_mut(id);
@@ -202,16 +235,19 @@ async fn stream(shared: &Arc<Shared>, id: CallId, connect: Connect) -> Turn {
 }
 
 async fn speak(shared: &Arc<Shared>, id: CallId, words: String) -> Turn {
-    let (length, stays) = {
+    let (length, stays, begun) = {
         let mut world = shared.world();
         let length = shared.config.talk_ms.draw(&mut world.random);
         let call = world.call_mut(id);
-        call.heard.push(words);
-        (call.tempo.of(length), call.outcome == Outcome::NeverEnds)
+        call.heard.push(words.clone());
+        (call.tempo.of(length), call.outcome == Outcome::NeverEnds, Instant::now())
     };
     if stays {
-        wait(shared, id, Status::InProgress, None).await
-    } else {
-        passed(shared, id, Status::InProgress, length).await
+        return wait(shared, id, Status::InProgress, None).await;
     }
+    let turn = passed(shared, id, Status::InProgress, length).await;
+    if turn == Turn::Elapsed {
+        shared.said_to(id, begun, &words);
+    }
+    turn
 }

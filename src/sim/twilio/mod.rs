@@ -43,6 +43,7 @@ pub(crate) fn router() -> Router<Arc<Shared>> {
         .route("/{account}/Calls.json", post(create::create).get(reads::list))
         .route("/{account}/Calls/{file}", get(reads::fetch).post(reads::update))
         .route("/{account}/Calls/{sid}/Events.json", get(reads::events))
+        .route("/{account}/Calls/{sid}/Recordings.json", get(reads::recordings))
         .route("/{account}/Recordings/{file}", get(reads::recording).delete(reads::delete_recording))
         .fallback(async |uri: axum::http::Uri| Refusal::not_found(uri.path()));
     Router::new().nest(&format!("/{API_VERSION}/Accounts"), accounts)

@@ -142,6 +142,24 @@ impl Shared {
     }
 }
 
+/// `GET …/Calls/{sid}/Recordings.json`: of one call, so that one page is all.
+pub(crate) async fn recordings(
+    State(shared): Here,
+    Path((account, sid)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    open(&shared, &account, &headers, |faults| &mut faults.list)?;
+    let id = find(&shared, &account, &sid)?;
+    let rows: Vec<Value> = shared.kept_of(id).iter().map(|kept| {
+        json!({
+            "sid": kept.id, "call_sid": sid, "account_sid": account, "status": "completed", "channels": 2, "duration": "1",
+            "source": "OutboundAPI", "api_version": super::API_VERSION,
+        })
+    }).collect();
+    Ok(Json(json!({ "recordings": rows, "page": 0, "page_size": 50, "start": 0, "next_page_uri": null }))
+        .into_response())
+}
+
 /// `GET …/Recordings/{sid}.mp3`.
 pub(crate) async fn recording(
     State(shared): Here,

@@ -69,7 +69,7 @@ pub(crate) fn twiml_request(call: &Call, hook: Hook, auth_token: String) -> Parc
     let mut form = fields(call, if call.dial.inbound { Status::Ringing } else { Status::InProgress });
     match call.dial.twilio().map(|order| &order.detection) {
         Some(Detection::Blocking(_)) => form.push(("MachineDetectionDuration", DETECTION_MS.to_owned())),
-        // A detection beside the call has no result yet when the words are asked for.
+        // A detection beside the call is not told here.
         _ => form.retain(|(name, _)| *name != "AnsweredBy"),
     }
     Parcel::new(hook, form, auth_token)
@@ -103,7 +103,7 @@ pub(crate) fn recording_callback(call: &Call, recording: &str, world: &World) ->
     Some(Parcel::new(hook, form, world.auth_token(&call.account).to_owned()))
 }
 
-/// The sandbox recognises at once who answered; this is what it says that it took.
+/// What a detection is said to have taken.
 const DETECTION_MS: &str = "2400";
 
 /// Who answered, in Twilio's words, when detection was asked for.
@@ -115,6 +115,7 @@ pub(crate) fn answered_by(call: &Call) -> Option<&'static str> {
     Some(match (call.outcome, kind) {
         (Outcome::Machine, Kind::Enable) => "machine_start",
         (Outcome::Machine, Kind::DetectMessageEnd) => "machine_end_beep",
+        (Outcome::Fax, _) => "fax",
         _ => "human",
     })
 }
