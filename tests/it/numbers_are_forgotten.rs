@@ -221,6 +221,8 @@ async fn an_erased_number_stands_nowhere_and_what_was_counted_stays(_: PgPoolOpt
         (&job["state"], &job["reason"], &job["external_id"]),
         (&json!("skipped"), &json!("erased"), &Value::Null)
     );
+    let again = desk.post(&format!("/v1/runs/{over}/clone"), json!({"leads": "all"})).await;
+    assert_eq!(again.body["leads"]["accepted"], 0, "what stands in its place is never dialed: {}", again.body);
     let known = desk.get(&path).await.body;
     assert_eq!((&known["dialed"]["attempts"], &known["data"]), (&json!(0), &json!([])));
     assert_eq!(known["suppressions"][0]["source"], "erasure");
