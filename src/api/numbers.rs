@@ -2,7 +2,6 @@
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -14,7 +13,7 @@ use crate::{
         suppressions::SuppressionView,
     },
     attempts::history::Dialed,
-    businesses::{audit, rules},
+    businesses::rules,
     context::Context,
     dialing::numbers::{self, Contact, Erased},
     error::{ApiError, FieldError},
@@ -106,10 +105,7 @@ async fn erase(
 ) -> Result<Json<Erased>, ApiError> {
     fits(&number)?;
     let suppress = how.suppress.unwrap_or(true);
-    // Said first, so that nothing is erased unseen.
-    let detail = json!({ "number": mask(&number), "suppress": suppress });
-    audit::note(&ctx.stores.pg, Some(manager.business.0), &manager.actor, "number.erase", &detail).await?;
-    let erased = numbers::erase(&ctx, manager.business, &number, suppress).await?;
+    let erased = numbers::erase(&ctx, manager.business, &manager.actor, &number, suppress).await?;
     tracing::info!(business.id = %manager.business, number = mask(&number), by = manager.actor, "a number was erased");
     ctx.ring(manager.business).await;
     Ok(Json(erased))

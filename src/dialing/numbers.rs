@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 
 use rand::{TryRng, rngs::SysRng};
 use serde::Serialize;
-use sqlx::PgPool;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         history::{self, Dialed},
     },
     businesses::{
-        store as businesses,
+        audit, store as businesses,
         suppressions::{self, Entry, List, Suppression, Terms},
     },
     calls::conversation,
@@ -31,7 +31,8 @@ use crate::{
         read::{self, Filter},
         skip::{self, Skipped},
     },
-    leads, runs,
+    leads::{self, mask},
+    runs,
 };
 
 /// The source of an entry that an erasure leaves.
@@ -126,12 +127,18 @@ pub struct Erased {
     pub suppressed: bool,
 }
 
-/// Forgets a number. The caller rings for the business.
+/// Forgets a number, which `by` asked for. The caller rings for the business.
 ///
 /// # Errors
 /// 404 where there is no such business; 409 where a call with the number is open, with what is in flight.
-pub async fn erase(ctx: &Context, business: BusinessId, number: &str, suppress: bool) -> Result<Erased, ApiError> {
-    let (erased, calls) = in_ledger(&ctx.stores.tenant, business, number, suppress).await?;
+pub async fn erase(
+    ctx: &Context,
+    business: BusinessId,
+    by: &str,
+    number: &str,
+    suppress: bool,
+) -> Result<Erased, ApiError> {
+    let (erased, calls) = in_ledger(ctx, business, by, number, suppress).await?;
     for call in calls {
         // Nothing of a call outlives its state in Redis for more than minutes; it goes at once if it can.
         if let Err(error) = ctx.calls.forget(&call).await {
@@ -142,14 +149,15 @@ pub async fn erase(ctx: &Context, business: BusinessId, number: &str, suppress: 
 }
 
 async fn in_ledger(
-    pg: &PgPool,
+    ctx: &Context,
     business: BusinessId,
+    by: &str,
     number: &str,
     suppress: bool,
 ) -> Result<(Erased, Vec<String>), ApiError> {
     let placeholder = placeholder()?;
     let list = List::Business(business);
-    let mut tx = pg.begin().await?;
+    let mut tx = ctx.stores.tenant.begin().await?;
     if !businesses::lock(&mut *tx, business).await? {
         return Err(ApiError::not_found("business"));
     }
@@ -157,6 +165,9 @@ async fn in_ledger(
     if !open.is_empty() {
         return Err(in_call(&open));
     }
+    // On a connection of its own, which commits first: nothing is erased unseen.
+    let detail = json!({ "number": mask(number), "suppress": suppress });
+    audit::note(&ctx.stores.pg, Some(business.0), by, "number.erase", &detail).await?;
     let attempts = erase::erase(&mut tx, business, number, &placeholder).await?;
     let (skipped, runs) = skip::numbers(&mut tx, business, &[number.to_owned()], Skipped::Erased).await?;
     let jobs = skip::erase(&mut tx, business, number, &placeholder).await?;

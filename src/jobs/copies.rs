@@ -28,7 +28,7 @@ impl Leads {
     }
 }
 
-/// Copies leads in their order; what is suppressed by now is left out. Returns how many were copied and how many left out.
+/// Copies leads in their order; what is suppressed by now is left out, and so is what was erased, dialed or not. Returns how many were copied and how many left out.
 ///
 /// # Errors
 /// Where Postgres cannot store them.
@@ -45,7 +45,7 @@ pub async fn copy(
     let counts = sqlx::query!(
         r#"WITH given AS (
                SELECT *, is_suppressed($1, to_number) AS suppressed, row_number() OVER (ORDER BY job_id) AS place
-               FROM job WHERE business_id = $1 AND run_id = $2 AND state::text = ANY ($4) AND reason IS DISTINCT FROM 'erased'
+               FROM job WHERE business_id = $1 AND run_id = $2 AND state::text = ANY ($4) AND NOT is_erased(to_number)
            ), copied AS (
                INSERT INTO job (job_id, run_id, business_id, line, to_number, external_id, variables, time_zone, time_zones, zone_set, priority,
                                 not_before, not_after)
