@@ -278,32 +278,33 @@ BEGIN
             FROM business b JOIN carrier_account acct ON acct.business_id = b.business_id
                 AND acct.carrier = p_carriers[array_position(p_businesses, b.business_id)] AND acct.carrier = ANY (b.carriers)
             WHERE b.business_id = ANY (v_locked) AND b.state = 'active' AND (acct.hold_until > clock_timestamp()) IS NOT TRUE
-        ), pick AS (
-            -- Runs of a business take turns by weight; within one, priority decides.
-            SELECT b.*, j.*, row_number() OVER (PARTITION BY b.business_id ORDER BY j.nth::float8 / j.weight, j.place, j.job_id) AS i
-            FROM able b CROSS JOIN LATERAL (
+        ), candidate AS (
+            SELECT b.*, j.* FROM able b CROSS JOIN LATERAL (
                 SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
                        r.caller_ids AS run_callers, r.local_presence, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
                        CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
                        coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
-                    SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
+                    SELECT w.* FROM (
                         -- A few more than there is room for: what may not be dialed is held back by a claim that finds too little.
-                        SELECT w.* FROM (
+                        SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
                             SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
                             WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                                 AND ((- priority), job_id) >= (z.first_place, z.first_job)
-                            ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 8) w
-                        WHERE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after, b.cap_per_day,
-                                          b.cap_per_24h, b.cap_lifetime)).verdict IS NULL
-                        ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) q
-                    WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
-                        -- Nobody's phone rings when the window has closed.
-                        AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
-                    ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0)) c
+                            ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 8) q
+                        WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
+                            -- Nobody's phone rings when the window has closed.
+                            AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
+                        ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) w
+                    WHERE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after, b.cap_per_day,
+                                      b.cap_per_24h, b.cap_lifetime)).verdict IS NULL
+                    ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) c
                 WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
                     AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
-            WHERE (j.nth > j.most) IS NOT TRUE AND (j.nth - j.others > j.budget_left) IS NOT TRUE
+        ), pick AS (
+            -- Runs of a business take turns by weight; within one, priority decides.
+            SELECT *, row_number() OVER (PARTITION BY business_id ORDER BY nth::float8 / weight, place, job_id) AS i FROM candidate
+            WHERE (nth > most) IS NOT TRUE AND (nth - others > budget_left) IS NOT TRUE
         ), held AS (
             SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
             FROM unnest(p_holding, p_attempts, p_slots, p_lines) AS h (holding, attempt, slot, line) JOIN able b ON b.business_id = holding
@@ -334,7 +335,8 @@ BEGIN
             ON CONFLICT (run_id, shard) DO UPDATE SET changes = t.changes + excluded.changes, attempts = t.attempts + excluded.attempts,
                 queued = t.queued + excluded.queued, dialing = t.dialing + excluded.dialing
         )
-        SELECT b.business_id AS business, b.room, b.carrier, b.reference, b.health, count(i.attempt_id) OVER own AS taken, row_number() OVER own AS nth, i.*
+        SELECT b.business_id AS business, b.room, b.carrier, b.reference, b.health,
+            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id) < b.room AS wanting, row_number() OVER own AS nth, i.*
         FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
         WINDOW own AS (PARTITION BY b.business_id)
     LOOP
@@ -358,7 +360,8 @@ BEGIN
                 PERFORM begin_claims_at(v.run_id, NULL);
             END IF;
         END IF;
-        IF v.taken < v.room AND v.nth = 1 THEN
+        -- Fewer jobs than there is room for: there may be others.
+        IF v.wanting AND v.nth = 1 THEN
             IF NOT v_alone THEN
                 RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean;
                 CONTINUE;

@@ -50,7 +50,8 @@ pub struct Wanted {
 pub struct Got {
     /// Its attempts.
     pub claimed: Vec<Claimed>,
-    /// There may be more: it was locked, or nothing was due where its claims begin. It is to be claimed for alone.
+    /// There may be more: it was locked, nothing was due where its claims begin, or jobs that may not be dialed now were taken out of
+    /// the way. It is to be claimed for alone.
     pub again: bool,
 }
 
@@ -67,8 +68,16 @@ pub async fn claim(
     times: &Times,
 ) -> sqlx::Result<Vec<Claimed>> {
     let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec() };
-    let mut got = claim_all(pg, &[&wanted], (times.intent_grace_ms, times.refused_retry_ms)).await?;
-    Ok(got.pop().unwrap_or_default().claimed)
+    Ok(claim_alone(pg, &wanted, times).await?.claimed)
+}
+
+/// The same; it says, too, whether jobs that may not be dialed now were taken out of the way: then others may be due.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn claim_alone(pg: &PgPool, wanted: &Wanted, times: &Times) -> sqlx::Result<Got> {
+    let mut got = claim_all(pg, &[wanted], (times.intent_grace_ms, times.refused_retry_ms)).await?;
+    Ok(got.pop().unwrap_or_default())
 }
 
 /// The same for several businesses in one transaction, each named once; one answer for each, in their order. The times are the

@@ -9,6 +9,9 @@ use crate::{
     stores::together::{Lane, Together},
 };
 
+/// Claims of one look that take jobs which may not be dialed out of the way; the sweep rings for what is left.
+const MOST_LOOKS: usize = 16;
+
 struct One {
     wanted: Wanted,
     times: Times,
@@ -69,20 +72,26 @@ impl Claims {
     /// # Errors
     /// Where Postgres does not answer: unless [`surely_not_committed`], the commit may have happened all the same.
     pub async fn claim(&self, wanted: Wanted, times: &Times) -> sqlx::Result<Vec<Claimed>> {
-        let Got { mut claimed, again } =
+        let Got { mut claimed, mut again } =
             self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?.outcome;
-        if !again {
-            return Ok(claimed);
-        }
-        let Wanted { business, carrier, owner, mut held } = wanted;
-        held.retain(|held| !claimed.iter().any(|one| one.attempt == held.attempt));
-        match claim::claim(&self.pg, (business, carrier), &owner, &held, times).await {
-            Ok(more) => claimed.extend(more),
-            // What was claimed is sent; the sweep rings for the rest.
-            Err(error) if !claimed.is_empty() && surely_not_committed(&error) => {
-                tracing::warn!(business.id = %business, %error, "the rest of a claim failed");
+        let mut wanted = wanted;
+        for _ in 0..MOST_LOOKS {
+            wanted.held.retain(|held| !claimed.iter().any(|one| one.attempt == held.attempt));
+            if !again || wanted.held.is_empty() {
+                break;
             }
-            Err(error) => return Err(error),
+            match claim::claim_alone(&self.pg, &wanted, times).await {
+                Ok(got) => {
+                    claimed.extend(got.claimed);
+                    again = got.again;
+                }
+                // What was claimed is sent; the sweep rings for the rest.
+                Err(error) if !claimed.is_empty() && surely_not_committed(&error) => {
+                    tracing::warn!(business.id = %wanted.business, %error, "the rest of a claim failed");
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(claimed)
     }

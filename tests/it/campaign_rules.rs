@@ -6,6 +6,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
     api_harness::Answer,
+    house::{House, Options, numbers},
     runs_harness::{Desk, event, number},
 };
 
@@ -332,4 +333,26 @@ async fn whom_a_time_was_agreed_with_is_called_again_then_though_the_run_tries_o
     desk.dial("answered").await;
     desk.sweep().await;
     assert_eq!(desk.state(run).await, "completed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_that_may_not_be_dialed_do_not_stand_in_the_way_of_those_behind_them() {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    let pg = house.ctx.stores.pg.clone();
+    let run = house.run(business, &numbers(1_500)).await;
+    sqlx::query!(
+        "UPDATE job SET not_before = now() + interval '1 day' WHERE job_id IN
+             (SELECT job_id FROM job WHERE run_id = $1 ORDER BY job_id LIMIT 1490)",
+        run.0
+    )
+    .execute(&pg)
+    .await
+    .unwrap();
+    house.start_worker();
+    house.ctx.ring(business).await;
+    house.until("the last ten are over", || async { house.jobs_in(run, "completed").await == 10 }).await;
+    assert_eq!(house.jobs_in(run, "waiting").await, 1_490);
+    assert_eq!(house.sim.figures().total.created, 10);
+    house.close().await;
 }
