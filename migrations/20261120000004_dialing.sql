@@ -291,7 +291,7 @@ BEGIN
                             SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
                             WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                                 AND ((- priority), job_id) >= (z.first_place, z.first_job)
-                            ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 8) q
+                            ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 2) q
                         WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
                             -- Nobody's phone rings when the window has closed.
                             AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
