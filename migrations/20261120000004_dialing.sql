@@ -178,6 +178,15 @@ $$;
 -- Why a job whose turn has come is not dialed. verdict: held (until next_at) or skipped; null: it may be dialed.
 CREATE TYPE job_verdict AS (verdict text, rule text, detail text, next_at timestamptz);
 
+-- The zone, or UTC where this server's tz database is older than the program's and does not know it: a claim must not fail for it.
+CREATE FUNCTION known_zone(p_zone text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    PERFORM now() AT TIME ZONE p_zone;
+    RETURN coalesce(p_zone, 'UTC');
+EXCEPTION WHEN invalid_parameter_value THEN
+    RETURN 'UTC';
+END $$;
+
 -- May this number ring for the business now? What run and zones say comes before.
 CREATE FUNCTION verdict_on(p_business uuid, p_account text, p_number text, p_zones text[], p_not_before timestamptz,
     p_not_after timestamptz, p_per_day integer, p_per_24h integer, p_lifetime integer) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
@@ -211,7 +220,7 @@ BEGIN
         RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
     END IF;
     IF p_per_day IS NOT NULL THEN
-        v_zone := coalesce(p_zones[1], 'UTC');
+        v_zone := known_zone(p_zones[1]);
         v_day := date_trunc('day', v_now AT TIME ZONE v_zone) AT TIME ZONE v_zone;
         IF dials_of_number(p_business, p_number, v_day) >= p_per_day THEN
             v_next := (date_trunc('day', v_now AT TIME ZONE v_zone) + interval '1 day') AT TIME ZONE v_zone;
@@ -379,7 +388,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Takes the first jobs of every list that sleeps not, as far as they may not be dialed now, out of the way of the claims: to wait for
+-- Takes the first jobs of every list that is awake, as far as they may not be dialed now, out of the way of the claims: to wait for
 -- their time, or for good. The caller has locked the business. True where there were any, so that a claim may find others.
 CREATE FUNCTION hold_back(p_business uuid, p_account text) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -435,6 +444,10 @@ BEGIN
         ), written AS (
             INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail, next_at)
             SELECT business_id, run_id, job_id, verdict, rule, detail, next_at FROM held
+            -- Only what is new: not each look at a number that stays in a call, whose next_at is but the time of the next look.
+            WHERE (verdict, rule, CASE WHEN rule <> 'in_call' THEN next_at END) IS DISTINCT FROM (
+                SELECT (d.verdict, d.rule, CASE WHEN d.rule <> 'in_call' THEN d.next_at END) FROM decision d WHERE d.job_id = held.job_id
+                ORDER BY d.decision_id DESC LIMIT 1)
         )
         SELECT run_id, was, state, disposition, count(*) AS jobs FROM held GROUP BY run_id, was, state, disposition ORDER BY run_id
     LOOP
@@ -444,6 +457,12 @@ BEGIN
         RETURN NEXT;
     END LOOP;
 END $$;
+
+-- Ends jobs that wait, by one rule.
+CREATE FUNCTION skip_jobs(p_jobs uuid[], p_rule text, p_detail text) RETURNS TABLE (run_id uuid, n bigint) LANGUAGE sql VOLATILE AS $$
+    SELECT * FROM hold_jobs(p_jobs, array_fill('skipped'::text, ARRAY[cardinality(p_jobs)]), array_fill(p_rule, ARRAY[cardinality(p_jobs)]),
+        array_fill(p_detail, ARRAY[cardinality(p_jobs)]), array_fill(NULL::timestamptz, ARRAY[cardinality(p_jobs)]))
+$$;
 
 -- Queues waiting jobs whose time has come, at most p_most of them. Returns how many of each run.
 CREATE FUNCTION wake_jobs(p_most integer) RETURNS TABLE (business_id uuid, n bigint) LANGUAGE plpgsql AS $$

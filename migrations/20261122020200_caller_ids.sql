@@ -66,7 +66,7 @@ BEGIN
     IF NOT FOUND AND p_local = 'off' THEN
         RETURN caller_in_turn(v_callers, p_to, p_dials);
     END IF;
-    SELECT (clock_timestamp() AT TIME ZONE coalesce(time_zone, 'UTC'))::date INTO v_day FROM business WHERE business_id = p_business;
+    SELECT (clock_timestamp() AT TIME ZONE known_zone(time_zone))::date INTO v_day FROM business WHERE business_id = p_business;
     FOR c IN
         WITH able AS (
             SELECT n.number, n.i, s.number IS NOT NULL AS has_row, s.max_at_once, nearness(n.number, p_to, p_local) AS near,

@@ -168,7 +168,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                        LEFT JOIN caller_id s ON s.business_id = r.business_id AND s.number = n
                    WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND s.enabled IS NOT FALSE
                        AND (s.max_per_day IS NULL OR s.dials < s.max_per_day
-                            OR s.day IS DISTINCT FROM (clock_timestamp() AT TIME ZONE coalesce(b.time_zone, 'UTC'))::date)) AS "callers!",
+                            OR s.day IS DISTINCT FROM (clock_timestamp() AT TIME ZONE known_zone(b.time_zone))::date)) AS "callers!",
                   asleep.jobs AS "asleep!", asleep.opens_at AS "wakes_at: Time",
                   (SELECT coalesce(sum(waiting), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "waits!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', h.rule, 'count', h.n, 'next_at', h.next_at)), '[]') FROM (

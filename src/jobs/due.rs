@@ -41,10 +41,9 @@ pub async fn end_waiting(pg: &PgPool, run: RunId, most: i32) -> sqlx::Result<i64
                (SELECT job_id FROM job WHERE run_id = $1 AND state = 'queued' LIMIT $2)
                UNION ALL
                (SELECT job_id FROM job WHERE run_id = $1 AND state = 'waiting' AND next_at IS NOT NULL LIMIT $2)
-           ), ids AS (SELECT array_agg(job_id) AS ids, count(*)::integer AS n FROM picked)
-           SELECT coalesce(sum(h.n), 0)::bigint AS "n!" FROM ids CROSS JOIN LATERAL hold_jobs(ids.ids, array_fill('skipped'::text, ARRAY[ids.n]),
-               array_fill('run_ended'::text, ARRAY[ids.n]), array_fill('The run''s end_at has come.'::text, ARRAY[ids.n]),
-               array_fill(NULL::timestamptz, ARRAY[ids.n])) h WHERE ids.n > 0"#,
+           )
+           SELECT coalesce(sum(n), 0)::bigint AS "n!"
+           FROM skip_jobs(ARRAY (SELECT job_id FROM picked), 'run_ended', 'The run''s end_at has come.')"#,
         run as RunId,
         i64::from(most)
     )
@@ -58,12 +57,9 @@ pub async fn end_waiting(pg: &PgPool, run: RunId, most: i32) -> sqlx::Result<i64
 /// Where Postgres does not answer.
 pub async fn end_asleep(pg: &PgPool, run: RunId, zone_set: i64, most: i32) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"WITH picked AS (SELECT job_id FROM job WHERE run_id = $1 AND zone_set = $2 AND state = 'queued' LIMIT $3),
-                ids AS (SELECT array_agg(job_id) AS ids, count(*)::integer AS n FROM picked)
-           SELECT coalesce(sum(h.n), 0)::bigint AS "n!" FROM ids CROSS JOIN LATERAL hold_jobs(ids.ids, array_fill('skipped'::text, ARRAY[ids.n]),
-               array_fill('window_ended'::text, ARRAY[ids.n]),
-               array_fill('Its calling window does not open again before the run ends.'::text, ARRAY[ids.n]),
-               array_fill(NULL::timestamptz, ARRAY[ids.n])) h WHERE ids.n > 0"#,
+        r#"WITH picked AS (SELECT job_id FROM job WHERE run_id = $1 AND zone_set = $2 AND state = 'queued' LIMIT $3)
+           SELECT coalesce(sum(n), 0)::bigint AS "n!"
+           FROM skip_jobs(ARRAY (SELECT job_id FROM picked), 'window_ended', 'Its calling window does not open again before the run ends.')"#,
         run as RunId,
         zone_set,
         i64::from(most)

@@ -46,19 +46,10 @@ pub async fn numbers(
 ) -> sqlx::Result<(u64, Vec<RunId>)> {
     let moved = sqlx::query!(
         r#"WITH picked AS (
-               SELECT job_id, state AS was FROM job
-               WHERE business_id = $1 AND to_number = ANY ($2) AND state IN ('queued', 'waiting')
+               SELECT job_id FROM job WHERE business_id = $1 AND to_number = ANY ($2) AND state IN ('queued', 'waiting')
                ORDER BY run_id, job_id FOR NO KEY UPDATE
-           ), skipped AS (
-               UPDATE job SET state = 'skipped', reason = $3, finished_at = clock_timestamp(), next_at = NULL
-               FROM picked WHERE job.job_id = picked.job_id RETURNING job.job_id, run_id, was
-           ), decided AS (
-               INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail)
-               SELECT $1, run_id, job_id, 'skipped', $3, $4 FROM skipped
-           ), moved AS (
-               SELECT run_id, was, count(*) AS n FROM skipped GROUP BY run_id, was ORDER BY run_id
            )
-           SELECT run_id AS "run: RunId", n AS "n!", tally_moved(run_id, was, 'skipped', NULL, n, 0) IS NULL AS told FROM moved"#,
+           SELECT run_id AS "run!: RunId", n AS "n!" FROM skip_jobs(ARRAY (SELECT job_id FROM picked), $3, $4)"#,
         business.0,
         numbers,
         why.as_str(),
@@ -101,20 +92,11 @@ pub async fn prefixes(
     sqlx::query!("SELECT set_config('statement_timeout', '60s', true)").fetch_one(&mut *db).await?;
     let rows = sqlx::query!(
         r#"WITH picked AS (
-               SELECT job_id, run_id, business_id, state AS was FROM job
-               WHERE run_id = $1 AND job_id > $2 AND state IN ('queued', 'waiting') AND to_number ^@ ANY ($3)
+               SELECT job_id FROM job WHERE run_id = $1 AND job_id > $2 AND state IN ('queued', 'waiting') AND to_number ^@ ANY ($3)
                ORDER BY job_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
-           ), skipped AS (
-               UPDATE job SET state = 'skipped', reason = 'suppressed', finished_at = clock_timestamp(), next_at = NULL
-               FROM picked WHERE job.job_id = picked.job_id RETURNING job.job_id, picked.run_id, picked.business_id, was
-           ), decided AS (
-               INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail)
-               SELECT business_id, run_id, job_id, 'skipped', 'suppressed', $5 FROM skipped
-           ), moved AS (
-               SELECT run_id, was, count(*) AS n FROM skipped GROUP BY run_id, was
            )
-           SELECT n AS "n!", (SELECT job_id FROM picked ORDER BY job_id DESC LIMIT 1) AS "last!: JobId",
-                  tally_moved(run_id, was, 'skipped', NULL, n, 0) IS NULL AS told FROM moved"#,
+           SELECT n AS "n!", (SELECT job_id FROM picked ORDER BY job_id DESC LIMIT 1) AS "last!: JobId"
+           FROM skip_jobs(ARRAY (SELECT job_id FROM picked), 'suppressed', $5)"#,
         run as RunId,
         after as JobId,
         prefixes,

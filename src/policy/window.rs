@@ -14,7 +14,7 @@ use crate::error::FieldError;
 const SHORTEST_MINUTES: u32 = 15;
 /// Days looked at in one go.
 const CHUNK_DAYS: u64 = 10;
-/// Go's before a window counts as one that never opens.
+/// So many times; then a window counts as one that never opens.
 const CHUNKS: u64 = 40;
 
 /// When calls may ring.

@@ -2,12 +2,10 @@
 
 use sqlx::{PgTransaction, types::Json};
 
-use super::{Action, LeadCounts, Machine, Message, Run, RunRules, RunState, new::LocalPresence};
+use super::{Action, LeadCounts, Machine, Message, Run, RunRules, RunState, store};
 use crate::{
-    clock::Time,
     error::{ApiError, FieldError},
     ids::{AgentId, BusinessId, RunId},
-    policy::{AbandonGuard, Breaker, Budget, Retry, Window},
 };
 
 /// A run whose business and row this transaction holds locked: only such a run can be moved.
@@ -103,41 +101,7 @@ impl Locked {
     /// # Errors
     /// Where Postgres cannot answer.
     pub async fn change(&self, tx: &mut PgTransaction<'_>, rules: &RunRules) -> sqlx::Result<()> {
-        let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
-        sqlx::query!(
-            "UPDATE run SET name = $2, external_id = $3, carriers = $4, caller_ids = $5, message = $6, default_region = $7, weight = $8,
-                 ring_timeout_secs = $9, call_time_limit_secs = $10, record = $11, agent_id = $12, max_concurrent_calls = $13,
-                 window_version = window_version + CASE WHEN calling_window IS DISTINCT FROM $14 THEN 1 ELSE 0 END,
-                 calling_window = $14, retry = $15, max_attempts = ($15::jsonb ->> 'max_attempts')::integer, start_at = $16, end_at = $17,
-                 skip_called_within_days = $18, machine = $19, local_presence = $20, breaker = $21,
-                 budget = $22, abandon_guard = $23
-             WHERE run_id = $1",
-            self.run as RunId,
-            rules.name,
-            rules.external_id,
-            &carriers,
-            &rules.caller_ids,
-            rules.message.as_ref().map(Json) as Option<Json<&Message>>,
-            rules.default_region,
-            rules.weight,
-            rules.ring_timeout_secs,
-            rules.call_time_limit_secs,
-            rules.record,
-            rules.agent_id as Option<AgentId>,
-            rules.max_concurrent_calls,
-            rules.window.as_ref().map(Json) as Option<Json<&Window>>,
-            Json(&rules.retry) as Json<&Retry>,
-            rules.start_at as Option<Time>,
-            rules.end_at as Option<Time>,
-            rules.skip_called_within_days,
-            rules.machine.stored() as Option<Json<&Machine>>,
-            rules.local_presence as LocalPresence,
-            rules.breaker.map(Json) as Option<Json<Breaker>>,
-            rules.budget.map(Json) as Option<Json<Budget>>,
-            rules.abandon_guard.map(Json) as Option<Json<AbandonGuard>>,
-        )
-        .execute(&mut **tx)
-        .await?;
+        store::write(tx, self.run, rules).await?;
         sqlx::query!("SELECT tally_changed($1) IS NULL AS told", self.run as RunId).fetch_one(&mut **tx).await?;
         Ok(())
     }

@@ -187,14 +187,37 @@ pub async fn insert(
 ) -> sqlx::Result<bool> {
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
     let done = sqlx::query!(
-        "INSERT INTO run (run_id, business_id, name, external_id, carriers, caller_ids, message, default_region, weight,
-                          ring_timeout_secs, call_time_limit_secs, record, agent_id, max_concurrent_calls, calling_window, window_version,
-                          retry, max_attempts, start_at, end_at, skip_called_within_days, machine, local_presence, breaker,
-                          budget, abandon_guard)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, CASE WHEN $15::jsonb IS NULL THEN 0 ELSE 1 END,
-                 $16, ($16::jsonb ->> 'max_attempts')::integer, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT (run_id) DO NOTHING",
+        "INSERT INTO run (run_id, business_id, name, carriers, default_region, ring_timeout_secs, call_time_limit_secs)
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (run_id) DO NOTHING",
         run as RunId,
         business as BusinessId,
+        rules.name,
+        &carriers,
+        rules.default_region,
+        rules.ring_timeout_secs,
+        rules.call_time_limit_secs,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(false);
+    }
+    write(tx, run, rules).await?;
+    Ok(true)
+}
+
+/// Writes the rules of a run, all of them.
+pub(super) async fn write(tx: &mut PgTransaction<'_>, run: RunId, rules: &RunRules) -> sqlx::Result<()> {
+    let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();
+    sqlx::query!(
+        "UPDATE run SET name = $2, external_id = $3, carriers = $4, caller_ids = $5, message = $6, default_region = $7, weight = $8,
+             ring_timeout_secs = $9, call_time_limit_secs = $10, record = $11, agent_id = $12, max_concurrent_calls = $13,
+             window_version = window_version + CASE WHEN calling_window IS DISTINCT FROM $14 THEN 1 ELSE 0 END,
+             calling_window = $14, retry = $15, max_attempts = ($15::jsonb ->> 'max_attempts')::integer, start_at = $16, end_at = $17,
+             skip_called_within_days = $18, machine = $19, local_presence = $20, breaker = $21,
+             budget = $22, abandon_guard = $23
+         WHERE run_id = $1",
+        run as RunId,
         rules.name,
         rules.external_id,
         &carriers,
@@ -220,7 +243,7 @@ pub async fn insert(
     )
     .execute(&mut **tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
 }
 
 /// Variables that every lead of a run has; `None` before the first lead.

@@ -77,19 +77,19 @@ pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span) -> sqlx::Resul
     };
     sqlx::query!(
         r#"WITH was AS (
-               SELECT z.run_id, z.zone_set, z.opens_at, z.version FROM run_zone z JOIN run r USING (run_id) JOIN business b USING (business_id)
+               SELECT z.run_id, z.zone_set, z.opens_at FROM run_zone z JOIN run r USING (run_id) JOIN business b USING (business_id)
                WHERE z.run_id = $1 AND z.zone_set = $2 AND r.window_version + b.window_version = $3 FOR NO KEY UPDATE OF z SKIP LOCKED
            ), kept AS (
                UPDATE run_zone z SET version = $3,
                    opens_at = CASE WHEN $6 THEN 'infinity' ELSE coalesce($4::timestamptz, '-infinity') END, closes_at = coalesce($5::timestamptz, 'infinity')
                FROM was WHERE z.run_id = was.run_id AND z.zone_set = was.zone_set
-               RETURNING z.opens_at, was.opens_at AS opened_at, was.version AS before
+               RETURNING z.opens_at, was.opens_at AS opened_at
            )
            INSERT INTO decision (business_id, run_id, zone_set, verdict, rule, detail, next_at)
            SELECT $7, $1, $2, 'held', 'window',
                   CASE WHEN $6 THEN 'No time to call suits every zone that the number may be in.'
                        ELSE 'The calling window is closed.' END, CASE WHEN isfinite(opens_at) THEN opens_at END
-           FROM kept WHERE opens_at > $8 AND (opens_at, before) IS DISTINCT FROM (opened_at, $3)"#,
+           FROM kept WHERE opens_at > $8 AND opens_at <> opened_at"#,
         one.run as RunId,
         one.zone_set,
         one.version,
