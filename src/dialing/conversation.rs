@@ -152,7 +152,12 @@ pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Res
     anyhow::ensure!(state.carrier.is_some(), "a session without a carrier cannot be put through");
     let account = ctx.account(state.business, &state.account).await?;
     let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
-    Ok(ctx.carriers.transfer(&account, &state.call_id, to, &state.from).await?)
+    let ours = if state.direction == "inbound" { &state.to } else { &state.from };
+    let key = uuid::Uuid::new_v4().to_string();
+    match ctx.carriers.transfer(&account, &state.call_id, to, ours, &key).await? {
+        HangUp::Done => Ok(()),
+        HangUp::AlreadyEnded | HangUp::NotFound => anyhow::bail!("the call is over"),
+    }
 }
 
 /// Never calls this person again.

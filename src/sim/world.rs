@@ -223,6 +223,13 @@ impl World {
         true
     }
 
+    /// A call is put through to another number, which is all that the far end hears of it.
+    pub(crate) fn redirected(&mut self, id: CallId, number: &str) {
+        let call = &mut self.calls[id.0];
+        call.heard.push(format!("[dial {number}]"));
+        self.tally.redirected(Whose { account: &call.account, from: &call.dial.from });
+    }
+
     /// The end callback of a call goes out now (or is lost now). Only the first one frees a place:
     /// doubles and forgeries change no figure.
     pub(crate) fn end_told(&mut self, id: CallId) {

@@ -270,7 +270,7 @@ impl Telnyx<'_> {
 }
 
 /// The body of a `speak`. Source: Telnyx, "Speak text".
-fn spoken(speech: &Speech, key: &str) -> Value {
+pub(super) fn spoken(speech: &Speech, key: &str) -> Value {
     let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
     let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
     let mut body = json!({ "payload": text, "payload_type": "text", "voice": voice, "command_id": key });

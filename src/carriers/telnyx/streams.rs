@@ -32,18 +32,15 @@ impl Telnyx<'_> {
         }
     }
 
-    /// Puts a live call through to `number`. A call that is over cannot be.
+    /// Puts a live call through to `number`.
     pub(in crate::carriers) async fn transfer(
         &self,
         call_id: &str,
         number: &str,
         caller_id: &str,
-    ) -> Result<(), CarrierError> {
-        match self.command(call_id, "transfer", &json!({ "to": number, "from": caller_id })).await? {
-            HangUp::Done => Ok(()),
-            HangUp::AlreadyEnded | HangUp::NotFound => {
-                Err(CarrierError::Unavailable { why: "the call is over".to_owned() })
-            }
-        }
+        key: &str,
+    ) -> Result<HangUp, CarrierError> {
+        let body = json!({ "to": number, "from": caller_id, "command_id": key });
+        self.command(call_id, "transfer", &body).await
     }
 }
