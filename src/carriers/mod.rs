@@ -13,8 +13,8 @@ pub mod telnyx;
 pub mod twilio;
 
 pub use call::{
-    AnsweredBy, Away, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, PickUp, Recording,
-    Told,
+    AnsweredBy, Away, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, PickUp,
+    Recording, Told,
 };
 pub use dial::{Detect, DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
 pub use http::{HttpLimits, http_client};

@@ -106,13 +106,10 @@ mod tests {
 
     #[test]
     fn an_event_says_who_rings_whom_and_how_far_it_is_turned_away() {
-        let rings = of(json!({ "from": "+12125550177", "to": "+12055550100", "direction": "incoming", "state": "parked" }));
-        let expected = Rung {
-            ours: "+12055550100".to_owned(),
-            theirs: "+12125550177".to_owned(),
-            incoming: true,
-            away: None,
-        };
+        let rings =
+            of(json!({ "from": "+12125550177", "to": "+12055550100", "direction": "incoming", "state": "parked" }));
+        let expected =
+            Rung { ours: "+12055550100".to_owned(), theirs: "+12125550177".to_owned(), incoming: true, away: None };
         assert_eq!(rings, expected);
         assert!(!of(json!({ "direction": "outgoing" })).incoming && !of(json!({})).incoming);
         for away in [Away::Answered, Away::Said] {

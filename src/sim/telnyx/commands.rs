@@ -36,7 +36,8 @@ pub(crate) async fn command(
     let fault = {
         let mut world = shared.world();
         let world = &mut *world;
-        draw(&mut world.faults.update, Subject::default(), &mut world.random).map(|rule| (rule.kind, rule.retry_after_secs))
+        draw(&mut world.faults.update, Subject::default(), &mut world.random)
+            .map(|rule| (rule.kind, rule.retry_after_secs))
     };
     struck(fault.filter(|(kind, _)| *kind != ApiFault::LostAnswer))?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
