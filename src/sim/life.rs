@@ -122,15 +122,18 @@ pub(crate) async fn wait(shared: &Shared, id: CallId, state: Status, until: Opti
         }
     };
     tokio::pin!(elapsed);
-    // A nudge may be an old one, of a move that this call's life made itself: the state decides.
-    while shared.world().call(id).stands(state) {
+    loop {
+        // Made before the look, so that no move is missed between the two. A call may have several who wait: its life, its stream.
+        let moved = nudge.notified();
+        if !shared.world().call(id).stands(state) {
+            return Turn::Moved;
+        }
         if until.is_some_and(|until| until <= Instant::now()) {
             return Turn::Elapsed;
         }
         tokio::select! {
-            () = nudge.notified() => {}
+            () = moved => {}
             () = &mut elapsed => {}
         }
     }
-    Turn::Moved
 }

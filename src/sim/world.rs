@@ -219,7 +219,7 @@ impl World {
             call.sip = Some(sip.unwrap_or(status.usual_sip()));
             self.tally.ended_as(Whose { account: &call.account, from: &call.dial.from }, status, now.at);
         }
-        call.nudge.notify_one();
+        call.nudge.notify_waiters();
         true
     }
 

@@ -138,7 +138,7 @@ impl Shared {
         let mut world = self.world();
         let call = world.call_mut(id);
         call.detour = orders;
-        call.nudge.notify_one();
+        call.nudge.notify_waiters();
     }
 }
 
