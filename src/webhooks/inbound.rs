@@ -94,7 +94,11 @@ async fn rung_by_event(
     let rung = incoming::rung(&body).ok_or_else(no_call)?;
     let Some(event) = told.event().cloned() else { return Ok(StatusCode::OK) };
     let call_id = event.call_id.as_deref().ok_or_else(no_call)?;
-    let Rung { ours, theirs, incoming, away } = &rung;
+    if let Some(webhook) = telnyx::other_leg(&ctx, &account, &told, &body).await? {
+        metrics::webhook_applied(webhook, begin.elapsed());
+        return Ok(StatusCode::OK);
+    }
+    let Rung { ours, theirs, incoming, away, .. } = &rung;
     let ringing = Ringing { carrier: Carrier::Telnyx, account: &account.reference, call_id, ours, theirs };
     let known = inbound::known(&ctx.stores.pg, business, &account.reference, call_id).await?;
     let webhook = match (&told, known) {

@@ -17,12 +17,13 @@ use crate::{
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
+            incoming,
             signature::{self, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER},
             webhook,
         },
     },
     context::Context,
-    dialing::{answer, finish, machine},
+    dialing::{answer, finish, inbound::by_command, machine},
     error::ApiError,
     ids::{AttemptId, BusinessId, Carrier},
     killpoints::{Point, reach},
@@ -50,10 +51,28 @@ async fn told(
     let begin = Instant::now();
     let Some(key) = ctx.tokens.read(&token) else { return Err(refuse(Refused::Token, "token")) };
     let (account, told) = signed(&ctx, key.0, &headers, &body).await?;
-    let webhook = happened(&ctx, key, &account, told, (listened(&uri), begin)).await?;
+    let webhook = match other_leg(&ctx, &account, &told, &body).await? {
+        Some(webhook) => webhook,
+        None => happened(&ctx, key, &account, told, (listened(&uri), begin)).await?,
+    };
     metrics::webhook_applied(webhook, begin.elapsed());
     reach(Point::K7).await;
     Ok(StatusCode::OK)
+}
+
+/// What follows from an event of the other leg of a call that was put through; `None` where it is none: such a leg is nobody's
+/// attempt.
+pub(super) async fn other_leg(
+    ctx: &Context,
+    account: &Account,
+    told: &Told,
+    body: &[u8],
+) -> Result<Option<Webhook>, ApiError> {
+    let Some(call_id) = incoming::rung(body).and_then(|rung| rung.leg_of) else { return Ok(None) };
+    if let Told::Moved(CallEvent { state: CallState::Ended(_), .. }) = told {
+        by_command::leg_is_over(ctx, account, &call_id).await?;
+    }
+    Ok(Some(Webhook::Status))
 }
 
 /// Does what an authentic event asks for. `listened`: the carrier listens for who picks up.

@@ -1,6 +1,7 @@
 //! Telnyx tells of a call that rings and has to be told what to do: whatever is lost or doubled on the way, one call is one row, and
 //! a slot is held from the first moment to the carrier's last word.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::future::join_all;
 use rollcall::{
     ids::{AttemptId, Carrier},
@@ -175,6 +176,32 @@ async fn events_of_a_taken_call_count_at_the_address_that_rang() {
     assert_eq!(street.rows().await[0]["disposition"], "answered");
     media.close().await;
     street.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nobody_picks_up_a_call_that_was_put_through_is_over_and_the_other_leg_is_nobodys() {
+    for path_of_attempt in [false, true] {
+        let street = Street::open(Carrier::Telnyx, 1).await;
+        let media = street.house.media().await;
+        street.callers_say(&["Wait, says {tag}."], true);
+        let sid = street.ring(THEIRS);
+        street.house.until("it talks", || async { media.sessions.count() == 1 }).await;
+        let attempt = serde_json::from_value(street.rows().await[0]["attempt_id"].clone()).unwrap();
+        let path = if path_of_attempt { street.house.telnyx_hook(street.business, attempt) } else { street.path() };
+        let leg = json!({"client_state": STANDARD.encode(format!("~leg {sid}")), "direction": "outgoing"});
+        assert_eq!(street.house.telnyx_told(&path, &street.event("call.initiated", leg.clone())).await, 200);
+        assert_eq!(street.house.open_attempts().await, 1);
+        let mut end = leg;
+        end["hangup_cause"] = json!("timeout");
+        assert_eq!(street.house.telnyx_told(&path, &street.event("call.hangup", end)).await, 200);
+        assert_eq!(street.over(&sid).await.status, Status::Completed);
+        street.free().await;
+        let strays = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM stray_call"#);
+        assert_eq!(strays.fetch_one(&street.house.ctx.stores.pg).await.unwrap(), 0);
+        street.house.silent().await;
+        media.close().await;
+        street.house.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,16 @@ pub struct Rung {
     pub incoming: bool,
     /// How far it is turned away, where it is.
     pub away: Option<Away>,
+    /// The call that was put through by making this one, its other leg.
+    pub leg_of: Option<String>,
+}
+
+/// Stands on the other leg of a call that is put through, before the call's id.
+const LEG: &str = "~leg ";
+
+/// What is written on the other leg of a call that is put through.
+pub(super) fn on_leg_of(call_id: &str) -> String {
+    BASE64_STANDARD.encode(format!("{LEG}{call_id}"))
 }
 
 #[derive(Deserialize)]
@@ -50,11 +60,13 @@ struct Payload {
 #[must_use]
 pub fn rung(body: &[u8]) -> Option<Rung> {
     let Envelope { data: Data { payload } } = serde_json::from_slice(body).ok()?;
+    let mark = mark(payload.client_state.as_deref());
     Some(Rung {
         ours: payload.to.unwrap_or_default(),
         theirs: payload.from.unwrap_or_default(),
         incoming: payload.direction.as_deref() == Some("incoming"),
-        away: mark(payload.client_state.as_deref()).as_deref().and_then(Away::read),
+        away: mark.as_deref().and_then(Away::read),
+        leg_of: mark.as_deref().and_then(|mark| mark.strip_prefix(LEG)).map(str::to_owned),
     })
 }
 
@@ -108,8 +120,13 @@ mod tests {
     fn an_event_says_who_rings_whom_and_how_far_it_is_turned_away() {
         let rings =
             of(json!({ "from": "+12125550177", "to": "+12055550100", "direction": "incoming", "state": "parked" }));
-        let expected =
-            Rung { ours: "+12055550100".to_owned(), theirs: "+12125550177".to_owned(), incoming: true, away: None };
+        let expected = Rung {
+            ours: "+12055550100".to_owned(),
+            theirs: "+12125550177".to_owned(),
+            incoming: true,
+            away: None,
+            leg_of: None,
+        };
         assert_eq!(rings, expected);
         assert!(!of(json!({ "direction": "outgoing" })).incoming && !of(json!({})).incoming);
         for away in [Away::Answered, Away::Said] {
@@ -119,6 +136,7 @@ mod tests {
         for state in [json!(null), json!("%"), json!(BASE64_STANDARD.encode("a token"))] {
             assert_eq!(of(json!({ "client_state": state })).away, None, "{state}");
         }
+        assert_eq!(of(json!({ "client_state": on_leg_of("v3:a") })).leg_of.as_deref(), Some("v3:a"));
         assert_eq!(rung(b"[]"), None);
     }
 }

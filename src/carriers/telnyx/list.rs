@@ -238,7 +238,7 @@ impl Telnyx<'_> {
                 Ok(HangUp::AlreadyEnded)
             }
             // Its own word that somebody answered was ahead of it.
-            Err(CarrierError::Refused { code: codes::NOT_ANSWERED_YET, .. }) => {
+            Err(CarrierError::Refused { code: codes::NOT_ANSWERED_YET | codes::STILL_PROCESSING, .. }) => {
                 Err(CarrierError::Busy { retry_after: None })
             }
             Err(error) => Err(error),

@@ -146,6 +146,21 @@ pub async fn said(
     taken(ctx.carriers.hang_up(account, call_id, How::Complete).await)
 }
 
+/// The other leg of a call that was put through is over, by itself or because nobody picked up: so is the call, which would wait in
+/// silence otherwise.
+///
+/// # Errors
+/// Where the carrier does not answer: the same may be asked for again.
+pub async fn leg_is_over(ctx: &Context, account: &Account, call_id: &str) -> Result<(), ApiError> {
+    match ctx.carriers.hang_up(account, call_id, How::Complete).await {
+        Err(error) if is_refusal(&error) => {
+            tracing::error!(call.id = call_id, %error, "a call whose other leg is over cannot be hung up");
+            Ok(())
+        }
+        done => taken(done),
+    }
+}
+
 async fn reject(ctx: &Context, account: &Account, call_id: &str) -> Result<(), ApiError> {
     match ctx.carriers.reject(account, call_id, &name(call_id, "reject")).await {
         Err(error) if is_refusal(&error) => {
