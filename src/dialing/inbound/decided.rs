@@ -78,5 +78,5 @@ pub(super) async fn is(ctx: &Context, ringing: Ringing<'_>, away: bool) {
 }
 
 fn key(ctx: &Context, ringing: Ringing<'_>) -> String {
-    ctx.stores.keys.key(&format!("inbound:{}:{}", ringing.account, ringing.call_id))
+    ctx.stores.keys.key(format!("inbound:{}:{}", ringing.account, ringing.call_id))
 }
