@@ -12,7 +12,7 @@ use crate::{
         page::{List, PageQuery},
     },
     businesses::{
-        answering,
+        answering::{self, Answering},
         caller_ids::{self, Settings},
         rules,
     },
@@ -42,6 +42,8 @@ struct CallerId {
     agent_id: Option<AgentId>,
     /// What they hear where there is no room for their call; null: it ends at once.
     fallback: Option<String>,
+    /// The number that they are put through to then, after that; null: nobody.
+    redirect: Option<String>,
     /// What people call it.
     label: Option<String>,
     /// False where nobody is called from it; people may still ring it.
@@ -52,7 +54,8 @@ struct CallerId {
     max_at_once: Option<i32>,
     /// How often it was taken for a call today; null while nothing is set for it.
     dials_today: Option<i32>,
-    /// What the number's voice URL and its status callback at the carrier must be, so that it can be rung.
+    /// What the number's voice URL and its status callback at Twilio must be, or the webhook URL of the Call Control application
+    /// at Telnyx, so that it can be rung.
     inbound_url: String,
 }
 
@@ -70,6 +73,10 @@ struct CallerIdChange {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     fallback: Change<Option<String>>,
+    /// A number in E.164 that may be called and is none of the business's own; null: none.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    redirect: Change<Option<String>>,
     /// At most 200 characters; null: none.
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -91,7 +98,7 @@ struct CallerIdChange {
 impl CallerIdChange {
     /// True where it says something of who answers.
     fn answers(&self) -> bool {
-        self.agent_id.given().is_some() || self.fallback.given().is_some()
+        self.agent_id.given().is_some() || self.fallback.given().is_some() || self.redirect.given().is_some()
     }
 
     /// True where it says something of how the number is used.
@@ -112,6 +119,7 @@ fn shown(ctx: &Context, business: BusinessId, row: answering::CallerId) -> Calle
         carrier: row.carrier,
         agent_id: row.agent,
         fallback: row.fallback,
+        redirect: row.redirect,
         label: row.label,
         enabled: row.enabled,
         max_per_day: row.max_per_day,
@@ -192,10 +200,15 @@ fn checked(given: &CallerIdChange) -> Result<(), ApiError> {
 /// Lets an agent answer, or nobody.
 async fn answer(ctx: &Context, business: BusinessId, given: &CallerIdChange) -> Result<(), ApiError> {
     let pg = &ctx.stores.tenant;
-    let (mut agent, mut fallback) =
-        answering::of(pg, business, &given.number).await?.map_or((None, None), |(id, text)| (Some(id), text));
+    let was = answering::of(pg, business, &given.number).await?;
+    let (mut agent, mut fallback, mut redirect) =
+        was.map_or((None, None, None), |was| (Some(was.agent), was.fallback, was.redirect));
     given.agent_id.apply(&mut agent);
     given.fallback.clone().apply(&mut fallback);
+    given.redirect.clone().apply(&mut redirect);
+    if let Some(Some(to)) = given.redirect.given() {
+        redirect = Some(inbound::redirect_to(ctx, business, to).await?);
+    }
     if let Some(id) = agent {
         let named = agents::named(ctx, business, id).await?;
         let variables = inbound::variables(&given.number, "");
@@ -203,12 +216,12 @@ async fn answer(ctx: &Context, business: BusinessId, given: &CallerIdChange) -> 
             let detail = format!("{error} A call that comes in has only {{{{from}}}} and {{{{to}}}}.");
             ApiError::validation(vec![FieldError::new("/agent_id", "missing_variable", detail)])
         })?;
-    } else if fallback.is_some() {
+    } else if fallback.is_some() || redirect.is_some() {
         let detail = "Name the agent that talks where there is room.";
         return Err(ApiError::validation(vec![FieldError::new("/agent_id", "missing", detail)]));
     }
-    let answers = agent.map(|agent| (agent, fallback.as_deref()));
-    if answering::set(pg, business, &given.number, answers).await? { Ok(()) } else { Err(unknown()) }
+    let answers = agent.map(|agent| Answering { agent, fallback, redirect });
+    if answering::set(pg, business, &given.number, answers.as_ref()).await? { Ok(()) } else { Err(unknown()) }
 }
 
 fn unknown() -> ApiError {

@@ -50,6 +50,21 @@ pub async fn admit(pg: &PgPool, business: BusinessId, call: &Inbound<'_>) -> sql
     .await
 }
 
+/// True for a call that nobody has answered yet, as far as known, and nobody wants ended.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn is_waiting(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM attempt WHERE attempt_id = $2 AND business_id = $1 AND direction = 'inbound' AND open
+                          AND answered_at IS NULL AND NOT hangup_wanted) AS "is!""#,
+        business.0,
+        attempt.0
+    )
+    .fetch_one(pg)
+    .await
+}
+
 /// The attempt of a call by the carrier's id of it, of this business alone.
 ///
 /// # Errors

@@ -169,7 +169,7 @@ pub async fn bound(pg: &PgPool, account: &str, call_ids: &[String]) -> sqlx::Res
 pub async fn newer_call(pg: &PgPool, account: &str, after: DateTime<Utc>) -> sqlx::Result<Option<(String, String)>> {
     let row = sqlx::query!(
         r#"SELECT to_number, carrier_call_id AS "call_id!" FROM attempt
-           WHERE account = $1 AND intent_at > $2 AND carrier_call_id IS NOT NULL AND NOT is_erased(to_number)
+           WHERE account = $1 AND intent_at > $2 AND carrier_call_id IS NOT NULL AND NOT is_erased(to_number) AND direction = 'outbound'
                AND (initiated_at IS NOT NULL OR answered_at IS NOT NULL OR ended_at IS NOT NULL)
            ORDER BY intent_at LIMIT 1"#,
         account,

@@ -112,15 +112,19 @@ pub async fn answered(pg: &PgPool, (business, attempt): (BusinessId, AttemptId))
     .await
 }
 
-/// The number that an attempt calls, and its call's id as far as known.
+/// The number that was called, which is ours where somebody rang it, and the call's id as far as known.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn whom(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<(String, Option<String>)>> {
-    let row = sqlx::query!("SELECT to_number, carrier_call_id FROM attempt WHERE attempt_id = $1", attempt.0)
-        .fetch_optional(pg)
-        .await?;
-    Ok(row.map(|row| (row.to_number, row.carrier_call_id)))
+    let row = sqlx::query!(
+        r#"SELECT CASE direction WHEN 'inbound' THEN from_number ELSE to_number END AS "called!", carrier_call_id
+           FROM attempt WHERE attempt_id = $1"#,
+        attempt.0
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(row.map(|row| (row.called, row.carrier_call_id)))
 }
 
 /// Lets the job of a call that the carrier was too full to make go back to the queue, uncharged, when its end is applied as a

@@ -196,6 +196,58 @@ pub enum Told {
     Other(String),
 }
 
+impl Told {
+    /// What happened to a call, where it is about one.
+    #[must_use]
+    pub fn event(&self) -> Option<&CallEvent> {
+        match self {
+            Self::Moved(event)
+            | Self::Detected(event)
+            | Self::GreetingOver(event)
+            | Self::SpeechOver(event)
+            | Self::MessageLeft(event)
+            | Self::StreamOver(event)
+            | Self::Recorded(event, _) => Some(event),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// How a call that came in is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct PickUp<'a> {
+    /// What comes back with everything that is told of the call from now on.
+    pub mark: &'a str,
+    /// Where that is told; `None`: where the call itself was.
+    pub tell_at: Option<&'a str>,
+}
+
+/// How far a call that came in is turned away. It stands on the call itself ([`PickUp::mark`]), because no row does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Away {
+    /// It was answered to hear that there is no room.
+    Answered,
+    /// It has heard so.
+    Said,
+}
+
+impl Away {
+    /// What stands on the call. It is in no token.
+    #[must_use]
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Answered => "~away",
+            Self::Said => "~away-said",
+        }
+    }
+
+    /// What a mark says; any other one says nothing.
+    #[must_use]
+    pub fn read(mark: &str) -> Option<Self> {
+        [Self::Answered, Self::Said].into_iter().find(|away| away.mark() == mark)
+    }
+}
+
 /// A recording as its carrier names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {

@@ -6,13 +6,15 @@
 //! One module per carrier; `Client` chooses by the account.
 
 pub mod call;
+mod commands;
 pub mod dial;
 pub mod http;
 pub mod telnyx;
 pub mod twilio;
 
 pub use call::{
-    AnsweredBy, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, Recording, Told,
+    AnsweredBy, Away, CallEvent, CallState, CallView, Disposition, HangUp, How, ListFilter, LiveState, PickUp,
+    Recording, Told,
 };
 pub use dial::{Detect, DialAnswer, DialRequest, RefusalClass, Speech, StatusEvent};
 pub use http::{HttpLimits, http_client};
@@ -211,47 +213,6 @@ impl Client {
         .await
     }
 
-    /// Tells the carrier what to say to whoever picked up; it tells us when all is said. `key` names this speech: a second
-    /// request with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
-    ///
-    /// # Errors
-    /// When the carrier could not be asked or refused.
-    pub async fn say(
-        &self,
-        account: &Account,
-        call_id: &str,
-        speech: &Speech,
-        key: &str,
-    ) -> Result<HangUp, CarrierError> {
-        match self.at(account) {
-            At::Twilio(_) => Ok(HangUp::Done),
-            At::Telnyx(telnyx) => timed(account, "say", telnyx.say(call_id, speech, key)).await,
-        }
-    }
-
-    /// Leaves the message for machines, in place of whatever is being said. A carrier that is told what to say gets the words, by
-    /// the name `key` as in [`Client::say`], and returns `mark` with the word that they were said; another one asks `url` for
-    /// them at once.
-    ///
-    /// # Errors
-    /// When the carrier could not be asked or refused.
-    pub async fn leave(
-        &self,
-        account: &Account,
-        call_id: &str,
-        speech: &Speech,
-        (key, mark): (&str, &str),
-        url: &str,
-    ) -> Result<HangUp, CarrierError> {
-        timed(account, "leave", async {
-            match self.at(account) {
-                At::Twilio(twilio) => twilio.ask_at(call_id, url).await,
-                At::Telnyx(telnyx) => telnyx.leave(call_id, speech, key, mark).await,
-            }
-        })
-        .await
-    }
-
     /// The sound of a recording (MP3), to be read as it comes; `None` where the carrier has it no longer.
     ///
     /// # Errors
@@ -298,38 +259,6 @@ impl Client {
             match self.at(account) {
                 At::Twilio(twilio) => twilio.recordings_of(call_id).await,
                 At::Telnyx(telnyx) => telnyx.recordings_of(call_id, to).await,
-            }
-        })
-        .await
-    }
-
-    /// Tells the carrier to stream the sound of a call that was answered to `url`, both ways. `key` names this command: a second
-    /// one with it within a minute is ignored. A call that is over says so. Carriers that ask for it need no telling.
-    ///
-    /// # Errors
-    /// When the carrier could not be asked or refused.
-    pub async fn stream(&self, account: &Account, call_id: &str, url: &Url, key: &str) -> Result<HangUp, CarrierError> {
-        match self.at(account) {
-            At::Twilio(_) => Ok(HangUp::Done),
-            At::Telnyx(telnyx) => timed(account, "stream", telnyx.stream(call_id, url, key)).await,
-        }
-    }
-
-    /// Puts a live call through to another number. Not repeated here: a second one would begin the transfer anew.
-    ///
-    /// # Errors
-    /// When the carrier could not be asked or refused.
-    pub async fn transfer(
-        &self,
-        account: &Account,
-        call_id: &str,
-        number: &str,
-        caller_id: &str,
-    ) -> Result<(), CarrierError> {
-        timed(account, "transfer", async {
-            match self.at(account) {
-                At::Twilio(twilio) => twilio.transfer(call_id, number, caller_id).await,
-                At::Telnyx(telnyx) => telnyx.transfer(call_id, number, caller_id).await,
             }
         })
         .await

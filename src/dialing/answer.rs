@@ -18,6 +18,7 @@ use crate::{
     context::Context,
     dialing::{
         conversation::{self, Stream},
+        inbound::{Instead, by_command},
         machine,
     },
     error::{ApiError, Slug},
@@ -46,6 +47,13 @@ pub enum Hears {
     Waits,
     /// An agent, over a media stream to this address.
     Agent(Url),
+    /// Whoever talks at the number `to`; who is put through to it comes from our number `from`.
+    Redirect {
+        /// E.164.
+        to: String,
+        /// E.164.
+        from: String,
+    },
     /// Nothing: it is hung up.
     Nothing,
     /// Nothing more: its conversation is over, and whoever ended that has seen to the call.
@@ -109,10 +117,13 @@ async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), clos
         Stream::To(url) => Ok(Hears::Agent(url)),
         Stream::Nothing => Ok(Hears::Nothing),
         Stream::Over => Ok(Hears::Over),
-        Stream::NoRoom(text, language) => {
+        Stream::NoRoom(instead, from) => {
             tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
-            let speech = text.map(|text| Hears::Speech(Speech { text, language, voice: None }));
-            Ok(speech.unwrap_or(Hears::Nothing))
+            Ok(match instead {
+                Instead { redirect: Some(to), .. } => Hears::Redirect { to, from },
+                Instead { speech: Some(speech), .. } => Hears::Speech(speech),
+                Instead { .. } => Hears::Nothing,
+            })
         }
     }
 }
@@ -200,6 +211,9 @@ async fn told(
         }
         // A name of its own: an earlier command may be remembered under the other.
         Hears::Agent(url) => ctx.carriers.stream(account, call_id, url, &format!("{name}-stream")).await,
+        Hears::Redirect { to, from } => {
+            ctx.carriers.transfer(account, call_id, to, from, &format!("{name}-transfer")).await
+        }
         Hears::Over | Hears::Waits => return Ok(true),
         Hears::Nothing => {
             hang_up(ctx, account, call_id).await?;
@@ -240,11 +254,19 @@ pub async fn over(
 
 /// Does what the carrier's own word would have done, had it come: speaks to whoever picked up, or hangs up what has heard all.
 pub async fn catch_up(ctx: &Context, account: &Account, key: (BusinessId, AttemptId), view: &CallView) {
-    if view.state != Some(CallState::Answered) {
+    let call_id = view.call_id.as_str();
+    let parked = view.state == Some(CallState::Initiated) && !view.direction_outbound_api;
+    if view.state != Some(CallState::Answered) && !parked {
         return;
     }
-    let call_id = view.call_id.as_str();
     let done = async {
+        if parked {
+            return match Client::is_told_what_to_say(account.carrier) {
+                // It came in, and the command to answer it was lost.
+                true => Box::pin(by_command::pick_up(ctx, account, key, call_id)).await,
+                false => Ok(()),
+            };
+        }
         if view.answered_by.is_some() || view.greeting_over {
             machine::act(ctx, account, key, call_id, false).await?;
         }

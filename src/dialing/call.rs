@@ -19,6 +19,7 @@ use crate::{
     leads::Template,
     runs::{Machine, Message, RunRules, new::text_fits},
     slots::{Ask, Taken},
+    telemetry::metrics::TurnedAway,
 };
 
 /// Seconds that a caller may let it wait for a worker.
@@ -303,7 +304,7 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
         }
         "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
         _ => {
-            count_rejected(ctx).await;
+            count_rejected(ctx, TurnedAway::Rejected).await;
             ApiError::new(Slug::AtCapacity, "No slot or line is free for this call now. Try again.").retry_after(1)
         }
     }

@@ -14,8 +14,9 @@ use crate::{
     },
     businesses::suppressions::{Entry, List, Terms},
     calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
-    carriers::{HangUp, How},
+    carriers::{HangUp, How, Speech},
     context::Context,
+    dialing::inbound::{Instead, instead},
     ids::{AttemptId, BusinessId, Carrier},
     runs::{Machine, machine::Then},
     telemetry::voice as figures,
@@ -24,8 +25,8 @@ use crate::{
 /// Streams of one call at most: a call whose sessions all break off is ended.
 const MOST_STREAMS: u32 = 20;
 
-/// Where the stream of a call goes.
-#[derive(Debug, Clone)]
+/// Where the stream of a call goes. Not `Debug`: it may hold a whole number.
+#[derive(Clone)]
 pub enum Stream {
     /// There: the address with its ticket, good for one connection.
     To(Url),
@@ -33,8 +34,8 @@ pub enum Stream {
     Nothing,
     /// Its conversation is over: it is hung up, or a worker has it to do.
     Over,
-    /// It would be talked in, but no calls program has room; this is what to say.
-    NoRoom(Option<String>, String),
+    /// It would be talked in, but no calls program has room: what it gets in place of that, and the caller id that goes with it.
+    NoRoom(Instead, String),
 }
 
 /// The state of a call that may be talked in, made of the ledger; `None` where it may not, or no agent talks in it.
@@ -83,9 +84,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
 pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, closed: bool) -> anyhow::Result<Stream> {
     let Some(state) = state_of(ctx, business, attempt).await? else { return Ok(Stream::Nothing) };
     let Some(media) = super::room::replica(ctx, closed).await? else {
-        super::overview::count_rejected(ctx).await;
-        let definition: agents::Definition = serde_json::from_value(state.definition)?;
-        return Ok(Stream::NoRoom(definition.trouble, definition.language));
+        return no_room(ctx, state).await;
     };
     let carrier = state.carrier.map_or("session", Carrier::as_str);
     let media_url = format!("{}/media/{carrier}", media.trim_end_matches('/'));
@@ -104,6 +103,22 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, clo
         return Ok(if held.phase == Phase::Ended { Stream::Over } else { Stream::Nothing });
     }
     Ok(Stream::To(format!("{media_url}/{text}").parse()?))
+}
+
+/// An answered call that no calls program has room for hears of the agent's trouble; somebody who rang is treated as one whom there
+/// was no room for from the start, as far as the number says how.
+async fn no_room(ctx: &Context, state: CallState) -> anyhow::Result<Stream> {
+    let definition: agents::Definition = serde_json::from_value(state.definition)?;
+    let (inbound, language) = (state.direction == "inbound", definition.language);
+    let mut instead = match inbound {
+        true => instead(ctx, state.business, &state.to, &state.from).await?,
+        false => Instead::default(),
+    };
+    if let Some(text) = definition.trouble {
+        instead.speech = Some(Speech { text, language, voice: None });
+    }
+    super::overview::count_rejected(ctx, instead.how()).await;
+    Ok(Stream::NoRoom(instead, if inbound { state.to } else { state.from }))
 }
 
 /// True where a machine answered this call, and now is the time to leave a message on it, as far as can be known.
@@ -152,7 +167,12 @@ pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Res
     anyhow::ensure!(state.carrier.is_some(), "a session without a carrier cannot be put through");
     let account = ctx.account(state.business, &state.account).await?;
     let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
-    Ok(ctx.carriers.transfer(&account, &state.call_id, to, &state.from).await?)
+    let ours = if state.direction == "inbound" { &state.to } else { &state.from };
+    let key = uuid::Uuid::new_v4().to_string();
+    match ctx.carriers.transfer(&account, &state.call_id, to, ours, &key).await? {
+        HangUp::Done => Ok(()),
+        HangUp::AlreadyEnded | HangUp::NotFound => anyhow::bail!("the call is over"),
+    }
 }
 
 /// Never calls this person again.

@@ -13,7 +13,7 @@ use crate::{
     runs::figures::{self as runs, Figures as Runs},
     slots::reading::Waiting,
     stores::{PostgresReport, RedisReport},
-    telemetry::metrics::{self, Level},
+    telemetry::metrics::{self, Level, TurnedAway},
 };
 
 /// Calls that were turned away because nothing was free: kept in Redis by whoever turns one away.
@@ -103,8 +103,9 @@ impl Pulse {
     }
 }
 
-/// Counts a call that was turned away because nothing was free.
-pub async fn count_rejected(ctx: &Context) {
+/// Counts a call that was turned away because nothing was free, by what was done with it.
+pub async fn count_rejected(ctx: &Context, how: TurnedAway) {
+    metrics::call_turned_away(how);
     let key = ctx.stores.keys.key(REJECTED);
     let counted: redis::RedisResult<()> = redis::cmd("INCR").arg(key).query_async(&mut ctx.stores.redis.clone()).await;
     if let Err(error) = counted {

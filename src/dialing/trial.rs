@@ -11,6 +11,7 @@ use crate::{
     error::{ApiError, FieldError, Slug},
     heartbeats,
     ids::{AgentId, AttemptId, BusinessId},
+    telemetry::metrics::TurnedAway,
 };
 
 /// What the messages of such a session hold.
@@ -40,7 +41,7 @@ pub async fn open(
         ApiError::validation(vec![FieldError::new("/variables", "missing_variable", error.to_string())])
     })?;
     let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, false).await? else {
-        overview::count_rejected(ctx).await;
+        overview::count_rejected(ctx, TurnedAway::Rejected).await;
         return Err(
             ApiError::new(Slug::AtCapacity, "No calls program has room for a session now. Try again.").retry_after(1)
         );

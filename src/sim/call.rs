@@ -149,7 +149,7 @@ pub(crate) struct Call {
     /// Its end callback has been sent, or lost, for the first time.
     pub(crate) end_told: bool,
     pub(crate) tempo: Tempo,
-    /// Wakes the call's life when somebody else moved the call.
+    /// Wakes whoever waits for the call when somebody moved it.
     pub(crate) nudge: Arc<Notify>,
 }
 

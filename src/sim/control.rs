@@ -222,12 +222,12 @@ async fn wait(State(shared): Here, what: Result<Query<What>, QueryRejection>) ->
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ring {
-    /// The Twilio account that is rung, and its auth token.
+    /// The account that is rung, and its secret: Twilio's SID and auth token, or Telnyx' connection id and API key.
     account: String,
     auth_token: String,
     from: String,
     to: String,
-    /// The number's voice URL, which is its status callback, too.
+    /// Twilio: the number's voice URL, which is its status callback, too. Telnyx: where the connection's webhooks go.
     url: String,
 }
 

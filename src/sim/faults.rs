@@ -118,6 +118,8 @@ pub enum ApiFault {
     /// 429/20429.
     #[serde(rename = "http_429")]
     Http429,
+    /// Telnyx's commands: done, and then 503. Elsewhere as `unavailable`.
+    LostAnswer,
 }
 
 impl<K> Rule<K> {

@@ -69,6 +69,9 @@ pub struct Scope {
     /// Messages that machines recorded: said to their end, and not before the beep.
     #[serde(default)]
     pub voicemails: u64,
+    /// Times that a call was put through to another number.
+    #[serde(default)]
+    pub redirected: u64,
     /// Status callbacks that were answered with 2xx.
     pub callbacks_sent: u64,
     /// Status callbacks that were not, after all tries.
@@ -253,6 +256,10 @@ impl Tally {
 
     pub(crate) fn voicemail(&mut self, whose: Whose<'_>) {
         self.each(whose, |scope| scope.voicemails += 1);
+    }
+
+    pub(crate) fn redirected(&mut self, whose: Whose<'_>) {
+        self.each(whose, |scope| scope.redirected += 1);
     }
 
     /// An end callback is being sent (or was to be): its slot may be taken from now on.

@@ -28,6 +28,8 @@ struct Plan {
     ring: Duration,
     ring_limit: Duration,
     time_limit: Duration,
+    /// It came in, and waits for a command.
+    parked: bool,
 }
 
 /// Lives one call from the queue to its end.
@@ -61,11 +63,17 @@ async fn ring(shared: &Arc<Shared>, id: CallId, plan: Plan) -> Status {
     };
     let patience = match plan.outcome {
         Outcome::Held => plan.ring_limit,
+        _ if plan.parked => plan.ring_limit,
         _ => plan.ring.min(plan.ring_limit),
     };
     if passed(shared, id, Status::Ringing, patience).await == Turn::Elapsed {
         let nobody = matches!(plan.outcome, Outcome::NoAnswer | Outcome::Held) || plan.ring >= plan.ring_limit;
-        shared.advance(id, if nobody { Status::NoAnswer } else { Status::InProgress }, None);
+        let then = match (plan.parked, nobody) {
+            (true, _) => Status::Canceled,
+            (false, true) => Status::NoAnswer,
+            (false, false) => Status::InProgress,
+        };
+        shared.advance(id, then, None);
     }
     shared.status(id)
 }
@@ -95,6 +103,7 @@ fn plan(shared: &Shared, id: CallId) -> Plan {
         ring: call.tempo.of(ring),
         ring_limit: call.dial.ring_limit,
         time_limit: call.dial.time_limit,
+        parked: call.dial.inbound && call.dial.telnyx().is_some(),
     }
 }
 
@@ -113,15 +122,18 @@ pub(crate) async fn wait(shared: &Shared, id: CallId, state: Status, until: Opti
         }
     };
     tokio::pin!(elapsed);
-    // A nudge may be an old one, of a move that this call's life made itself: the state decides.
-    while shared.world().call(id).stands(state) {
+    loop {
+        // Made before the look, so that no move is missed between the two. A call may have several who wait: its life, its stream.
+        let moved = nudge.notified();
+        if !shared.world().call(id).stands(state) {
+            return Turn::Moved;
+        }
         if until.is_some_and(|until| until <= Instant::now()) {
             return Turn::Elapsed;
         }
         tokio::select! {
-            () = nudge.notified() => {}
+            () = moved => {}
             () = &mut elapsed => {}
         }
     }
-    Turn::Moved
 }

@@ -5,7 +5,7 @@
 //!
 //! Invariant: a call moves only forward, its final callback is sent when it ends, and every create
 //! that was accepted is counted, whatever the client saw of it.
-//! Not here: inbound calls.
+//! Not here: what an agent says, and which numbers there are: whoever rings one names its address.
 mod call;
 mod callbacks;
 mod clock;
@@ -245,8 +245,8 @@ impl Sim {
         self.shared.until(|world| until.is_met(world, &self.shared), limit).await
     }
 
-    /// Lets somebody ring a number of a Twilio account (its SID and auth token), whose voice URL and status callback are `url`.
-    /// Returns the call's SID.
+    /// Lets somebody ring a number of an account: of Twilio's (its SID and auth token) whose voice URL and status callback are
+    /// `url`, or of Telnyx' (connection id and API key) whose webhooks go there. Returns the carrier's id of the call.
     ///
     /// # Errors
     /// When the account is unknown here, or has as many calls as it may.
@@ -347,7 +347,8 @@ impl Shared {
         if !self.world().lets_in(account, auth_token, &self.config) {
             return Err("this is not the account's auth token".to_owned());
         }
-        let dial = twilio::inbound(from, to, url);
+        let of = if twilio::is_sid("AC", account) { twilio::inbound } else { telnyx::inbound };
+        let dial = of(from, to, url);
         let id = self.accept(account, dial, Tempo::Natural, Instant::now()).map_err(|why| format!("{why:?}"))?;
         Ok(self.world().call(id).sid.clone())
     }

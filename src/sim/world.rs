@@ -219,8 +219,15 @@ impl World {
             call.sip = Some(sip.unwrap_or(status.usual_sip()));
             self.tally.ended_as(Whose { account: &call.account, from: &call.dial.from }, status, now.at);
         }
-        call.nudge.notify_one();
+        call.nudge.notify_waiters();
         true
+    }
+
+    /// A call is put through to another number, which is all that the far end hears of it.
+    pub(crate) fn redirected(&mut self, id: CallId, number: &str) {
+        let call = &mut self.calls[id.0];
+        call.heard.push(format!("[dial {number}]"));
+        self.tally.redirected(Whose { account: &call.account, from: &call.dial.from });
     }
 
     /// The end callback of a call goes out now (or is lost now). Only the first one frees a place:

@@ -29,6 +29,7 @@ const SLOT_TURNAROUND: &str = "rollcall_slot_turnaround_seconds";
 const WEBHOOK: &str = "rollcall_webhook_apply_seconds";
 const CARRIER_REQUEST: &str = "rollcall_carrier_request_seconds";
 const CALLS_ENDED: &str = "rollcall_calls_ended_total";
+const CALLS_REJECTED: &str = "rollcall_calls_rejected_total";
 const WEBHOOKS_REFUSED: &str = "rollcall_webhooks_refused_total";
 const MEDIA_REFUSED: &str = "rollcall_media_refused_total";
 const GATE_CORRECTED: &str = "rollcall_gate_corrected_total";
@@ -97,6 +98,34 @@ impl Refused {
             Self::Body => "body",
         }
     }
+}
+
+/// What became of a call, or of one that was asked for, that nothing was free for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// It was told so.
+    Spoken,
+    /// It was put through to another number, told so or not.
+    Redirected,
+    /// It was refused.
+    Rejected,
+}
+
+impl TurnedAway {
+    const ALL: [Self; 3] = [Self::Spoken, Self::Redirected, Self::Rejected];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Spoken => "spoken",
+            Self::Redirected => "redirected",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// Nothing was free for a call.
+pub fn call_turned_away(how: TurnedAway) {
+    counter!(CALLS_REJECTED, "done" => how.as_str()).increment(1);
 }
 
 /// From the ring of a bell to the start of a POST that it led to.
@@ -247,6 +276,9 @@ fn begin_at_zero() {
     {
         counter!(CALLS_ENDED, "disposition" => disposition).increment(0);
     }
+    for how in TurnedAway::ALL {
+        counter!(CALLS_REJECTED, "done" => how.as_str()).increment(0);
+    }
     gate_corrected(0, 0, false);
     let _ = (histogram!(BELL_TO_POST), histogram!(SLOT_TURNAROUND), histogram!(LINE_WAIT));
     for kind in ["status", "answer"] {
@@ -271,9 +303,10 @@ const TIMES: [(&str, &str); 5] = [
     (CARRIER_REQUEST, "A request to a carrier, by carrier, request and outcome"),
 ];
 
-const LABELLED: [&str; 4] = [CALLS_ENDED, WEBHOOKS_REFUSED, MEDIA_REFUSED, GATE_CORRECTED];
+const LABELLED: [&str; 5] = [CALLS_REJECTED, CALLS_ENDED, WEBHOOKS_REFUSED, MEDIA_REFUSED, GATE_CORRECTED];
 
-const COUNTS: [(&str, &str); 14] = [
+const COUNTS: [(&str, &str); 15] = [
+    (CALLS_REJECTED, "Calls turned away because nothing was free, by what was done: spoken, redirected or rejected"),
     (CALLS_ENDED, "Attempts closed, by disposition"),
     (WEBHOOKS_REFUSED, "Webhooks refused, by reason"),
     (MEDIA_REFUSED, "Media streams refused, by reason"),

@@ -17,7 +17,7 @@ use crate::{
     dialing::overview,
     error::{ApiError, Slug},
     ids::Carrier,
-    telemetry::metrics,
+    telemetry::metrics::{self, TurnedAway},
     voice::{opening, registry::Sessions, wire::Wire},
 };
 
@@ -88,7 +88,7 @@ async fn media(
     };
     let full = || ApiError::new(Slug::AtCapacity, "This program takes on no more conversations.").retry_after(1);
     let Some(seat) = sessions.seat() else {
-        overview::count_rejected(sessions.ctx()).await;
+        overview::count_rejected(sessions.ctx(), TurnedAway::Rejected).await;
         return Err(refuse("full", full()));
     };
     let ticket = sessions.ctx().calls.take(token).await?.filter(|ticket| ticket.carrier == carrier);

@@ -8,7 +8,7 @@ mod inbound;
 mod telnyx;
 mod twilio;
 
-use axum::{Router, http::Uri, routing::post};
+use axum::{Router, http::Uri};
 
 use crate::{
     attempts::{
@@ -22,16 +22,9 @@ use crate::{
     telemetry::metrics::{self, Refused},
 };
 
-/// Routes of the public surface whose rule is not built yet: they say so, whoever asks.
-const NOT_AVAILABLE: [(&str, &str); 1] = [("/webhooks/telnyx/inbound/{token}", "Inbound calls through Telnyx")];
-
 /// The routes that carriers call.
 pub fn router() -> Router<Context> {
-    NOT_AVAILABLE
-        .into_iter()
-        .fold(twilio::router().merge(telnyx::router()).merge(inbound::router()), |router, (path, what)| {
-            router.route(path, post(move || async move { ApiError::not_available("", what) }))
-        })
+    twilio::router().merge(telnyx::router()).merge(inbound::router())
 }
 
 /// True where an address says that the carrier listens for who picks up (`DialRequest::detect`).

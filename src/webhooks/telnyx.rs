@@ -17,12 +17,13 @@ use crate::{
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
+            incoming,
             signature::{self, SIGNATURE_HEADER, SignatureError, TIMESTAMP_HEADER},
             webhook,
         },
     },
     context::Context,
-    dialing::{answer, finish, machine},
+    dialing::{answer, finish, inbound::by_command, machine},
     error::ApiError,
     ids::{AttemptId, BusinessId, Carrier},
     killpoints::{Point, reach},
@@ -48,56 +49,86 @@ async fn told(
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
-    let (key, account, told) = verified(&ctx, &token, &headers, &body).await?;
-    let webhook = match told {
+    let Some(key) = ctx.tokens.read(&token) else { return Err(refuse(Refused::Token, "token")) };
+    let (account, told) = signed(&ctx, key.0, &headers, &body).await?;
+    let webhook = match other_leg(&ctx, &account, &told, &body).await? {
+        Some(webhook) => webhook,
+        None => happened(&ctx, key, &account, told, (listened(&uri), begin)).await?,
+    };
+    metrics::webhook_applied(webhook, begin.elapsed());
+    reach(Point::K7).await;
+    Ok(StatusCode::OK)
+}
+
+/// What follows from an event of the other leg of a call that was put through; `None` where it is none: such a leg is nobody's
+/// attempt.
+pub(super) async fn other_leg(
+    ctx: &Context,
+    account: &Account,
+    told: &Told,
+    body: &[u8],
+) -> Result<Option<Webhook>, ApiError> {
+    let Some(call_id) = incoming::rung(body).and_then(|rung| rung.leg_of) else { return Ok(None) };
+    if let Told::Moved(CallEvent { state: CallState::Ended(_), .. }) = told {
+        by_command::leg_is_over(ctx, account, &call_id).await?;
+    }
+    Ok(Some(Webhook::Status))
+}
+
+/// Does what an authentic event asks for. `listened`: the carrier listens for who picks up.
+pub(super) async fn happened(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    account: &Account,
+    told: Told,
+    (listened, begin): (bool, Instant),
+) -> Result<Webhook, ApiError> {
+    Ok(match told {
         Told::Moved(mut event) => {
-            if listened(&uri) {
-                machine::ended(&ctx, key, &mut event).await;
+            if listened {
+                machine::ended(ctx, key, &mut event).await;
             }
             let mut step = traces::asked_since(key.1, "webhook status", begin);
             step.says("state", event.state.as_str());
-            moved(&ctx, key, &account, &event).await?
+            moved(ctx, key, account, &event).await?
         }
         Told::Detected(event) => {
-            apply(&ctx, key, &event).await?;
-            machine::detected(&ctx, &account, key, &event, false).await?;
+            apply(ctx, key, &event).await?;
+            machine::detected(ctx, account, key, &event, false).await?;
             Webhook::Status
         }
         Told::GreetingOver(event) => {
-            apply(&ctx, key, &event).await?;
-            machine::detected(&ctx, &account, key, &event, true).await?;
+            apply(ctx, key, &event).await?;
+            machine::detected(ctx, account, key, &event, true).await?;
             Webhook::Status
         }
-        Told::SpeechOver(event) if listened(&uri) => {
-            machine::spoken(&ctx, &account, key, event.call_id.as_deref()).await?;
+        Told::SpeechOver(event) if listened => {
+            machine::spoken(ctx, account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
         Told::SpeechOver(event) => {
-            answer::over(&ctx, &account, key, event.call_id.as_deref()).await?;
+            answer::over(ctx, account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
         Told::MessageLeft(event) => {
-            machine::left(&ctx, &account, key, event.call_id.as_deref()).await?;
+            machine::left(ctx, account, key, event.call_id.as_deref()).await?;
             Webhook::Answer
         }
         Told::StreamOver(event) => {
             if let Some(call_id) = &event.call_id {
-                answer::stream_over(&ctx, &account, key, call_id).await?;
+                answer::stream_over(ctx, account, key, call_id).await?;
             }
             Webhook::Answer
         }
         Told::Recorded(_, recording) => {
-            recorded(&ctx, key, &recording).await?;
+            recorded(ctx, key, &recording).await?;
             Webhook::Recording
         }
         Told::Other(name) => {
             tracing::debug!(attempt.id = %key.1, event = name, "an event that changes nothing");
             Webhook::Status
         }
-    };
-    metrics::webhook_applied(webhook, begin.elapsed());
-    reach(Point::K7).await;
-    Ok(StatusCode::OK)
+    })
 }
 
 /// Applies how far a call has come; one that was answered is told what it hears.
@@ -126,46 +157,34 @@ async fn apply(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -
     Ok(())
 }
 
-/// The attempt, its account and what an authentic request tells.
+/// The account and what an authentic request tells, for a business that our token named.
 ///
-/// Our token says which business and attempt; a key of that business's account must have signed the body, lately, and what the
-/// body names must be that account.
-async fn verified(
+/// A key of that business's account must have signed the body, lately, and what the body names must be that account.
+pub(super) async fn signed(
     ctx: &Context,
-    token: &str,
+    business: BusinessId,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<((BusinessId, AttemptId), Account, Told), ApiError> {
-    let Some(key) = ctx.tokens.read(token) else { return Err(refuse(Refused::Token, "token")) };
+) -> Result<(Account, Told), ApiError> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(signed), Some(timestamp)) = (header(SIGNATURE_HEADER), header(TIMESTAMP_HEADER)) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
     let no_account = || refuse(Refused::Account, "account");
-    let mut account = ctx.account_at(key.0, Carrier::Telnyx).await?.ok_or_else(no_account)?;
+    let mut account = ctx.account_at(business, Carrier::Telnyx).await?.ok_or_else(no_account)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let verify = |account: &Account| signature::verify(&account.signers, signed, timestamp, body, now);
     let mut verdict = verify(&account);
     if verdict == Err(SignatureError::Mismatch) {
         // What is remembered of the account may be older than a key that was changed just now.
-        ctx.profiles.forget(key.0);
-        account = ctx.account_at(key.0, Carrier::Telnyx).await?.ok_or_else(no_account)?;
+        ctx.profiles.forget(business);
+        account = ctx.account_at(business, Carrier::Telnyx).await?.ok_or_else(no_account)?;
         verdict = verify(&account);
     }
     verdict.map_err(|error| refuse(Refused::Signature, &error.to_string()))?;
     let told = webhook::read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
-    match &told {
-        Told::Moved(event)
-        | Told::Detected(event)
-        | Told::GreetingOver(event)
-        | Told::SpeechOver(event)
-        | Told::MessageLeft(event)
-        | Told::StreamOver(event)
-        | Told::Recorded(event, _)
-            if event.account.as_deref().is_some_and(|named| named != account.reference) =>
-        {
-            Err(refuse(Refused::Account, "another account"))
-        }
-        _ => Ok((key, account, told)),
+    match told.event().and_then(|event| event.account.as_deref()) {
+        Some(named) if named != account.reference => Err(refuse(Refused::Account, "another account")),
+        _ => Ok((account, told)),
     }
 }

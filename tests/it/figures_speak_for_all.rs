@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use rollcall::{
-    ids::{AttemptId, BusinessId, Held},
+    ids::{AttemptId, BusinessId, Carrier, Held},
     ops::{
         children::Stop,
         private::{Durability, PrivateStores, REDIS},
@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 
 use crate::{
     by_hand::{AUTH_TOKEN, client},
+    calls_that_come_in::Street,
     house::{House, Options, Urls, numbers},
     processes::{Door, Process},
+    telnyx_house::{SEED, now_secs},
 };
 
 /// What an admin listener answers.
@@ -39,6 +41,13 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
         .filter(|line| labels.iter().all(|label| line.contains(label)))
         .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
         .sum()
+}
+
+/// What became of calls that nothing was free for, as `/metrics` says: spoken, redirected, rejected.
+async fn turned_away(process: &Process) -> [f64; 3] {
+    let metrics = asked(process, "metrics").await;
+    let done = |how: &str| sum(&metrics, "rollcall_calls_rejected_total", &[&format!("done=\"{how}\"")]);
+    ["spoken", "redirected", "rejected"].map(done)
 }
 
 /// A carrier whose calls last until they are hung up.
@@ -125,6 +134,33 @@ async fn a_histogram_counts_one_per_call_and_a_closing_counts_once() {
     let refused = sum(&asked(&api, "metrics").await, "rollcall_webhooks_refused_total", &["reason=\"token\""]);
     assert_eq!(refused, 1.0);
     house.close_with([api, worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_nothing_is_free_for_counts_as_what_was_done_with_it() {
+    let mut street = Street::open(Carrier::Telnyx, 1).await;
+    let door = Door::open().await;
+    street.house.call_back_at(door.addr);
+    let api = street.house.api(None).await;
+    door.leads_to(&[&api]).await;
+    assert_eq!(turned_away(&api).await, [0.0; 3], "there from the start");
+    let (said, desk) = (Some("All our lines are busy."), Some("+12125550188"));
+    let cases = [(said, None, [1.0, 0.0, 0.0]), (said, desk, [1.0, 1.0, 0.0]), (None, None, [1.0, 1.0, 1.0])];
+    for (at, (fallback, redirect, counted)) in cases.into_iter().enumerate() {
+        street.answers(fallback, redirect).await;
+        // No calls program is there: nobody could talk.
+        for _ in 0..2 {
+            let body = street.rings(&format!("v3:call-{at}")).to_string();
+            let timestamp = now_secs().to_string();
+            let request = client()
+                .post(format!("http://{}{}", door.addr, street.path()))
+                .header("Telnyx-Signature-Ed25519", sim::sign_telnyx(&SEED, &timestamp, body.as_bytes()))
+                .header("Telnyx-Timestamp", timestamp);
+            assert_eq!(request.body(body).send().await.unwrap().status(), 200);
+        }
+        assert_eq!(turned_away(&api).await, counted, "once, though it was told twice");
+    }
+    street.house.close_with([api]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

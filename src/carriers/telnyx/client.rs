@@ -109,11 +109,15 @@ impl Telnyx<'_> {
 pub(super) const REFUSALS: Refusals =
     Refusals { body: |_, body| ErrorBody::parse(body).map(|error| (error.code, error.message)), wait: classify::wait };
 
+/// How often the events that must not be lost lightly are sent, and these beside them.
+pub(super) fn repeats(more: &[&str]) -> Map<String, Value> {
+    let repeated = REPEATED_EVENTS.iter().chain(more);
+    repeated.map(|event| ((*event).to_owned(), json!({ "retries_ms": WEBHOOK_REPEATS_MS }))).collect()
+}
+
 /// The body of a dial. Source: Telnyx, "Dial". Every event goes to one address of ours, whatever the application says.
 fn dial_body(request: &DialRequest, connection: &str) -> Value {
     let detections = if request.detect.is_some() { &DETECTION_EVENTS[..] } else { &[] };
-    let repeated = REPEATED_EVENTS.iter().chain(detections);
-    let repeats = repeated.map(|event| ((*event).to_owned(), json!({ "retries_ms": WEBHOOK_REPEATS_MS })));
     let mut body = json!({
         "connection_id": connection,
         "to": request.to,
@@ -122,7 +126,7 @@ fn dial_body(request: &DialRequest, connection: &str) -> Value {
         "client_state": BASE64_STANDARD.encode(&request.token),
         "webhook_url": request.callback("telnyx"),
         "webhook_url_method": "POST",
-        "webhook_retries_policies": Map::from_iter(repeats),
+        "webhook_retries_policies": repeats(detections),
         "timeout_secs": request.ring_timeout_secs.max(MIN_RING_SECS),
         // Other routes to the same number would ring beyond the time that was asked for.
         "retry_on_timeout": false,

@@ -22,6 +22,8 @@ pub(super) enum Meaning {
 /// The number to call is not one.
 pub(super) const NUMBER_FORMAT: i64 = 10016;
 
+/// Another command on the call is not done yet.
+pub(super) const STILL_PROCESSING: i64 = 10036;
 /// A command on a call that nobody has answered yet.
 pub(super) const NOT_ANSWERED_YET: i64 = 90034;
 /// A second media stream for a call that has one.
@@ -46,7 +48,7 @@ const CODES: &[(i64, Meaning)] = &[
     (10026, Refusal(RequestBug)),            // wrong type
     (10032, Refusal(RequestBug)),            // bad enum value
     (10033, Refusal(RequestBug)),            // value out of range
-    (10036, Refusal(Requeue)),               // still being processed
+    (STILL_PROCESSING, Refusal(Requeue)),    // still being processed
     (10037, Ambiguous),                      // service unavailable
     (10038, Refusal(StopAccount)),           // feature not permitted
     (10039, Refusal(StopAccount)),           // feature limited

@@ -238,7 +238,7 @@ impl Telnyx<'_> {
                 Ok(HangUp::AlreadyEnded)
             }
             // Its own word that somebody answered was ahead of it.
-            Err(CarrierError::Refused { code: codes::NOT_ANSWERED_YET, .. }) => {
+            Err(CarrierError::Refused { code: codes::NOT_ANSWERED_YET | codes::STILL_PROCESSING, .. }) => {
                 Err(CarrierError::Busy { retry_after: None })
             }
             Err(error) => Err(error),
@@ -270,7 +270,7 @@ impl Telnyx<'_> {
 }
 
 /// The body of a `speak`. Source: Telnyx, "Speak text".
-fn spoken(speech: &Speech, key: &str) -> Value {
+pub(super) fn spoken(speech: &Speech, key: &str) -> Value {
     let text: String = speech.text.chars().take(MAX_SPOKEN).collect();
     let voice = speech.voice.as_deref().unwrap_or(DEFAULT_VOICE);
     let mut body = json!({ "payload": text, "payload_type": "text", "voice": voice, "command_id": key });

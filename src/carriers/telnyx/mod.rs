@@ -6,6 +6,7 @@
 //!
 //! Sources: Telnyx's OpenAPI description (2026-07), its documentation pages and its SDKs, as of 2026.
 
+pub mod incoming;
 pub mod signature;
 pub mod webhook;
 

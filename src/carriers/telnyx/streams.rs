@@ -7,6 +7,7 @@ use url::Url;
 
 use super::client::Telnyx;
 use super::codes;
+use super::incoming::on_leg_of;
 use crate::carriers::CarrierError;
 use crate::carriers::call::HangUp;
 
@@ -32,18 +33,16 @@ impl Telnyx<'_> {
         }
     }
 
-    /// Puts a live call through to `number`. A call that is over cannot be.
+    /// Puts a live call through to `number`. Nobody picks up there: the call stays, and the other leg's end says whose it was.
     pub(in crate::carriers) async fn transfer(
         &self,
         call_id: &str,
         number: &str,
         caller_id: &str,
-    ) -> Result<(), CarrierError> {
-        match self.command(call_id, "transfer", &json!({ "to": number, "from": caller_id })).await? {
-            HangUp::Done => Ok(()),
-            HangUp::AlreadyEnded | HangUp::NotFound => {
-                Err(CarrierError::Unavailable { why: "the call is over".to_owned() })
-            }
-        }
+        key: &str,
+    ) -> Result<HangUp, CarrierError> {
+        let leg = on_leg_of(call_id);
+        let body = json!({ "to": number, "from": caller_id, "command_id": key, "target_leg_client_state": leg });
+        self.command(call_id, "transfer", &body).await
     }
 }

@@ -10,6 +10,8 @@ use quick_xml::escape::escape;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use url::Url;
 
+use crate::carriers::Speech;
+
 /// Media type to answer with.
 pub const CONTENT_TYPE: &str = "text/xml";
 /// Largest document that Twilio takes, bytes. Twilio says kB; the smaller reading is safe.
@@ -85,11 +87,26 @@ pub fn stream(url: &Url, parameters: &[(&str, &str)], resume: &str) -> String {
 /// Puts the call through to `number`, and hangs up when that is over.
 #[must_use]
 pub fn dial_and_hang_up(number: &str, caller_id: &str) -> String {
+    say_dial_and_hang_up(None, number, caller_id)
+}
+
+/// The same after some words, where there are any.
+#[must_use]
+pub fn say_dial_and_hang_up(speech: Option<&Speech>, number: &str, caller_id: &str) -> String {
     document(|writer| {
+        if let Some(Speech { text, language, voice }) = speech {
+            say(writer, text, language, voice.as_deref())?;
+        }
         let dial = writer.create_element("Dial").with_attribute(("callerId", attribute(caller_id).as_str()));
         dial.write_text_content(BytesText::new(number))?.create_element("Hangup").write_empty()?;
         Ok(())
     })
+}
+
+/// Refuses a call that came in before it is answered: the caller hears that the line is busy.
+#[must_use]
+pub fn reject() -> String {
+    document(|writer| writer.create_element("Reject").with_attribute(("reason", "busy")).write_empty().map(drop))
 }
 
 /// Hangs up at once: nothing is heard.
@@ -183,6 +200,17 @@ mod tests {
              <Parameter name=\"attempt\" value=\"1\"/></Stream></Connect><Redirect method=\"POST\">https://a.example/resume\
              </Redirect></Response>"
         );
+    }
+
+    #[test]
+    fn a_call_is_put_through_after_words_or_without_and_refused_unanswered() {
+        let speech = Speech { text: "One moment".into(), language: "en-US".into(), voice: None };
+        let (number, ours) = ("+12125550188", "+12055550100");
+        let said = say_dial_and_hang_up(Some(&speech), number, ours);
+        assert_eq!(shape(&said).0, ["Response", "Say", "/Say", "Dial", "/Dial", "Hangup/", "/Response"]);
+        assert!(said.contains("<Dial callerId=\"+12055550100\">+12125550188</Dial>"), "{said}");
+        assert_eq!(shape(&dial_and_hang_up(number, ours)).0, ["Response", "Dial", "/Dial", "Hangup/", "/Response"]);
+        assert!(reject().ends_with("<Response><Reject reason=\"busy\"/></Response>"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Commands on a call: hang up, speak, stream, send tones, and transfer.
+//! Commands on a call: take or refuse it, hang up, speak, stream, send tones, and transfer.
 use std::sync::Arc;
 
 use axum::{
@@ -11,14 +11,15 @@ use serde_json::{Value, json};
 
 use super::{
     Refusal, authenticate,
-    conversation::speak,
+    conversation::{put_through, speak},
+    incoming,
     streaming::{self, Streaming},
     struck,
 };
 use crate::sim::{
     Shared,
     call::{CallId, Status},
-    faults::{Subject, draw},
+    faults::{ApiFault, Subject, draw},
 };
 
 /// Longest text that is spoken, characters.
@@ -32,61 +33,81 @@ pub(crate) async fn command(
     body: Bytes,
 ) -> Result<Json<Value>, Refusal> {
     let id = find(&shared, &sid, &headers)?;
-    {
+    let fault = {
         let mut world = shared.world();
         let world = &mut *world;
-        let fault = draw(&mut world.faults.update, Subject::default(), &mut world.random);
-        struck(fault.map(|rule| (rule.kind, rule.retry_after_secs)))?;
-    }
+        draw(&mut world.faults.update, Subject::default(), &mut world.random)
+            .map(|rule| (rule.kind, rule.retry_after_secs))
+    };
+    struck(fault.filter(|(kind, _)| *kind != ApiFault::LostAnswer))?;
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    act(&shared, id, &command, &body)?;
+    struck(fault)?;
+    Ok(Json(json!({ "data": { "result": "ok" } })))
+}
+
+fn act(shared: &Arc<Shared>, id: CallId, command: &str, body: &Value) -> Result<(), Refusal> {
     let now = shared.status(id);
     if now.is_final() {
         return Err(Refusal::ended());
     }
-    match command.as_str() {
+    let fields = body.as_object().cloned().unwrap_or_default();
+    match command {
         "hangup" => {
             // Before the answer there is nothing to complete: the call counts as cancelled.
             let end = if now == Status::InProgress { Status::Completed } else { Status::Canceled };
             shared.advance(id, end, (end == Status::Completed && shared.config.telnyx_unclear_ends).then_some(0));
         }
+        "answer" | "reject" if !shared.world().call(id).dial.inbound => return Err(Refusal::not_found()),
+        // Which code Telnyx answers a second time with is not documented.
+        "answer" | "reject" if now == Status::InProgress => {
+            if is_new(shared, id, body) {
+                return Err(Refusal::new(422, 10015, "Call has been answered already"));
+            }
+        }
+        "answer" => {
+            if is_new(shared, id, body) {
+                incoming::answer(shared, id, &fields)?;
+            }
+        }
+        "reject" => incoming::reject(shared, id, &fields)?,
         "speak" => {
-            let words = words(&body)?;
+            let words = words(body)?;
             if now != Status::InProgress {
                 return Err(Refusal::new(422, 90034, "Call not answered yet"));
             }
-            if is_new(&shared, id, &body) {
+            if is_new(shared, id, body) {
                 let text = |name: &str| body[name].as_str().map(str::to_owned);
-                speak(&shared, id, words, text("stop").is_some(), text("client_state"));
+                speak(shared, id, words, text("stop").is_some(), text("client_state"));
             }
         }
         "streaming_start" | "streaming_stop" | "send_dtmf" | "transfer" if now != Status::InProgress => {
             return Err(Refusal::new(422, 90034, "Call not answered yet"));
         }
         "streaming_start" => {
-            let fields = body.as_object().cloned().unwrap_or_default();
             let streaming = Streaming::read(&fields)?;
             let streaming = streaming.ok_or_else(|| Refusal::field(10004, "/stream_url", "stream_url is required"))?;
-            if is_new(&shared, id, &body) {
-                streaming::start(&shared, id, streaming)?;
+            if is_new(shared, id, body) {
+                streaming::start(shared, id, streaming)?;
             }
         }
-        "streaming_stop" => streaming::stop(&shared, id)?,
+        "streaming_stop" => streaming::stop(shared, id)?,
         "send_dtmf" => {
             let digits =
                 body["digits"].as_str().ok_or_else(|| Refusal::field(10004, "/digits", "digits is required"))?;
-            if is_new(&shared, id, &body) {
+            if is_new(shared, id, body) {
                 shared.world().call_mut(id).heard.push(format!("[digits {digits}]"));
             }
         }
         "transfer" => {
             let to = body["to"].as_str().ok_or_else(|| Refusal::field(10004, "/to", "to is required"))?;
-            if is_new(&shared, id, &body) {
-                speak(&shared, id, format!("[dial {to}]"), false, None);
+            if is_new(shared, id, body) {
+                put_through(shared, id, to);
             }
         }
         _ => return Err(Refusal::not_found()),
     }
-    Ok(Json(json!({ "data": { "result": "ok" } })))
+    Ok(())
 }
 
 /// The call of an id, if this key may see it.

@@ -64,6 +64,23 @@ pub(super) fn speak(shared: &Arc<Shared>, id: CallId, words: String, stops: bool
     });
 }
 
+/// Puts the call through to another number, where they talk for as long as a message takes; then it is over.
+pub(super) fn put_through(shared: &Arc<Shared>, id: CallId, number: &str) {
+    let length = {
+        let mut world = shared.world();
+        world.redirected(id, number);
+        let length = shared.config.talk_ms.draw(&mut world.random);
+        world.call(id).tempo.of(length)
+    };
+    shared.touch();
+    let here = Arc::clone(shared);
+    shared.spawn(async move {
+        if passed(&here, id, Status::InProgress, length).await == Turn::Elapsed {
+            here.advance(id, Status::Completed, None);
+        }
+    });
+}
+
 fn tell(shared: &Arc<Shared>, id: CallId, name: &'static str, (field, value): (&str, &str), state: Option<String>) {
     let mut more = Map::from_iter([(field.to_owned(), json!(value))]);
     more.extend(state.map(|state| ("client_state".to_owned(), json!(state))));

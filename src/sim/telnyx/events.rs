@@ -90,7 +90,8 @@ fn of_status(call: &Call, status: Status) -> Option<(&'static str, Map<String, V
     Some(match status {
         Status::Queued | Status::Ringing => return None,
         Status::Initiated => {
-            ("call.initiated", fields(&[("direction", json!("outgoing")), ("state", json!("bridging"))]))
+            let (direction, state) = if call.dial.inbound { ("incoming", "parked") } else { ("outgoing", "bridging") };
+            ("call.initiated", fields(&[("direction", json!(direction)), ("state", json!(state))]))
         }
         Status::InProgress => ("call.answered", fields(&[("state", json!("answered"))])),
         _ => {

@@ -2,11 +2,12 @@
 //!
 //! Invariant: the double of a dial within 60 s makes no second call; `client_state` comes back in every event and list.
 //! Not here: how long a call rings and how it ends (`life`), counts (`figures`), and everything that Telnyx can do besides
-//! placing calls, speaking, streaming, sending tones, transferring and hanging up.
+//! placing calls, taking those that come in, speaking, streaming, sending tones, transferring and hanging up.
 mod commands;
 mod conversation;
 mod create;
 mod events;
+mod incoming;
 mod memory;
 mod reads;
 mod refusal;
@@ -26,6 +27,7 @@ use axum::{
 pub(crate) use conversation::converse;
 pub use create::Double;
 pub(crate) use events::{Event, announcement, event, forge};
+pub(crate) use incoming::inbound;
 pub(crate) use memory::Memory;
 pub(crate) use refusal::Refusal;
 pub(crate) use request::Order;
@@ -69,7 +71,7 @@ fn authenticate(shared: &Shared, connection: &str, headers: &HeaderMap) -> Resul
 fn struck(fault: Option<(ApiFault, Option<u32>)>) -> Result<(), Refusal> {
     match fault {
         None => Ok(()),
-        Some((ApiFault::Unavailable, _)) => Err(Refusal::unavailable()),
+        Some((ApiFault::Unavailable | ApiFault::LostAnswer, _)) => Err(Refusal::unavailable()),
         Some((ApiFault::Unauthorized, _)) => Err(Refusal::credentials()),
         Some((ApiFault::Http429, secs)) => Err(Refusal::too_many(secs)),
     }

@@ -140,7 +140,7 @@ fn seconds(
 }
 
 /// At most five repeats and a minute in all for each event.
-fn retries(body: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
+pub(super) fn retries(body: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
     let wrong = || Refusal::field(10015, "/webhook_retries_policies", "webhook_retries_policies cannot be used");
     let Some(policies) = body.get("webhook_retries_policies") else { return Ok(Map::new()) };
     let policies = policies.as_object().ok_or_else(wrong)?;

@@ -172,7 +172,11 @@ async fn act(shared: &Arc<Shared>, id: CallId, verbs: Vec<Verb>) -> Option<Strin
             Verb::Redirect(url) => return Some(url),
             Verb::Say(words) => speak(shared, id, words).await,
             Verb::Play(url) => speak(shared, id, format!("[play {url}]")).await,
-            Verb::Dial(number) => speak(shared, id, format!("[dial {number}]")).await,
+            Verb::Reject => {
+                shared.advance(id, Status::Busy, None);
+                return None;
+            }
+            Verb::Dial(number) => put_through(shared, id, &number).await,
             Verb::Digits(digits) => speak(shared, id, format!("[digits {digits}]")).await,
             Verb::Pause(seconds) => passed(shared, id, Status::InProgress, Duration::from_secs(seconds)).await,
             Verb::Connect(connect) => {
@@ -232,6 +236,17 @@ async fn stream(shared: &Arc<Shared>, id: CallId, connect: Connect) -> Turn {
         }
         End::Moved => Turn::Moved,
     }
+}
+
+/// They talk there for as long as a message takes.
+async fn put_through(shared: &Arc<Shared>, id: CallId, number: &str) -> Turn {
+    let length = {
+        let mut world = shared.world();
+        world.redirected(id, number);
+        let length = shared.config.talk_ms.draw(&mut world.random);
+        world.call(id).tempo.of(length)
+    };
+    passed(shared, id, Status::InProgress, length).await
 }
 
 async fn speak(shared: &Arc<Shared>, id: CallId, words: String) -> Turn {

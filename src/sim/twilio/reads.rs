@@ -138,7 +138,7 @@ impl Shared {
         let mut world = self.world();
         let call = world.call_mut(id);
         call.detour = orders;
-        call.nudge.notify_one();
+        call.nudge.notify_waiters();
     }
 }
 
@@ -196,7 +196,7 @@ fn open(shared: &Shared, account: &str, headers: &HeaderMap, rules: Rules) -> Re
     let struck = draw(rules(&mut world.faults), Subject::default(), &mut world.random);
     match struck.map(|rule| (rule.kind, rule.retry_after_secs)) {
         None => Ok(()),
-        Some((ApiFault::Unavailable, _)) => Err(Refusal::unavailable()),
+        Some((ApiFault::Unavailable | ApiFault::LostAnswer, _)) => Err(Refusal::unavailable()),
         Some((ApiFault::Unauthorized, _)) => Err(Refusal::credentials()),
         Some((ApiFault::Http429, seconds)) => Err(Refusal::too_many_requests(seconds)),
     }

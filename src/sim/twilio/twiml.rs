@@ -18,6 +18,8 @@ pub(crate) enum Verb {
     Pause(u64),
     /// The end of the call.
     Hangup,
+    /// The call is refused before it is answered.
+    Reject,
     /// A media stream in both directions.
     Connect(Connect),
     /// URL of the document that goes on.
@@ -122,7 +124,8 @@ fn verb(name: &str, tag: &BytesStart<'_>) -> Result<Verb, Unusable> {
     Ok(match name {
         "Say" => Verb::Say(String::new()),
         "Play" => attribute(tag, "digits")?.map_or_else(|| Verb::Play(String::new()), Verb::Digits),
-        "Hangup" | "Reject" => Verb::Hangup,
+        "Hangup" => Verb::Hangup,
+        "Reject" => Verb::Reject,
         "Redirect" => Verb::Redirect(String::new()),
         "Dial" => Verb::Dial(String::new()),
         "Connect" => Verb::Connect(Connect { action: attribute(tag, "action")?, ..Connect::default() }),
