@@ -11,6 +11,8 @@ use crate::{
 };
 
 const ROUNDS: usize = 10;
+/// Connections to the stores, which are made when they are first needed.
+const MADE_ONCE: usize = 10;
 /// A round is heard for so long.
 const TALK: Duration = Duration::from_secs(2);
 /// Everything is closed within this, or never.
@@ -21,7 +23,7 @@ pub(crate) async fn measure(mut place: Place, sessions: usize, report: &mut Repo
     let name = format!("churn {ROUNDS} × {sessions}");
     // The first round makes what is made once: pools, arenas, plans.
     let mut broke = round(&place, sessions).await?;
-    let before = Held::at_rest(&mut place, 0).await?;
+    let before = Held::at_rest(&mut place, fresh.files + MADE_ONCE).await?;
     for _ in 0..ROUNDS {
         broke += round(&place, sessions).await?;
     }

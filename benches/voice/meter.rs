@@ -6,8 +6,8 @@ use anyhow::Context as _;
 
 use crate::{place::Place, proc};
 
-/// Connections to the model are kept for half a minute.
-const KEPT: Duration = Duration::from_secs(45);
+/// Connections to the model are kept for half a minute, and looked at as often.
+const KEPT: Duration = Duration::from_secs(65);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 

@@ -99,13 +99,10 @@ pub(super) trait Protocol: Send + 'static {
     fn farewell(&mut self) -> Option<Message>;
 }
 
-/// How connections to an account are made.
+/// How connections to an account are made: with which key, how many at once, and by which root certificates.
 pub(super) struct Access {
-    /// With which key, and where.
     pub(super) login: Login,
-    /// How many at once.
     pub(super) permits: Permits,
-    /// By which root certificates.
     pub(super) tls: Connector,
 }
 
