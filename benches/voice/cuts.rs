@@ -60,6 +60,7 @@ pub(crate) async fn measure(mut place: Place, cuts: usize, seed: u64, report: &m
     let took = begun.elapsed();
     let (left, settled) = place.client.settles(PATIENCE).await?;
     let name = format!("cuts {cuts}");
+    report.once(format!("{name}: callers who did not get in"), Target::most(Some(0.0)), failed as f64);
     nothing_left(&name, left, report);
     let waiting = forgotten(&place).await?;
     let after = Held::at_rest(&mut place, before.files).await?;
@@ -70,7 +71,7 @@ pub(crate) async fn measure(mut place: Place, cuts: usize, seed: u64, report: &m
     report.once(format!("{name}: memory more than before (PSS), KiB"), most, after.pss_kib - before.pss_kib);
     report.note(format!(
         "{name}: seed {seed}, {AT_ONCE} at once, in {:.0} s; a third each within 20 ms, 500 ms and 4 s of its beginning, every other one by a \
-         reset; besides, one in five of the providers' sockets broke off, fell silent or was refused. {failed} callers did not get in. Nothing \
+         reset; besides, one in five of the providers' sockets broke off, fell silent or was refused. Nothing \
          was left {:.0} ms after the last cut",
         took.as_secs_f64(),
         settled.as_secs_f64() * 1000.0

@@ -23,6 +23,9 @@ pub(crate) struct Delays {
 /// Fixed, so that they can be taken off.
 pub(crate) const DELAYS: Delays = Delays { transcript: 100, chat: 200, speech: 100, endpointing: 300 };
 
+/// Room besides, so that no limit of ours is met where few are asked for.
+const SPARE: usize = 1_000;
+
 /// Of which files the certificate is made.
 const CHAIN: &str = "chain.pem";
 const KEY: &str = "key.pem";
@@ -53,7 +56,7 @@ impl Place {
         let [secure] = free_addresses()?;
         certify(folder.path(), &secure.ip().to_string())?;
         let path = |name| folder.path().join(name).display().to_string();
-        let most = (sessions * 2).to_string();
+        let most = (sessions * 2 + SPARE).to_string();
         let base = format!("https://{secure}");
         let mut settings = vec![
             ("DEEPGRAM_BASE_URL", base.clone()),
