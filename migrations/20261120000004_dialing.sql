@@ -464,6 +464,13 @@ CREATE FUNCTION skip_jobs(p_jobs uuid[], p_rule text, p_detail text) RETURNS TAB
         array_fill(p_detail, ARRAY[cardinality(p_jobs)]), array_fill(NULL::timestamptz, ARRAY[cardinality(p_jobs)]))
 $$;
 
+-- True where the number of this job may not ring now, by the windows as they are now.
+CREATE FUNCTION out_of_window(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM job j JOIN run r USING (run_id) JOIN business b ON b.business_id = r.business_id
+        JOIN run_zone z ON z.run_id = j.run_id AND z.zone_set = j.zone_set AND z.version = r.window_version + b.window_version
+        WHERE j.job_id = p_job AND z.version > 0 AND (z.opens_at > wall_clock() OR z.closes_at <= wall_clock()))
+$$;
+
 -- Queues waiting jobs whose time has come, at most p_most of them. Returns how many of each run.
 CREATE FUNCTION wake_jobs(p_most integer) RETURNS TABLE (business_id uuid, n bigint) LANGUAGE plpgsql AS $$
 #variable_conflict use_column

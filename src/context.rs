@@ -133,6 +133,13 @@ impl Context {
         self.ring_why(business, Why::Freed).await;
     }
 
+    /// Rings for those whose turn at the lines it is.
+    pub async fn ring_turns(&self, turns: &[BusinessId]) {
+        for business in turns {
+            self.ring_why(*business, Why::Freed).await;
+        }
+    }
+
     async fn ring_why(&self, business: BusinessId, why: Why) {
         if let Err(error) = self.bells.ring(business, why).await {
             tracing::warn!(business.id = %business, error = format!("{error:#}"), "the bell could not be rung; the sweep will");

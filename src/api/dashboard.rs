@@ -154,7 +154,7 @@ fn calls(ledger: &Ledger, pulse: Option<&Pulse>) -> Calls {
     let attempts = &ledger.attempts;
     Calls {
         total_sessions: attempts.open,
-        lines: Lines { open: attempts.open, limit: attempts.line_limit },
+        lines: Lines::of(ledger, pulse),
         intent: attempts.intent,
         unknown: attempts.unknown,
         placed: attempts.placed,

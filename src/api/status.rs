@@ -73,6 +73,21 @@ pub struct Status {
 pub(super) struct Lines {
     pub(super) open: i64,
     pub(super) limit: Option<i32>,
+    /// Businesses that have work, slots and pace, and find no line.
+    pub(super) waiting_businesses: Option<u64>,
+    /// How long the first of them has waited.
+    pub(super) longest_wait_ms: Option<u64>,
+}
+
+impl Lines {
+    pub(super) fn of(ledger: &Ledger, pulse: Option<&Pulse>) -> Self {
+        Self {
+            open: ledger.attempts.open,
+            limit: ledger.attempts.line_limit,
+            waiting_businesses: pulse.map(|pulse| pulse.lines.businesses),
+            longest_wait_ms: pulse.and_then(|pulse| pulse.lines.longest).map(millis),
+        }
+    }
 }
 
 /// Reads the state of the installation. Workers that have died show as `stale` for ten minutes.
@@ -85,7 +100,7 @@ pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
     let counts = Workers::of(&workers);
     Ok(Status {
         at: ledger.attempts.at,
-        lines: Lines { open: ledger.attempts.open, limit: ledger.attempts.line_limit },
+        lines: Lines::of(&ledger, Some(&pulse)),
         businesses_with_work: ledger.runs.businesses_with_work,
         attempts_unknown: ledger.attempts.unknown,
         unknown_oldest_ms: ledger.attempts.oldest_unknown_ms,

@@ -284,8 +284,8 @@ pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result
     .await
 }
 
-/// Calls that the carrier took into its queue longer than `limit_ms` ago and has not begun to dial, as far as known. One that
-/// was to be cancelled there is shown again after `again_ms`: the carrier may not have taken the request.
+/// Calls in the carrier's queue, as far as known, for longer than `limit_ms` or out of their window. One that was to be cancelled
+/// there is shown again after `again_ms`: the carrier may not have taken the request.
 ///
 /// # Errors
 /// Where Postgres does not answer.
@@ -300,7 +300,7 @@ pub async fn stuck_in_carriers_queue(
         r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!"
            FROM attempt WHERE open AND line IS NOT NULL AND rank = 2 AND carrier_call_id IS NOT NULL
-               AND placed_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
+               AND (placed_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000) OR out_of_window(job_id))
                AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $3::float8 / 1000))
            ORDER BY queue_cancelled_at NULLS FIRST, placed_at LIMIT $1"#,
         most,

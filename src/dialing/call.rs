@@ -112,8 +112,9 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         }
         refused => {
             let refused = refused.unwrap_or_default().to_owned();
-            if let Err(error) = ctx.gate.give_back(business, &account.reference, &[id]).await {
-                tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder");
+            match ctx.gate.give_back(business, &account.reference, &[id]).await {
+                Ok(freed) => ctx.ring_turns(&freed.turns).await,
+                Err(error) => tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder"),
             }
             if agent.is_some() {
                 store::unpin_attempt(&ctx.stores.pg, id).await?;
@@ -268,6 +269,7 @@ async fn take(
         business,
         slot_limit,
         line_limit,
+        lines: line_limit,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: 1,

@@ -151,8 +151,11 @@ pub async fn after(ctx: &Context, attempt: AttemptId, change: &Change, learned: 
     let attempts = [attempt];
     let release = ctx.gate.release(change.business, &change.account, &attempts, learned);
     let done = tokio::time::timeout(REDIS_PATIENCE, futures::future::join(release, ctx.ring_freed(change.business)));
-    if !matches!(done.await, Ok((Ok(_), ()))) {
-        tracing::warn!(attempt.id = %attempt, "the slot is free in the ledger but not at the gate yet; the sweep releases it");
+    match done.await {
+        Ok((Ok(freed), ())) => ctx.ring_turns(&freed.turns).await,
+        _ => {
+            tracing::warn!(attempt.id = %attempt, "the slot is free in the ledger but not at the gate yet; the sweep releases it");
+        }
     }
     tracing::info!(
         attempt.id = %attempt, business.id = %change.business, run.id = change.run.map(|r| r.to_string()),

@@ -97,11 +97,14 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
     }
     let mut evicted = Vec::new();
     for holder in &look.closed {
-        let released = ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?;
-        evicted.extend((released > 0).then_some(holder.business));
+        let freed = ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?;
+        evicted.extend((freed.held > 0).then_some(holder.business));
+        ctx.ring_turns(&freed.turns).await;
     }
     for holder in look.rowless.iter().filter(|holder| holder.age >= NO_ROW_AFTER) {
-        evicted.extend((ctx.gate.evict(holder).await? > 0).then_some(holder.business));
+        let freed = ctx.gate.evict(holder).await?;
+        evicted.extend((freed.held > 0).then_some(holder.business));
+        ctx.ring_turns(&freed.turns).await;
     }
     corrected.evicted = evicted.len();
     for business in evicted {

@@ -119,8 +119,9 @@ async fn admit(
     if outcome.as_deref().is_ok_and(|word| word == "admitted") {
         return Ok(Some(id));
     }
-    if let Err(error) = ctx.gate.give_back(business, &pace, &[id]).await {
-        tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder");
+    match ctx.gate.give_back(business, &pace, &[id]).await {
+        Ok(freed) => ctx.ring_turns(&freed.turns).await,
+        Err(error) => tracing::warn!(%error, "the slot was not given back; the sweep evicts its holder"),
     }
     store::unpin_attempt(&ctx.stores.pg, id).await?;
     let why = outcome?;
@@ -134,6 +135,7 @@ async fn take(ctx: &Context, business: BusinessId, pace: &str, id: AttemptId) ->
         business,
         slot_limit: profile.slots,
         line_limit: room::lines_for_a_talk(ctx, profile.lines).await?,
+        lines: profile.lines,
         account: pace,
         calls_per_second: NO_PACE,
         most: 1,

@@ -23,6 +23,7 @@ use crate::{
     },
     killpoints::{Point, reach},
     slots::{Ask, Short, Taken},
+    telemetry::metrics,
 };
 
 /// Most attempts claimed in one transaction: the business is locked for as long as it takes.
@@ -122,16 +123,22 @@ async fn look(ctx: &Context, owner: &Owner, business: BusinessId, rang: Option<R
         return Ok(());
     }
     let several = profile.to_dial().nth(1).is_some();
+    let mut asked = false;
     for account in profile.to_dial() {
         // Below some pace a token is worth looking first; and of several carriers most have nothing to do.
         let look_first = several || account.calls_per_second < SLOW_PACE;
         if look_first && !claim::has_due(&ctx.stores.pg, business, account.carrier).await? {
             continue;
         }
+        asked = true;
         let at = Through { business, profile: &profile, account };
         if let Dialed::AllThatMayBe = dial(ctx, owner, at, rang).await? {
             return Ok(());
         }
+    }
+    if !asked {
+        let freed = ctx.gate.nothing_due(business, "", &[]).await?;
+        ctx.ring_turns(&freed.turns).await;
     }
     Ok(())
 }
@@ -160,12 +167,16 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
             return Ok(Dialed::AllThatMayBe);
         }
         let ask = ask(ctx, at).await?;
-        let Taken::Some { held, short } = ctx.gate.take(&ask).await? else {
+        let Taken::Some { held, short, waited, turns } = ctx.gate.take(&ask).await? else {
             tracing::debug!(business.id = %business, "the gate is not ready; the sweep rebuilds it");
             return Ok(Dialed::AllThatMayBe);
         };
+        ctx.ring_turns(&turns).await;
         let wanted = held.len();
         let from_lists = claim_and_send(ctx, owner, at, (held, rang)).await?;
+        if let Some(waited) = waited.filter(|_| from_lists > 0) {
+            metrics::line_waited_for(waited);
+        }
         if from_lists < wanted {
             return Ok(Dialed::AllThatIsDue);
         }
@@ -188,6 +199,7 @@ async fn ask<'a>(ctx: &Context, Through { business, profile, account }: Through<
         business,
         slot_limit: profile.slots,
         line_limit,
+        lines: profile.lines,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: MOST_PER_CLAIM,
@@ -225,13 +237,18 @@ async fn claim_and_send(
     for one in claimed {
         owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, at));
     }
-    give_back(ctx, business, account, &unused).await;
+    if !unused.is_empty() {
+        give_back(ctx, business, account, &unused).await;
+    }
     Ok(from_lists)
 }
 
 async fn give_back(ctx: &Context, business: BusinessId, account: &str, unused: &[AttemptId]) {
-    if let Err(error) = ctx.gate.give_back(business, account, unused).await {
-        tracing::warn!(business.id = %business, %error, "unused slots were not given back; the sweep evicts them");
+    match ctx.gate.nothing_due(business, account, unused).await {
+        Ok(freed) => ctx.ring_turns(&freed.turns).await,
+        Err(error) => {
+            tracing::warn!(business.id = %business, %error, "unused slots were not given back; the sweep evicts them");
+        }
     }
 }
 

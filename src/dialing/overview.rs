@@ -11,6 +11,7 @@ use crate::{
     dialing::gate::{self, Drift},
     heartbeats::{self, Room, Rounds, Seen, State},
     runs::figures::{self as runs, Figures as Runs},
+    slots::reading::Waiting,
     stores::{PostgresReport, RedisReport},
     telemetry::metrics::{self, Level},
 };
@@ -48,6 +49,8 @@ pub struct Pulse {
     pub redis: RedisReport,
     /// Answered calls that wait for their session.
     pub waiting: u64,
+    /// Businesses that wait for a line.
+    pub lines: Waiting,
 }
 
 /// Workers by what they are good for.
@@ -136,6 +139,7 @@ pub async fn pulse(ctx: &Context) -> redis::RedisResult<Pulse> {
         bells: ctx.bells.outstanding().await?,
         calls_rejected: rejected.unwrap_or(0),
         waiting: ctx.calls.waiting().await?,
+        lines: ctx.gate.waiting().await?,
         redis: ctx.stores.redis_report().await?,
     })
 }
@@ -190,7 +194,7 @@ fn of_ledger(ledger: Option<&Ledger>) -> [Level; 14] {
 }
 
 /// A round of which Redis knows no end is as old as this process' knowledge: its age rises all the same.
-fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 16] {
+fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 18] {
     let workers = pulse.map(|pulse| Workers::of(&pulse.workers()));
     let count = |read: fn(&Workers) -> usize| workers.as_ref().map(|workers| read(workers) as f64);
     let number = |read: fn(&Pulse) -> f64| pulse.map(read);
@@ -211,6 +215,8 @@ fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 16] {
         level("rollcall_redis_evicted_keys", number(|p| p.redis.evicted_keys as f64)),
         level("rollcall_redis_persistent", number(|p| f64::from(u8::from(p.redis.persistent)))),
         level("rollcall_redis_memory_bytes", number(|p| p.redis.memory_bytes as f64)),
+        level("rollcall_lines_waited_for", number(|p| p.lines.businesses as f64)),
+        level("rollcall_line_wait_longest_seconds", number(|p| p.lines.longest.unwrap_or_default().as_secs_f64())),
         level("rollcall_sessions_live", number(|p| p.room().sessions as f64)),
         level("rollcall_sessions_waiting", number(|p| p.waiting as f64)),
         level("rollcall_calls_programs_wanted", pulse.and_then(|p| p.room().wanted(p.waiting)).map(|n| n as f64)),

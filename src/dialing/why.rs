@@ -11,6 +11,7 @@ use crate::{
     heartbeats::{self, Room},
     ids::{BusinessId, Carrier, RunId},
     runs::{RunState, progress::Held},
+    slots::Gate,
     stores::Stores,
 };
 
@@ -50,17 +51,23 @@ pub struct Blocker {
 ///
 /// # Errors
 /// 404; 503 while Postgres is away.
-pub async fn of_run(stores: &Stores, pg: &PgPool, business: BusinessId, run: RunId) -> Result<Why, ApiError> {
+pub async fn of_run(
+    (stores, gate): (&Stores, &Gate),
+    pg: &PgPool,
+    business: BusinessId,
+    run: RunId,
+) -> Result<Why, ApiError> {
     let asked = (heartbeats::any_worker(stores), heartbeats::processes(stores));
     let (facts, worker, processes) = tokio::join!(facts(pg, business, run), asked.0, asked.1);
     let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
     let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
-    let blockers = blockers(&facts, worker.ok(), room);
+    let mut blockers = blockers(&facts, worker.ok(), room);
+    blockers.extend(pace(gate, &facts).await);
     // What only slows the run down, or concerns single numbers, does not stop it.
     // So does an account that takes no calls where another does.
     let another = facts.accounts.iter().any(AccountFacts::takes_calls);
     let stops = |blocker: &&Blocker| match blocker.code {
-        "unknown_attempts" | "suppressed" | "importing" | "retry_wait" | "attempt_cap" => false,
+        "pace" | "unknown_attempts" | "suppressed" | "importing" | "retry_wait" | "attempt_cap" => false,
         "account_refused" | "carrier_backoff" | "carrier_down" => !another,
         "window" => blocker.count >= facts.queued,
         _ => true,
@@ -136,6 +143,9 @@ struct AccountFacts {
     health: Health,
     detail: Option<String>,
     held_until: Option<DateTime<Utc>>,
+    /// The carrier's own name of it.
+    reference: String,
+    calls_per_second: f64,
 }
 
 impl AccountFacts {
@@ -178,6 +188,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                        GROUP BY d.rule ORDER BY d.rule) h) AS "waiting!: Json<Vec<HeldBack>>",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
+                          'reference', a.reference, 'calls_per_second', a.calls_per_second,
                           'held_until', CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END)
                           ORDER BY array_position(r.carriers, a.carrier)), '[]') FROM carrier_account a
                    WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))
@@ -203,6 +214,22 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
     )
     .fetch_optional(pg)
     .await
+}
+
+/// The accounts that have had as many calls as they may in this second, where the run has more to dial.
+async fn pace(gate: &Gate, facts: &Facts) -> Vec<Blocker> {
+    let mut found = Vec::new();
+    let dialed_through = facts.accounts.iter().filter(|_| facts.state == RunState::Running && facts.queued > 0);
+    for account in dialed_through.filter(|account| account.takes_calls()) {
+        let wait = gate.next_token(&account.reference, account.calls_per_second).await.unwrap_or_default();
+        if !wait.is_zero() {
+            let detail =
+                format!("{} takes {} calls per second of this account.", account.carrier, account.calls_per_second);
+            let next_at = Some(Time(facts.at.0 + wait));
+            found.push(Blocker { code: "pace", count: facts.queued, next_at, detail });
+        }
+    }
+    found
 }
 
 /// `worker` says whether one is alive; none where Redis cannot be asked. `room` is that of the calls programs, where an agent talks.

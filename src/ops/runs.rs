@@ -12,6 +12,7 @@ use crate::{
         print::{Form, List, cell, moment, table},
     },
     runs::{self, Run, RunState, find},
+    slots::Gate,
 };
 
 /// Which runs.
@@ -108,7 +109,8 @@ pub(super) async fn why(order: WhyNot) -> anyhow::Result<u8> {
     let Some(business) = find::business_of(&stores.pg, order.run).await? else {
         anyhow::bail!("there is no run {}", order.run);
     };
-    let why = why::of_run(&stores, &stores.pg, business, order.run).await.map_err(open::plain)?;
+    let why =
+        why::of_run((&stores, &Gate::new(&stores)), &stores.pg, business, order.run).await.map_err(open::plain)?;
     order.form.print(&why, why_text)?;
     Ok(exit::OK)
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the holder is the attempt; taking and releasing are by its id, may repeat, and no holder expires by time.
 //! A wrong gate costs time, never a limit: the proof is the indexes and the count of `claim_jobs` in Postgres.
+//! Where lines are scarce, each that comes free is for the business that has waited longest for one, so that all get them in turn.
 //! Not here: who is claimed for a held slot (`jobs::claim`), and when the gate is compared with the ledger (`dialing::sweep`).
 
 mod foreign;
@@ -37,8 +38,10 @@ pub struct Ask<'a> {
     pub business: BusinessId,
     /// How many slots it has.
     pub slot_limit: i32,
-    /// How many lines the installation has.
+    /// How many lines may be held with this one: those of the installation, or fewer where there is no room for conversations.
     pub line_limit: i32,
+    /// How many lines the installation has.
+    pub lines: i32,
     /// Whose pace, by the carrier's own name of the account.
     pub account: &'a str,
     /// Calls per second of that account.
@@ -69,7 +72,21 @@ pub enum Taken {
         held: Vec<Held>,
         /// Why not more.
         short: Option<Short>,
+        /// How long the business had waited for a line; none where it had not.
+        waited: Option<Duration>,
+        /// Whose turn at the lines it is, because this business could not use its own: they are to be rung for.
+        turns: Vec<BusinessId>,
     },
+}
+
+/// What was let go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Freed {
+    /// How many holders there were.
+    pub held: u64,
+    /// Whose turn it is to take their lines: they are to be rung for.
+    pub turns: Vec<BusinessId>,
 }
 
 /// How the end of a call was learned; the reconciler asks more often while it mostly has to ask.
@@ -105,8 +122,8 @@ impl Gate {
         Self {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
-            take: Script::new(include_str!("take.lua")),
-            release: Script::new(include_str!("release.lua")),
+            take: Script::new(concat!(include_str!("turns.lua"), include_str!("take.lua"))),
+            release: Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua"))),
             hold: Script::new(include_str!("hold.lua")),
         }
     }
@@ -117,19 +134,20 @@ impl Gate {
     /// Where Redis cannot be asked. Then some may be held without anyone knowing; the sweep evicts them.
     pub async fn take(&self, ask: &Ask<'_>) -> redis::RedisResult<Taken> {
         let attempts: Vec<AttemptId> = (0..ask.most).map(|_| AttemptId::new()).collect();
-        self.take_as(ask, &attempts, 1.0).await
+        self.take_as(ask, &attempts, None).await
     }
 
     /// The same for one attempt that has its id already and goes ahead of lists: it may borrow up to a second's tokens, which
-    /// lists then wait for.
+    /// lists then wait for, and the line that is kept for one of them.
     ///
     /// # Errors
     /// Where Redis cannot be asked.
     pub async fn take_ahead(&self, ask: &Ask<'_>, attempt: AttemptId) -> redis::RedisResult<Taken> {
-        self.take_as(ask, &[attempt], 1.0 - ask.calls_per_second.max(1.0)).await
+        self.take_as(ask, &[attempt], Some(1.0 - ask.calls_per_second.max(1.0))).await
     }
 
-    async fn take_as(&self, ask: &Ask<'_>, attempts: &[AttemptId], least_tokens: f64) -> redis::RedisResult<Taken> {
+    /// `ahead`: it goes ahead of lists, for as long as there are so many tokens, which may be less than none.
+    async fn take_as(&self, ask: &Ask<'_>, attempts: &[AttemptId], ahead: Option<f64>) -> redis::RedisResult<Taken> {
         let no_limit = |limit| if lacks(Bug::GateOpen) { i32::MAX } else { limit };
         let mut script = self.take.prepare_invoke();
         script
@@ -138,25 +156,28 @@ impl Gate {
             .key(self.keys.key("lines:held"))
             .key(self.keys.key("gate:holders"))
             .key(self.keys.key("calls:active_count"))
-            .key(self.pace_key(ask.account))
+            .key(self.pace_key(ask.account));
+        self.turn_keys(&mut script)
             .arg(ask.business.to_string())
             .arg(no_limit(ask.slot_limit))
             .arg(no_limit(ask.line_limit))
             .arg(ask.calls_per_second)
             .arg(saved_up(ask.calls_per_second))
-            .arg(least_tokens);
+            .arg(ahead.unwrap_or(1.0))
+            .arg(u8::from(ahead.is_some()))
+            .arg(ask.lines);
         for attempt in attempts {
             script.arg(attempt.to_string());
         }
         let mut redis = self.redis.clone();
-        let answer: Vec<i64> = match script.invoke_async(&mut redis).await {
+        let (answer, turns): (Vec<i64>, Vec<String>) = match script.invoke_async(&mut redis).await {
             Err(error) if foreign::is_met(&error) => {
                 foreign::remove(&mut redis, &self.kinds(ask)).await?;
                 return Ok(Taken::NotReady);
             }
             answer => answer?,
         };
-        let [short, wait_ms, pairs @ ..] = answer.as_slice() else { return Ok(Taken::NotReady) };
+        let [short, wait_ms, waited_ms, pairs @ ..] = answer.as_slice() else { return Ok(Taken::NotReady) };
         let number = |n: i64| i32::try_from(n).unwrap_or(i32::MAX);
         let held = attempts
             .iter()
@@ -169,17 +190,21 @@ impl Gate {
             3 => Some(Short::Pace(Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(1).max(1)))),
             _ => None,
         };
-        Ok(Taken::Some { held, short })
+        let waited = u64::try_from(*waited_ms).ok().map(Duration::from_millis);
+        Ok(Taken::Some { held, short, waited, turns: businesses(&turns) })
     }
 
     /// What is taken from, and of which kind each is.
-    fn kinds(&self, ask: &Ask<'_>) -> [(String, &'static str); 5] {
+    fn kinds(&self, ask: &Ask<'_>) -> [(String, &'static str); 8] {
         [
             (self.slots_key(ask.business), "zset"),
             (self.keys.key("lines:held"), "zset"),
             (self.keys.key("gate:holders"), "hash"),
             (self.keys.key("gate:freed"), "zset"),
             (self.pace_key(ask.account), "hash"),
+            (self.keys.key("lines:wanted"), "zset"),
+            (self.keys.key("lines:since"), "hash"),
+            (self.keys.key("lines:turns"), "zset"),
         ]
     }
 
@@ -193,8 +218,8 @@ impl Gate {
         account: &str,
         attempts: &[AttemptId],
         learned: Learned,
-    ) -> redis::RedisResult<u64> {
-        self.let_go(business, account, attempts, (0, TOMBSTONE), learned).await
+    ) -> redis::RedisResult<Freed> {
+        self.let_go((business, false), account, attempts, (0, TOMBSTONE), learned).await
     }
 
     /// Gives back what was taken and not used, with its pace tokens.
@@ -206,44 +231,58 @@ impl Gate {
         business: BusinessId,
         account: &str,
         attempts: &[AttemptId],
-    ) -> redis::RedisResult<u64> {
-        self.let_go(business, account, attempts, (attempts.len(), TOMBSTONE), Learned::NoCall).await
+    ) -> redis::RedisResult<Freed> {
+        self.let_go((business, false), account, attempts, (attempts.len(), TOMBSTONE), Learned::NoCall).await
+    }
+
+    /// The same where the business has nothing more to dial: it waits for no line, and its turn, if it is its turn, goes on.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked; the sweep evicts the holders later, and the turn ends after a second.
+    pub async fn nothing_due(
+        &self,
+        business: BusinessId,
+        account: &str,
+        unused: &[AttemptId],
+    ) -> redis::RedisResult<Freed> {
+        self.let_go((business, true), account, unused, (unused.len(), TOMBSTONE), Learned::NoCall).await
     }
 
     /// Evicts a holder that has no row. No tombstone: a claim that comes late after all is added again at once.
     ///
     /// # Errors
     /// Where Redis cannot be asked.
-    pub async fn evict(&self, holder: &Holder) -> redis::RedisResult<u64> {
-        self.let_go(holder.business, "", &[holder.attempt], (0, Duration::ZERO), Learned::NoCall).await
+    pub async fn evict(&self, holder: &Holder) -> redis::RedisResult<Freed> {
+        self.let_go((holder.business, false), "", &[holder.attempt], (0, Duration::ZERO), Learned::NoCall).await
     }
 
     async fn let_go(
         &self,
-        business: BusinessId,
+        (business, leaves): (BusinessId, bool),
         account: &str,
         attempts: &[AttemptId],
         (tokens, tombstone): (usize, Duration),
         learned: Learned,
-    ) -> redis::RedisResult<u64> {
-        if attempts.is_empty() {
-            return Ok(0);
+    ) -> redis::RedisResult<Freed> {
+        if attempts.is_empty() && !leaves {
+            return Ok(Freed::default());
         }
         let mut script = self.release.prepare_invoke();
-        self.holder_keys(&mut script, business)
-            .key(self.pace_key(account))
-            .key(self.ends_key(account))
+        self.holder_keys(&mut script, business).key(self.pace_key(account)).key(self.ends_key(account));
+        self.turn_keys(&mut script)
             .arg(tokens)
             .arg(millis(tombstone))
             .arg(match learned {
                 Learned::Told => "told",
                 Learned::Asked => "asked",
                 Learned::NoCall => "none",
-            });
+            })
+            .arg(if leaves { business.to_string() } else { String::new() });
         for attempt in attempts {
             script.arg(attempt.to_string());
         }
-        script.invoke_async(&mut self.redis.clone()).await
+        let (held, turns): (u64, Vec<String>) = script.invoke_async(&mut self.redis.clone()).await?;
+        Ok(Freed { held, turns: businesses(&turns) })
     }
 
     /// Adds the holder of an open attempt; true if the gate did not know it and it was not released within 10 s.
@@ -318,6 +357,10 @@ impl Gate {
             .key(self.keys.key("gate:freed"))
     }
 
+    fn turn_keys<'a, 'b>(&self, script: &'a mut ScriptInvocation<'b>) -> &'a mut ScriptInvocation<'b> {
+        script.key(self.keys.key("lines:wanted")).key(self.keys.key("lines:since")).key(self.keys.key("lines:turns"))
+    }
+
     fn slots_key(&self, business: BusinessId) -> String {
         self.keys.key(format_args!("slots:{{{business}}}:held"))
     }
@@ -335,6 +378,10 @@ impl Gate {
 /// so a burst must stay far below a second's worth.
 fn saved_up(calls_per_second: f64) -> f64 {
     (calls_per_second / 10.0).floor().max(1.0)
+}
+
+fn businesses(ids: &[String]) -> Vec<BusinessId> {
+    ids.iter().filter_map(|id| id.parse().ok()).collect()
 }
 
 fn millis(time: Duration) -> u64 {

@@ -1,4 +1,6 @@
-//! How many the gate counts in each of its places: read for a person on call.
+//! How many the gate counts in each of its places, and who waits: read for a person on call.
+
+use std::time::Duration;
 
 use crate::{ids::BusinessId, slots::Gate};
 
@@ -29,7 +31,51 @@ impl Counts {
     }
 }
 
+/// Businesses that have work, slots and pace, and find no line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub businesses: u64,
+    /// For how long the first of them has waited; none without one.
+    pub longest: Option<Duration>,
+}
+
 impl Gate {
+    /// When this account's next token is there, at this many calls per second: at once where one is.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn next_token(&self, account: &str, calls_per_second: f64) -> redis::RedisResult<Duration> {
+        let ((tokens, at_us), (secs, micros)): ((Option<f64>, Option<f64>), (u64, u64)) = redis::pipe()
+            .cmd("HMGET")
+            .arg(self.pace_key(account))
+            .arg("tokens")
+            .arg("at_us")
+            .cmd("TIME")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        let (Some(tokens), Some(at_us)) = (tokens, at_us) else { return Ok(Duration::ZERO) };
+        let now_us = secs as f64 * 1e6 + micros as f64;
+        let missing = 1.0 - tokens - (now_us - at_us) * calls_per_second / 1e6;
+        Ok(Duration::try_from_secs_f64(missing.max(0.0) / calls_per_second).unwrap_or_default())
+    }
+
+    /// Who waits for a line.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn waiting(&self) -> redis::RedisResult<Waiting> {
+        let (since, (secs, micros)): (Vec<u64>, (u64, u64)) = redis::pipe()
+            .cmd("HVALS")
+            .arg(self.keys.key("lines:since"))
+            .cmd("TIME")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        let now_ms = secs * 1_000 + micros / 1_000;
+        let longest = since.iter().min().map(|&first| Duration::from_millis(now_ms.saturating_sub(first)));
+        Ok(Waiting { businesses: since.len() as u64, longest })
+    }
+
     /// Counts the holders in every place; `businesses` are those that hold something.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
--- Takes up to k slots of one business, as many lines of the installation, and a pace token of the account for each.
+-- Takes up to k slots of one business, as many lines of the installation, and a pace token of the account for each. Lines that are
+-- kept for others are not taken, but by a call that goes ahead of lists.
 -- KEYS  1 gate:ready  2 slots:{business}:held  3 lines:held  4 gate:holders  5 calls:active_count  6 pace:{account}
+--       7 lines:wanted  8 lines:since  9 lines:turns
 -- ARGV  1 business  2 slot limit  3 line limit  4 tokens per second  5 most tokens saved up  6 least tokens to go on with
---       7.. attempt ids, wanted in this order
--- Returns {-1} where the gate is not ready, else {short, wait_ms, slot, line, slot, line, ...}: as many pairs as were taken,
--- for the first ids; short: 0 all taken, 1 no slot, 2 no line, 3 no token (the next one in wait_ms).
+--       7 1 where it goes ahead of lists  8 lines of the installation, where the limit of this one may be lower
+--       9.. attempt ids, wanted in this order
+-- Returns {{-1}, {}} where the gate is not ready, else {{short, wait_ms, waited_ms, slot, line, slot, line, ...}, turns}: as many pairs as
+-- were taken, for the first ids; short: 0 all taken, 1 no slot, 2 no line, 3 no token (the next one in wait_ms); waited_ms: for the
+-- line, -1 where it did not wait; turns: the businesses whose turn it is now, because this one could not use its own.
 if redis.call('EXISTS', KEYS[1]) == 0 then
-    return {-1}
+    return {{-1}, {}}
 end
-local time = redis.call('TIME')
-local now_us = time[1] * 1000000 + time[2]
+local now_us = now()
 local now_ms = math.floor(now_us / 1000)
 
 local function used(key)
@@ -30,13 +33,23 @@ else
     tokens = math.min(most, tokens + (now_us - at_us) * rate / 1000000)
 end
 
-local out, short = {0, 0}, 0
+local at = {wanted = KEYS[7], since = KEYS[8], turns = KEYS[9]}
+local ahead = ARGV[7] == '1'
+local turn, kept
+if not ahead then
+    end_turns(at, now_us)
+    turn = redis.call('ZSCORE', at.turns, ARGV[1])
+    redis.call('ZREM', at.turns, ARGV[1])
+    kept = redis.call('ZCARD', at.turns)
+end
+
+local out, short = {0, 0, -1}, 0
 local slot, line = 1, 1
 local least = tonumber(ARGV[6])
-for i = 7, #ARGV do
+for i = 9, #ARGV do
     if slot_count >= tonumber(ARGV[2]) then
         short = 1
-    elseif line_count >= tonumber(ARGV[3]) then
+    elseif line_count + (kept or 0) >= tonumber(ARGV[3]) then
         short = 2
     elseif tokens < least then
         short = 3
@@ -56,7 +69,29 @@ for i = 7, #ARGV do
     out[#out + 1] = line
 end
 out[1] = short
-redis.call('HSET', KEYS[6], 'tokens', tostring(tokens), 'at_us', string.format('%.0f', now_us))
+redis.call('HSET', KEYS[6], 'tokens', tostring(tokens), 'at_us', score(now_us))
 redis.call('PEXPIRE', KEYS[6], 3600000)
 redis.call('SET', KEYS[5], redis.call('ZCARD', KEYS[3]))
-return out
+
+if ahead then
+    return {out, {}}
+end
+local took = #out > 3
+if took then
+    local since = redis.call('HGET', at.since, ARGV[1])
+    out[3] = since and now_ms - since or -1
+end
+-- It waits for a line only where there is none: what else keeps its limit low, no line that comes free can end.
+local none = short == 2 and line_count + kept >= tonumber(ARGV[8])
+if took or not none then
+    leave(at, ARGV[1])
+end
+if none then
+    -- At the end of those who wait: whoever is new, and whoever had its turn. Nobody loses a place by asking again.
+    if turn then
+        redis.call('ZREM', at.wanted, ARGV[1])
+    end
+    redis.call('ZADD', at.wanted, 'NX', score(now_us), ARGV[1])
+    redis.call('HSETNX', at.since, ARGV[1], now_ms)
+end
+return {out, hand_out(at, turn and not took and 1 or 0, tonumber(turn))}

@@ -32,6 +32,7 @@ const CALLS_ENDED: &str = "rollcall_calls_ended_total";
 const WEBHOOKS_REFUSED: &str = "rollcall_webhooks_refused_total";
 const MEDIA_REFUSED: &str = "rollcall_media_refused_total";
 const GATE_CORRECTED: &str = "rollcall_gate_corrected_total";
+const LINE_WAIT: &str = "rollcall_line_wait_seconds";
 const IDLE_SLOTS: &str = "rollcall_idle_slot_seconds_total";
 
 /// Starts the figures of this process and returns what writes them out for `/metrics`.
@@ -42,6 +43,7 @@ pub fn start() -> anyhow::Result<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full(BELL_TO_POST.into()), &QUICK)?
         .set_buckets_for_metric(Matcher::Full(SLOT_TURNAROUND.into()), &TURNAROUND)?
+        .set_buckets_for_metric(Matcher::Full(LINE_WAIT.into()), &TURNAROUND)?
         .set_buckets_for_metric(Matcher::Full(WEBHOOK.into()), &QUICK)?
         .set_buckets_for_metric(Matcher::Full(CARRIER_REQUEST.into()), &CARRIER)?
         .set_buckets_for_metric(Matcher::Full(voice::TURN.into()), &voice::BOUNDS)?
@@ -105,6 +107,11 @@ pub fn bell_to_post(took: Duration) {
 /// From the release of a slot to the start of the next POST of its business.
 pub fn slot_turnaround(took: Duration) {
     histogram!(SLOT_TURNAROUND).record(took);
+}
+
+/// A business with work found no line for so long before the call that it now places.
+pub fn line_waited_for(waited: Duration) {
+    histogram!(LINE_WAIT).record(waited);
 }
 
 /// A webhook was applied and committed.
@@ -241,7 +248,7 @@ fn begin_at_zero() {
         counter!(CALLS_ENDED, "disposition" => disposition).increment(0);
     }
     gate_corrected(0, 0, false);
-    let _ = (histogram!(BELL_TO_POST), histogram!(SLOT_TURNAROUND));
+    let _ = (histogram!(BELL_TO_POST), histogram!(SLOT_TURNAROUND), histogram!(LINE_WAIT));
     for kind in ["status", "answer"] {
         let _ = histogram!(WEBHOOK, "kind" => kind);
     }
@@ -256,8 +263,9 @@ fn describe() {
     LEVELS.iter().for_each(|(name, means)| describe_level!(*name, *means));
 }
 
-const TIMES: [(&str, &str); 4] = [
+const TIMES: [(&str, &str); 5] = [
     (BELL_TO_POST, "From the ring of a bell to the start of a POST that it led to"),
+    (LINE_WAIT, "How long a business that has work found no line, before its next call"),
     (SLOT_TURNAROUND, "From the release of a slot to the start of the next POST of its business"),
     (WEBHOOK, "From a carrier's request to its committed application, by kind"),
     (CARRIER_REQUEST, "A request to a carrier, by carrier, request and outcome"),
@@ -283,7 +291,7 @@ const COUNTS: [(&str, &str); 14] = [
 ];
 
 /// What `levels` and `machine` set.
-const LEVELS: [(&str, &str); 33] = [
+const LEVELS: [(&str, &str); 35] = [
     ("rollcall_store_up", "1 where the store answers"),
     ("rollcall_workers", "Workers by state: ready, draining, or stale after two missed heartbeats"),
     ("rollcall_workers_alive", "Workers that beat"),
@@ -294,6 +302,8 @@ const LEVELS: [(&str, &str); 33] = [
     ("rollcall_unknown_oldest_seconds", "Age of the oldest attempt in doubt; 0 without one"),
     ("rollcall_calls_untaken", "Single calls that no worker has taken yet"),
     ("rollcall_lines_limit", "Calls at once over all businesses"),
+    ("rollcall_lines_waited_for", "Businesses that have work, slots and pace, and find no line"),
+    ("rollcall_line_wait_longest_seconds", "How long the first of them has waited; 0 without one"),
     ("rollcall_runs_running", "Runs that are running"),
     ("rollcall_jobs_queued", "Queued jobs of running runs"),
     ("rollcall_gate_held", "Holders at the gate"),

@@ -117,7 +117,7 @@ async fn the_admin_listener_tells_the_figures_of_the_installation(_: PgPoolOptio
         figures,
         json!({"calls_active": 0, "calls_started": 0, "calls_rejected_max_concurrent": 0, "max_concurrent_calls": 50})
     );
-    assert_eq!(status["lines"], json!({"open": 0, "limit": 50}));
+    assert_eq!(status["lines"], json!({"open": 0, "limit": 50, "waiting_businesses": 0, "longest_wait_ms": null}));
     let workers = status["workers"].as_array().unwrap();
     assert_eq!(workers.len(), 1);
     assert_eq!((&workers[0]["name"], &workers[0]["in_flight"]), (&json!("w1"), &json!(3)));

@@ -2,7 +2,10 @@
 
 use rollcall::{attempts::speech, dialing::sweep, ids::RunId, stores::MIGRATOR};
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use crate::{
     api_harness::Answer,
@@ -15,14 +18,19 @@ pub(crate) fn nine_to_eight() -> Value {
     json!({"hours": [{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": "09:00", "to": "20:00"}]})
 }
 
+/// Sets the clock of windows, retries and limits.
+#[expect(clippy::disallowed_methods, reason = "a function is replaced, which no checked query can")]
+pub(crate) async fn set_wall_clock(pg: &PgPool, moment: &str) {
+    let text = format!(
+        "CREATE OR REPLACE FUNCTION wall_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT '{moment}'::timestamptz $$"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(text)).execute(pg).await.unwrap();
+}
+
 impl Desk {
     /// Sets the clock of windows, retries and limits.
-    #[expect(clippy::disallowed_methods, reason = "a function is replaced, which no checked query can")]
     pub(crate) async fn at(&self, moment: &str) {
-        let text = format!(
-            "CREATE OR REPLACE FUNCTION wall_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT '{moment}'::timestamptz $$"
-        );
-        sqlx::query(sqlx::AssertSqlSafe(text)).execute(self.pg()).await.unwrap();
+        set_wall_clock(self.pg(), moment).await;
     }
 
     /// What time alone moves, moves.
@@ -59,7 +67,7 @@ impl Desk {
     }
 }
 
-fn one_lead(extra: &Value) -> Value {
+pub(crate) fn one_lead(extra: &Value) -> Value {
     let mut body = json!({"message": {"text": "Hello"}, "leads": [{"to": number(0), "time_zone": "America/New_York"}]});
     for (field, value) in extra.as_object().unwrap() {
         body[field] = value.clone();
@@ -355,52 +363,4 @@ async fn numbers_that_may_not_be_dialed_do_not_stand_in_the_way_of_those_behind_
     assert_eq!(house.jobs_in(run, "waiting").await, 1_490);
     assert_eq!(house.sim.figures().total.created, 10);
     house.close().await;
-}
-
-#[sqlx::test(migrator = "MIGRATOR")]
-async fn a_verdict_that_stays_the_same_is_written_down_once(_: PgPoolOptions, pg: PgConnectOptions) {
-    let desk = Desk::open(pg).await;
-    desk.started(one_lead(&json!({}))).await;
-    assert!(desk.claim(1).await.is_some());
-    let second = desk.started(one_lead(&json!({}))).await;
-    for _ in 0..3 {
-        assert_eq!(desk.claim(2).await, None, "the number is in a call");
-        assert_eq!(desk.jobs(second).await[0]["state"], "waiting");
-        sqlx::query!("UPDATE job SET next_at = now() WHERE state = 'waiting'").execute(desk.pg()).await.unwrap();
-        desk.sweep().await;
-    }
-    let id = desk.jobs(second).await[0]["id"].as_str().unwrap().to_owned();
-    let decisions = desk.get(&format!("/v1/jobs/{id}")).await.body["decisions"].clone();
-    assert_eq!(decisions.as_array().unwrap().len(), 1, "{decisions}");
-}
-
-#[sqlx::test(migrator = "MIGRATOR")]
-async fn a_zone_that_postgres_does_not_know_stops_no_other_call(_: PgPoolOptions, pg: PgConnectOptions) {
-    let desk = Desk::open(pg).await;
-    let caps = json!({"attempt_caps": {"per_day": 1}});
-    assert_eq!(desk.patch("/v1/calling-rules", caps).await.status, 200);
-    let run = desk.started(one_lead(&json!({}))).await;
-    // A zone that a later tz database of the program has, and this server's has not.
-    sqlx::query!("UPDATE job SET time_zones = '{Nowhere/Yet}' WHERE run_id = $1", run.0)
-        .execute(desk.pg())
-        .await
-        .unwrap();
-    assert!(desk.claim(1).await.is_some());
-}
-
-#[sqlx::test(migrator = "MIGRATOR")]
-async fn whom_nobody_reached_and_who_asks_for_no_more_calls_is_unreached_and_not_skipped(
-    _: PgPoolOptions,
-    pg: PgConnectOptions,
-) {
-    let desk = Desk::open(pg).await;
-    let run = desk.started(one_lead(&json!({"retry": {"max_attempts": 3}}))).await;
-    desk.dial("busy").await;
-    let put = format!("/v1/suppressions/{}", number(0));
-    assert!(desk.app.ask(reqwest::Method::PUT, &put, &desk.key, json!({})).await.status.is_success());
-    let job = &desk.jobs(run).await[0];
-    assert_eq!(
-        [&job["state"], &job["reason"], &job["disposition"]],
-        [&json!("unreached"), &json!("suppressed"), &json!("busy")]
-    );
 }

@@ -71,7 +71,10 @@ async fn the_dashboard_says_what_the_stores_say_whichever_process_is_asked() {
         assert_eq!(board["system"]["gate_drift"], 0);
         assert_eq!((&board["workers"]["total_workers"], &board["workers"]["ready_workers"]), (&json!(1), &json!(1)));
         assert_eq!(board["runs"], json!({"states": {"running": 1}, "businesses_with_work": 1}));
-        assert_eq!(board["calls"]["lines"], json!({"open": 3, "limit": 50}));
+        assert_eq!(
+            board["calls"]["lines"],
+            json!({"open": 3, "limit": 50, "waiting_businesses": 0, "longest_wait_ms": null})
+        );
         assert_eq!(board["queue"]["jobs_queued"], 37);
         for (section, name) in [("resources", "memory_percent"), ("workers", "data"), ("queue", "session_queue_length")]
         {

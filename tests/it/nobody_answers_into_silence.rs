@@ -31,7 +31,7 @@ async fn no_more_calls_are_made_than_there_is_room_for_conversations() {
     }]);
     let run = house.talking(business, agent, &numbers(12)).await;
     let codes = async || {
-        let why = why::of_run(&house.ctx.stores, &house.ctx.stores.pg, business, run).await.unwrap();
+        let why = why::of_run((&house.ctx.stores, &house.ctx.gate), &house.ctx.stores.pg, business, run).await.unwrap();
         why.blockers.iter().map(|blocker| blocker.code).collect::<Vec<_>>()
     };
     gate::correct(&house.ctx).await.unwrap();

@@ -6,7 +6,13 @@ use serde_json::{Value, json};
 
 use crate::house::{House, OPERATOR_KEY, Options, numbers};
 
-async fn ask(house: &House, business: BusinessId, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+pub(crate) async fn ask(
+    house: &House,
+    business: BusinessId,
+    method: Method,
+    path: &str,
+    body: Option<Value>,
+) -> (u16, Value) {
     let mut request = rollcall::carriers::http_client(&rollcall::carriers::HttpLimits::default())
         .unwrap()
         .request(method, format!("http://{}{path}", house.addr))

@@ -14,7 +14,7 @@ use crate::{
 /// Rings until the test says otherwise.
 const HELD: &str = "+12125550196";
 /// Stays in the carrier's queue.
-const STAYS_QUEUED: &str = "+12125550198";
+pub(crate) const STAYS_QUEUED: &str = "+12125550198";
 
 fn refuse(code: u32, http_status: u16) -> Rule<CreateFault> {
     Rule { code: Some(code), http_status: Some(http_status), ..Rule::share(CreateFault::Refuse, 1.0) }

@@ -12,7 +12,7 @@ use rollcall::{
 use crate::house::{House, Options, numbers};
 
 fn ask(business: BusinessId, limit: i32, most: usize) -> Ask<'static> {
-    Ask { business, slot_limit: limit, line_limit: 50, account: "AC", calls_per_second: 10_000.0, most }
+    Ask { business, slot_limit: limit, line_limit: 50, lines: 50, account: "AC", calls_per_second: 10_000.0, most }
 }
 
 async fn open(house: &House) {
@@ -36,9 +36,9 @@ async fn of_sixty_four_askers_three_are_let_in() {
     assert_eq!(held.len(), 3);
     assert_eq!(held.iter().map(|h| h.slot).collect::<HashSet<_>>(), HashSet::from([1, 2, 3]));
     let ids: Vec<_> = held.iter().map(|h| h.attempt).collect();
-    assert_eq!(house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap(), 3);
+    assert_eq!(house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap().held, 3);
     assert_eq!(
-        house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap(),
+        house.ctx.gate.release(business, "AC", &ids, Learned::NoCall).await.unwrap().held,
         0,
         "a second release changes nothing"
     );

@@ -67,7 +67,7 @@ async fn while_one_carrier_refuses_the_account_the_next_one_dials() {
     let run = house.started(business, &numbers(12)).await;
     house.until_run_is(run, "completed").await;
     assert_eq!((house.jobs_in(run, "completed").await, taken(&house, business)), (12, (0, 12)));
-    let told = why::of_run(&house.ctx.stores, &house.ctx.stores.pg, business, run).await.unwrap();
+    let told = why::of_run((&house.ctx.stores, &house.ctx.gate), &house.ctx.stores.pg, business, run).await.unwrap();
     let refused: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "account_refused").collect();
     assert_eq!(refused.len(), 1);
     assert!(refused[0].detail.contains("telnyx"), "{}", refused[0].detail);

@@ -1,0 +1,188 @@
+//! I11 by the carrier's log: days with a turned clock, in steps, over numbers whose zones change theirs.
+
+use chrono::{DateTime, Duration, NaiveTime, Utc};
+use chrono_tz::Tz;
+use reqwest::Method;
+use rollcall::{
+    dialing::{
+        next::{Owner, next},
+        sweep,
+    },
+    ids::BusinessId,
+    sim,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    campaign_rules::set_wall_clock,
+    house::{House, Options},
+    single_calls_go_first::ask,
+    single_job_and_queue_limits::STAYS_QUEUED,
+};
+
+/// A step of the turned clock. Zones are off from UTC by multiples of a quarter of an hour.
+const STEP_MINUTES: i64 = 30;
+/// Of a call that is dialed at a moment, the phone rings no later than this: carrier's queue, acceptance, ring time.
+const MARGIN_SECS: i64 = 30 + 15 + 30;
+
+/// Whom to call: the number without its last four digits, and the zone that the list names.
+const LEADS: [(&str, Option<&str>); 8] = [
+    ("+1212555", None),
+    // Between Boise and Los Angeles.
+    ("+1208555", None),
+    ("+91982001", None),
+    ("+1650555", Some("Australia/Lord_Howe")),
+    ("+1713555", Some("America/St_Johns")),
+    ("+1305555", Some("Europe/London")),
+    ("+1404555", Some("Asia/Kathmandu")),
+    ("+1303555", Some("Africa/Casablanca")),
+];
+
+struct Trial {
+    house: House,
+    business: BusinessId,
+    run: String,
+    owner: Owner,
+    hours: (NaiveTime, NaiveTime),
+    /// Possible zones of each kind of lead, as the product tells them.
+    zones: Vec<Vec<Tz>>,
+    seen: usize,
+    rung: [usize; LEADS.len()],
+}
+
+impl Trial {
+    async fn of(from: &str, to: &str) -> Self {
+        let house = House::open(Options { sim: Some(sim::Config::quick()), ..Options::default() }).await;
+        house.ctx.gate.open().await.unwrap();
+        let business = house.business(200).await;
+        let every_day = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let body = json!({
+            "name": "Trial", "message": {"text": "Hello"}, "ring_timeout_secs": 30,
+            "window": {"hours": [{"days": every_day, "from": from, "to": to}]},
+        });
+        let (status, made) = ask(&house, business, Method::POST, "/v1/runs", Some(body)).await;
+        assert_eq!(status, 201, "{made}");
+        let run = made["id"].as_str().unwrap().to_owned();
+        let owner = Owner::new("by hand", CancellationToken::new());
+        let hours = (from.parse().unwrap(), to.parse().unwrap());
+        Self { house, business, run, owner, hours, zones: Vec::new(), seen: 0, rung: [0; LEADS.len()] }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let (status, answer) = ask(&self.house, self.business, method, path, body).await;
+        assert!(status < 300, "{path}: {status} {answer}");
+        answer
+    }
+
+    /// One more lead of each kind.
+    async fn upload(&self, n: usize) {
+        let lead =
+            |(prefix, zone): &(&str, Option<&str>)| json!({"to": format!("{prefix}{:04}", 100 + n), "time_zone": zone});
+        let leads: Vec<_> = LEADS.iter().map(lead).collect();
+        let path = format!("/v1/runs/{}/leads", self.run);
+        let told = self.ask(Method::POST, &path, Some(json!(leads))).await;
+        assert_eq!(told["accepted"], LEADS.len(), "{told}");
+    }
+
+    async fn read_zones(&mut self) {
+        for (prefix, zone) in LEADS {
+            let job = self
+                .ask(Method::GET, &format!("/v1/jobs?to={}", format!("{prefix}0100").replace('+', "%2B")), None)
+                .await;
+            let zones: Vec<Tz> = job["data"][0]["time_zones"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|z| z.as_str().unwrap().parse().unwrap())
+                .collect();
+            assert!(
+                !zones.is_empty() && zone.is_none_or(|zone| zones == [zone.parse::<Tz>().unwrap()]),
+                "{prefix}: {zones:?}"
+            );
+            self.zones.push(zones);
+        }
+        assert!(self.zones[1].len() > 1, "{:?}", self.zones[1]);
+    }
+
+    /// What the worker does at this moment; every number that the carrier was asked to ring must be within its hours.
+    async fn step(&mut self, moment: DateTime<Utc>) {
+        let ctx = &self.house.ctx;
+        set_wall_clock(&ctx.stores.pg, &moment.to_rfc3339()).await;
+        assert!(sweep::round(ctx).await);
+        next(ctx, &self.owner, self.business).await.unwrap();
+        let all = || async { self.owner.sends.is_empty() && self.house.open_attempts().await == 0 };
+        self.house.until("every call of the step has ended", all).await;
+        let calls = self.house.sim.calls();
+        for call in &calls[self.seen..] {
+            let kind = LEADS.iter().position(|(prefix, _)| call.to.starts_with(prefix)).unwrap();
+            self.rung[kind] += 1;
+            for zone in &self.zones[kind] {
+                for at in [moment, moment + Duration::seconds(MARGIN_SECS)] {
+                    let there = at.with_timezone(zone).time();
+                    assert!(self.hours.0 <= there && there < self.hours.1, "{} may ring at {there} in {zone}", call.to);
+                }
+            }
+        }
+        self.seen = calls.len();
+    }
+}
+
+async fn of_days(from: &str, to: &str, begin: &str, hours: i64) {
+    let mut trial = Trial::of(from, to).await;
+    let begin: DateTime<Utc> = begin.parse().unwrap();
+    set_wall_clock(&trial.house.ctx.stores.pg, begin.to_rfc3339().as_str()).await;
+    trial.upload(0).await;
+    trial.read_zones().await;
+    trial.ask(Method::POST, &format!("/v1/runs/{}/start", trial.run), None).await;
+    for n in 0..hours * 60 / STEP_MINUTES {
+        if n > 0 && n % 4 == 0 {
+            trial.upload(usize::try_from(n).unwrap()).await;
+        }
+        trial.step(begin + Duration::minutes(n * STEP_MINUTES)).await;
+    }
+    // A day has each hour once: nobody was left out, and everybody waited for at least one step.
+    assert!(trial.rung.iter().all(|rung| *rung >= 4), "{:?}", trial.rung);
+    trial.house.stop_dialing(trial.run.parse().unwrap()).await;
+    trial.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_new_york_puts_its_clocks_forward() {
+    of_days("01:30", "08:00", "2026-03-07T18:00:00Z", 28).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_lord_howe_puts_them_back_by_half_an_hour() {
+    of_days("01:45", "09:15", "2026-04-04T02:00:00Z", 28).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_london_and_new_york_put_them_back_a_week_apart() {
+    of_days("00:30", "01:45", "2026-10-24T16:00:00Z", 28).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_in_the_carriers_queue_when_its_window_closes_never_rings() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(1).await;
+    // A Sunday.
+    set_wall_clock(&house.ctx.stores.pg, "2026-11-22T12:00:00Z").await;
+    let on = |day: &str| json!({"hours": [{"days": [day], "from": "09:00", "to": "20:00"}]});
+    let run = json!({
+        "name": "Sunday", "message": {"text": "Hello"}, "window": on("sun"),
+        "leads": [{"to": STAYS_QUEUED, "time_zone": "Europe/London"}],
+    });
+    let (_, run) = ask(&house, business, Method::POST, "/v1/runs", Some(run)).await;
+    let path = format!("/v1/runs/{}", run["id"].as_str().unwrap());
+    assert_eq!(ask(&house, business, Method::POST, &format!("{path}/start"), None).await.0, 200);
+    house.until("it waits in the carrier's queue", || async { house.attempts_in("placed").await == 1 }).await;
+    let monday = json!({"window": on("mon")});
+    assert_eq!(ask(&house, business, Method::PATCH, &path, Some(monday)).await.0, 200);
+    let run = run["id"].as_str().unwrap().parse().unwrap();
+    house.until("its job is back", || async { house.jobs_in(run, "queued").await == 1 }).await;
+    let call = house.only_call(STAYS_QUEUED);
+    assert_eq!((call.status, call.heard.len()), (sim::Status::Canceled, 0));
+    house.stop_dialing(run).await;
+    house.close().await;
+}
