@@ -1,5 +1,5 @@
 # The two commands of a fresh machine are `make demo` and `make test`. Each prepares what it needs itself.
-.PHONY: demo test check bench chaos conformance containers fuzz prepare
+.PHONY: demo test check bench bench-voice chaos conformance containers fuzz prepare
 
 # Offline: the checked queries are read from .sqlx, so that no database is needed to build.
 export SQLX_OFFLINE := true
@@ -20,6 +20,11 @@ check:
 bench:
 	@scripts/packages.sh
 	@cargo bench --locked --bench figures -- $(CASES)
+
+# What conversations cost: CASES="full churn cuts" SESSIONS=1000 SECS=30 SEED=1. SESSIONS=100 for a quick look.
+bench-voice:
+	@scripts/packages.sh
+	@cargo bench --locked --bench voice -- $(CASES) $(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(SECS),--secs $(SECS)) $(if $(SEED),--seed $(SEED))
 
 # A whole installation under faults: SEED=7 FOR=10m SEEDS=100 ROW=F7 BUG=all KILLPOINT=K4 (scripts/chaos.sh says more).
 chaos:

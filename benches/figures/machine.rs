@@ -4,6 +4,7 @@ use sqlx::{Connection, PgConnection};
 
 use crate::{
     bench::{Bench, Tempo},
+    proc,
     report::Report,
 };
 
@@ -18,7 +19,7 @@ pub(crate) async fn describe(bench: &Bench, report: &mut Report) -> anyhow::Resu
     )
     .fetch_one(&mut postgres)
     .await?;
-    report.note(host());
+    report.note(proc::host());
     report.note(format!(
         "Postgres {}: fsync {}, synchronous_commit {}, full_page_writes {}, shared_buffers {}, max_connections {}; else its defaults",
         facts.version, facts.fsync, facts.synchronous_commit, facts.pages, facts.buffers, facts.connections
@@ -35,18 +36,4 @@ pub(crate) async fn describe(bench: &Bench, report: &mut Report) -> anyhow::Resu
     }
     postgres.close().await?;
     all.end().await
-}
-
-#[cfg(target_os = "linux")]
-fn host() -> String {
-    use procfs::Current;
-    let cpu = procfs::CpuInfo::current().ok();
-    let model = cpu.as_ref().and_then(|cpu| cpu.model_name(0)).unwrap_or("unknown").to_owned();
-    let memory = procfs::Meminfo::current().map_or(0, |memory| memory.mem_total >> 30);
-    format!("{} × {model}, {memory} GiB", cpu.map_or(0, |cpu| cpu.num_cores()))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn host() -> String {
-    "not Linux".to_owned()
 }

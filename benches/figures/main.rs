@@ -10,6 +10,7 @@ mod lists;
 mod machine;
 mod many;
 mod meter;
+mod proc;
 mod report;
 mod rest;
 mod statements;
@@ -20,7 +21,10 @@ use std::path::Path;
 use clap::Parser;
 
 use bench::Bench;
-use report::Report;
+use report::{Beside, Report};
+
+/// Above this much CPU per call the carrier, not the product, is what was measured.
+const CARRIER: Beside = Beside { heading: "carrier ms/call", whose: "carrier", most: 0.4 };
 
 /// Which cases to measure.
 #[derive(Debug, Parser)]
@@ -51,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     let programs = Path::new(env!("CARGO_BIN_EXE_rollcall-ops")).parent().unwrap_or(Path::new("."));
     let wanted = |name: &str| order.cases.is_empty() || order.cases.iter().any(|case| case.eq_ignore_ascii_case(name));
     let bench = Bench { programs: programs.to_owned(), set: order.set.clone(), smaller: order.smaller.into() };
-    let mut report = Report::default();
+    let mut report = Report::new(CARRIER);
     machine::describe(&bench, &mut report).await?;
     for case in dialing::CASES.iter().filter(|case| wanted(case.name)) {
         dialing::measure(case, &bench, &mut report).await?;

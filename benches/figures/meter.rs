@@ -4,6 +4,8 @@
 use anyhow::Context as _;
 use rollcall::ops::installation::Installation;
 
+use crate::proc;
+
 /// From the ring of a bell to the POST that it led to, as the first worker has counted since it started.
 const BELL_TO_POST: &str = "rollcall_bell_to_post_seconds_bucket{le=\"";
 
@@ -75,60 +77,25 @@ fn workers(all: &mut Installation) -> Vec<&'static str> {
 }
 
 /// CPU time used so far by the processes of an installation.
-#[cfg(target_os = "linux")]
 pub(crate) fn cpu(all: &mut Installation) -> anyhow::Result<Cpu> {
     let mut of = |name: &str| -> anyhow::Result<f64> {
-        tree_cpu(all.children().pid(name).with_context(|| format!("{name} does not run"))?)
+        proc::tree_cpu_ms(all.children().pid(name).with_context(|| format!("{name} does not run"))?)
     };
     let (api, postgres, redis) = (of("api")?, of("postgres")?, of("redis")?);
     let mut sum = 0.0;
     for name in workers(all) {
-        sum += tree_cpu(all.children().pid(name).with_context(|| format!("{name} does not run"))?)?;
+        sum += proc::tree_cpu_ms(all.children().pid(name).with_context(|| format!("{name} does not run"))?)?;
     }
     Ok(Cpu { api, workers: sum, postgres, redis })
 }
 
-/// Memory of api and workers together, MiB: their own pages and their share of common ones (PSS).
-#[cfg(target_os = "linux")]
+/// Memory of api and workers together, MiB (PSS).
 pub(crate) fn pss_mib(all: &mut Installation) -> anyhow::Result<f64> {
     let mut names = workers(all);
     names.push("api");
-    let mut kib = 0;
+    let mut kib = 0.0;
     for name in names {
-        let pid = all.children().pid(name).with_context(|| format!("{name} does not run"))?;
-        let rollup = procfs::process::Process::new(i32::try_from(pid)?)?.smaps_rollup()?;
-        // The kernel says "kB" and means KiB; procfs gives bytes.
-        let bytes: u64 = rollup.memory_map_rollup.iter().filter_map(|map| map.extension.map.get("Pss")).sum();
-        kib += bytes / 1024;
+        kib += proc::pss_kib(all.children().pid(name).with_context(|| format!("{name} does not run"))?)?;
     }
-    Ok(kib as f64 / 1024.0)
-}
-
-/// CPU of a process and of everything that it started, ms. Children that have ended are in their parent's own sum.
-#[cfg(target_os = "linux")]
-fn tree_cpu(root: u32) -> anyhow::Result<f64> {
-    let stats: Vec<procfs::process::Stat> =
-        procfs::process::all_processes()?.flatten().filter_map(|process| process.stat().ok()).collect();
-    let mut family = vec![i32::try_from(root)?];
-    let mut at = 0;
-    while let Some(&parent) = family.get(at) {
-        family.extend(stats.iter().filter(|stat| stat.ppid == parent).map(|stat| stat.pid));
-        at += 1;
-    }
-    let ticks: i64 = stats
-        .iter()
-        .filter(|stat| family.contains(&stat.pid))
-        .map(|stat| i64::try_from(stat.utime + stat.stime).unwrap_or(0) + stat.cutime + stat.cstime)
-        .sum();
-    Ok(ticks as f64 * 1000.0 / procfs::ticks_per_second() as f64)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn cpu(_: &mut Installation) -> anyhow::Result<Cpu> {
-    anyhow::bail!("the bench reads /proc; it runs on Linux")
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn pss_mib(_: &mut Installation) -> anyhow::Result<f64> {
-    anyhow::bail!("the bench reads /proc; it runs on Linux")
+    Ok(kib / 1024.0)
 }

@@ -2,8 +2,17 @@
 
 use comfy_table::{Table, presets};
 
-/// Above this much CPU per call the carrier, not the product, is what was measured.
-const MOST_CARRIER_MS: f64 = 0.4;
+/// What stands beside a figure, in ms: how busy or late those were who measured it. Above a limit they, and not the product, are
+/// what was measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Beside {
+    /// The head of its column.
+    pub(crate) heading: &'static str,
+    /// Who measured.
+    pub(crate) whose: &'static str,
+    /// The limit, ms.
+    pub(crate) most: f64,
+}
 
 /// What a figure must be.
 #[derive(Debug, Clone, Copy)]
@@ -41,25 +50,32 @@ impl Target {
 }
 
 /// Rows as they are measured; printed at once, so that an early end loses none.
-#[derive(Default)]
 pub(crate) struct Report {
+    beside: Beside,
     rows: Vec<[String; 6]>,
     notes: Vec<String>,
 }
 
 impl Report {
-    /// A figure with the smallest and largest of its rounds; `carrier_ms` is what the carrier needed per call.
-    pub(crate) fn row(&mut self, carrier_ms: f64, what: String, target: Target, value: f64, (least, most): (f64, f64)) {
-        let carrier = if carrier_ms > 0.0 { format!("{carrier_ms:.2}") } else { String::new() };
-        let verdict = if carrier_ms > MOST_CARRIER_MS { "invalid: carrier" } else { target.verdict(value) };
+    /// A table without rows.
+    pub(crate) fn new(beside: Beside) -> Self {
+        Self { beside, rows: Vec::new(), notes: Vec::new() }
+    }
+
+    /// A figure with the smallest and largest of its rounds, and what stands beside it; 0 where nothing does.
+    pub(crate) fn row(&mut self, beside_ms: f64, what: String, target: Target, value: f64, (least, most): (f64, f64)) {
+        let beside = if beside_ms > 0.0 { format!("{beside_ms:.2}") } else { String::new() };
+        let is_valid = beside_ms <= self.beside.most;
+        let verdict =
+            if is_valid { target.verdict(value).to_owned() } else { format!("invalid: {}", self.beside.whose) };
         println!("  {what}: {} ({} to {}) {} {verdict}", short(value), short(least), short(most), target.text());
         self.rows.push([
             what,
             target.text(),
             short(value),
             format!("{} to {}", short(least), short(most)),
-            carrier,
-            verdict.to_owned(),
+            beside,
+            verdict,
         ]);
     }
 
@@ -78,7 +94,7 @@ impl Report {
     pub(crate) fn print(&self) {
         let mut table = Table::new();
         table.load_preset(presets::ASCII_MARKDOWN);
-        table.set_header(["figure", "must be", "is", "all rounds", "carrier ms/call", ""]);
+        table.set_header(["figure", "must be", "is", "all rounds", self.beside.heading, ""]);
         for row in &self.rows {
             table.add_row(row);
         }

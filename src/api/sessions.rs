@@ -29,6 +29,7 @@ struct NewSession {
     #[schema(value_type = Object)]
     variables: Map<String, Value>,
     /// What the binary messages hold, both ways, at 8 kHz: `mulaw` (the default) or `pcm16`, 16-bit samples, little-endian.
+    /// `twilio`: text messages as in Twilio Media Streams, `start` first and marks given back.
     #[serde(default)]
     frames: Frames,
 }

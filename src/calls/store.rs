@@ -56,7 +56,7 @@ pub struct Ticket {
     pub call_id: String,
     /// The address that it was given for, without the ticket: signatures are checked over it.
     pub media_url: String,
-    /// The frames of a session without a carrier: `mulaw` or `pcm16`.
+    /// The frames of a session without a carrier: `mulaw`, `pcm16` or `twilio`.
     pub frames: Option<String>,
 }
 

@@ -23,6 +23,9 @@ pub enum Frames {
     Mulaw,
     /// 16-bit samples at 8 kHz, little-endian.
     Pcm16,
+    /// Not bare sound, but the messages of Twilio Media Streams, for whoever has a client of these: it begins with `start`, under
+    /// any `callSid`, and gives marks back.
+    Twilio,
 }
 
 /// Makes a session under this id; the address of its one socket.
@@ -74,6 +77,7 @@ pub async fn open(
     let frames = match frames {
         Frames::Mulaw => "mulaw",
         Frames::Pcm16 => "pcm16",
+        Frames::Twilio => "twilio",
     };
     let ticket = Ticket {
         business,

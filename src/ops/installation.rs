@@ -118,6 +118,12 @@ impl Installation {
         self.addresses.worker_admins.get(number).map(|address| format!("http://{address}"))
     }
 
+    /// Where the health, status and metrics of the calls program answer, if there is one.
+    #[must_use]
+    pub fn calls_admin_url(&self) -> String {
+        format!("http://{}", self.addresses.calls_admin)
+    }
+
     /// Where the sandbox carrier answers.
     #[must_use]
     pub fn carrier_url(&self) -> String {

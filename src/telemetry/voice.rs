@@ -22,9 +22,14 @@ pub fn session_started(took: Duration) {
     histogram!(START).record(took);
 }
 
-/// Conversations of this process now.
-pub fn sessions(now: usize) {
-    gauge!("rollcall_sessions").set(now as f64);
+/// One conversation more in this process. Steps, no levels: of two that end at once, the level that is set last may be the older.
+pub fn seat_taken() {
+    gauge!("rollcall_sessions").increment(1.0);
+}
+
+/// One conversation fewer.
+pub fn seat_free() {
+    gauge!("rollcall_sessions").decrement(1.0);
 }
 
 /// A session ended, and why.
@@ -69,6 +74,7 @@ pub(super) fn describe() {
     describe_counter!(DROPPED, "Blocks of a caller's sound that a provider did not take in time");
     describe_counter!(BROKEN_IN, "Times that a caller broke in");
     describe_counter!(RECONNECTS, "Connections to providers that were made anew in a conversation");
+    gauge!("rollcall_sessions").set(0.0);
     counter!(DROPPED).increment(0);
     counter!(BROKEN_IN).increment(0);
     for why in ["provider", "panic", "dead_stream", "orphan"] {

@@ -8,6 +8,7 @@ use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
 };
+use tokio_tungstenite::Connector;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         chat::{self, Ask, Mouth},
         deepgram::Deepgram,
         elevenlabs::{ElevenLabs, Order},
-        link,
+        link::{self, Access},
         pipeline::{Ears, Pipeline},
         sentences::Sentences,
     },
@@ -58,7 +59,7 @@ impl Cascade {
     pub(super) fn start(
         agent: &Definition,
         logins: Logins,
-        (permits, http): (&Permits, &reqwest::Client),
+        (permits, http, tls): (&Permits, &reqwest::Client, &Connector),
         ears: &Ears,
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
@@ -69,12 +70,13 @@ impl Cascade {
             language: agent.language.clone(),
             endpointing_ms: agent.turns.endpointing_ms,
         };
+        let access = |login| Access { login, permits: permits.clone(), tls: tls.clone() };
         let (sound, heard) = mpsc::channel(SOUND);
-        tasks.spawn(link::run(ear, (logins.transcription, permits.clone()), heard, ears.clone(), stop.clone()));
+        tasks.spawn(link::run(ear, access(logins.transcription), heard, ears.clone(), stop.clone()));
         let voice = agent.voice.id.as_deref().unwrap_or(VOICE);
         let mouth = ElevenLabs::new(logins.speech.key.clone(), &agent.models.speech, voice, agent.voice.speed);
         let (texts, spoken) = mpsc::channel(TEXTS);
-        tasks.spawn(link::run(mouth, (logins.speech, permits.clone()), spoken, ears.clone(), stop.clone()));
+        tasks.spawn(link::run(mouth, access(logins.speech), spoken, ears.clone(), stop.clone()));
         Self {
             agent: agent.clone(),
             http: http.clone(),

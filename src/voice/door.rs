@@ -103,6 +103,7 @@ async fn media(
         (Some(Carrier::Twilio), _) => Wire::Twilio,
         (Some(Carrier::Telnyx), _) => Wire::Telnyx,
         (None, Some("pcm16")) => Wire::Pcm16,
+        (None, Some("twilio")) => Wire::Twilio,
         (None, _) => Wire::Mulaw,
     };
     // The library's read buffer of 128 KiB would be touched for every call.

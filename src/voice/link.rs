@@ -13,7 +13,7 @@ use std::{
 use futures::{Sink, SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
     tungstenite::{Error, Message, client::IntoClientRequest, handshake::client::Request, protocol::WebSocketConfig},
 };
 use tokio_util::sync::CancellationToken;
@@ -99,15 +99,22 @@ pub(super) trait Protocol: Send + 'static {
     fn farewell(&mut self) -> Option<Message>;
 }
 
+/// How connections to an account are made: with which key, how many at once, and by which root certificates.
+pub(super) struct Access {
+    pub(super) login: Login,
+    pub(super) permits: Permits,
+    pub(super) tls: Connector,
+}
+
 /// Runs a connection until `stop`, or until the provider has failed for good, which is told.
 pub(super) async fn run<P: Protocol>(
     mut protocol: P,
-    (login, permits): (Login, Permits),
+    access: Access,
     mut orders: mpsc::Receiver<P::Order>,
     ears: Ears,
     stop: CancellationToken,
 ) {
-    let provider = login.provider;
+    let provider = access.login.provider;
     let failed = |why: String| async {
         tracing::warn!(%provider, why, "a voice provider has failed");
         // Nobody hears it where the session has ended.
@@ -115,12 +122,12 @@ pub(super) async fn run<P: Protocol>(
     };
     let mut lost = 0;
     loop {
-        let permit = match permits.take(&login) {
+        let permit = match access.permits.take(&access.login) {
             Ok(permit) => permit,
             Err(full) => return failed(full.to_string()).await,
         };
         let begin = Instant::now();
-        let connecting = connect(&protocol, &login);
+        let connecting = connect(&protocol, &access);
         let socket = tokio::select! {
             () = stop.cancelled() => return,
             socket = connecting => socket,
@@ -159,15 +166,17 @@ struct Lost {
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect<P: Protocol>(protocol: &P, login: &Login) -> Result<Socket, Lost> {
-    let request = request(protocol, login).map_err(|error| Lost { for_good: true, why: format!("{error:#}") })?;
+async fn connect<P: Protocol>(protocol: &P, access: &Access) -> Result<Socket, Lost> {
+    let request =
+        request(protocol, &access.login).map_err(|error| Lost { for_good: true, why: format!("{error:#}") })?;
     // The library's read buffer of 128 KiB would be touched for every call.
     let config = WebSocketConfig::default()
         .read_buffer_size(4_096)
         .write_buffer_size(0)
         .max_message_size(Some(MOST_BYTES))
         .max_frame_size(Some(MOST_BYTES));
-    match timeout(CONNECT, connect_async_with_config(request, Some(config), true)).await {
+    let connecting = connect_async_tls_with_config(request, Some(config), true, Some(access.tls.clone()));
+    match timeout(CONNECT, connecting).await {
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(Error::Http(response))) => {
             let status = response.status().as_u16();

@@ -22,6 +22,7 @@ mod registry;
 mod sentences;
 mod session;
 mod speech_to_speech;
+mod tls;
 mod tool_http;
 mod tools;
 mod turn;

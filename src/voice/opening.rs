@@ -20,6 +20,7 @@ use crate::{
     voice::{
         cascade::{Cascade, Logins},
         ending::Reason,
+        link::Access,
         pipeline::{Ears, Event, MOST_WAITING, Pipeline, Sound, Turns},
         registry::{Seat, Sessions},
         session::{self, Parts, Socket, Tasks},
@@ -117,7 +118,8 @@ async fn started(socket: &mut WebSocket, wire: Wire, ticket: &Ticket) -> Result<
         let Some(Ok(message)) = socket.recv().await else { return Err("the socket was closed before its start") };
         match wire.read(&message) {
             Ok(Frame::Start { stream, call_id, encoding, rate }) => {
-                if call_id != ticket.call_id {
+                // Whoever tries an agent with no carrier has no id to name.
+                if ticket.carrier.is_some() && call_id != ticket.call_id {
                     return Err("the stream of another call");
                 }
                 if !wire.takes(&encoding, rate) {
@@ -167,14 +169,15 @@ pub(super) async fn voice(session: &Parts, tasks: &mut Tasks) -> anyhow::Result<
             let (transcription, chat, speech) =
                 tokio::try_join!(login(Provider::Deepgram), login(Provider::Openai), login(Provider::Elevenlabs))?;
             let logins = Logins { transcription, chat, speech };
-            let shared = (&ctx.permits, session.sessions.http());
+            let shared = (&ctx.permits, session.sessions.http(), session.sessions.tls());
             Box::new(Cascade::start(agent, logins, shared, &ears, &mut tasks.set, &tasks.stop))
         }
         PipelineKind::Realtime => {
-            let login = login(Provider::Openai).await?;
+            let (login, permits) = (login(Provider::Openai).await?, ctx.permits.clone());
+            let access = Access { login, permits, tls: session.sessions.tls().clone() };
             let memory = &session.state.memory;
             let ears = (&ears, &turns);
-            Box::new(SpeechToSpeech::start(agent, memory, (login, &ctx.permits), ears, &mut tasks.set, &tasks.stop))
+            Box::new(SpeechToSpeech::start(agent, memory, access, ears, &mut tasks.set, &tasks.stop))
         }
     };
     Ok(Voice { pipeline, turns, events: heard, sound: heard_sound })

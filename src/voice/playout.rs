@@ -34,7 +34,8 @@ pub(super) enum Out {
 
 /// The sound on its way to one caller.
 pub(super) struct Playout {
-    queue: VecDeque<(u32, BytesMut)>,
+    /// Pieces as they came, so that what was sent is not kept in memory with what was not.
+    queue: VecDeque<(u32, Bytes)>,
     queued: usize,
     /// Everything that was sent is played by then.
     until: Instant,
@@ -72,11 +73,10 @@ impl Playout {
     }
 
     /// Adds sound of a turn.
-    pub(super) fn add(&mut self, turn: u32, sound: &[u8]) {
-        self.queued += sound.len();
-        match self.queue.back_mut().filter(|(last, _)| *last == turn) {
-            Some((_, queue)) => queue.extend_from_slice(sound),
-            None => self.queue.push_back((turn, BytesMut::from(sound))),
+    pub(super) fn add(&mut self, turn: u32, sound: Bytes) {
+        if !sound.is_empty() {
+            self.queued += sound.len();
+            self.queue.push_back((turn, sound));
         }
     }
 
@@ -104,9 +104,10 @@ impl Playout {
         if self.ends_now() {
             return Some(now);
         }
-        let (turn, front) = self.queue.front()?;
+        let turn = self.queue.front()?.0;
+        let is_last = self.queue.back().is_some_and(|(last, _)| *last == turn);
         // A rest shorter than a frame waits for more of its turn, unless the caller's ear is near.
-        let waits = front.len() < FRAME && self.queue.len() == 1 && self.complete != Some(*turn);
+        let waits = is_last && self.queued < FRAME && self.complete != Some(turn);
         let lead = if waits { Duration::from_millis(20) } else { LEAD };
         Some(self.until.checked_sub(lead).unwrap_or(now).max(now))
     }
@@ -132,12 +133,7 @@ impl Playout {
         if self.due(now)? > now {
             return None;
         }
-        let (turn, queue) = self.queue.front_mut()?;
-        let turn = *turn;
-        let frame = queue.split_to(FRAME.min(queue.len())).freeze();
-        if queue.is_empty() {
-            self.queue.pop_front();
-        }
+        let (turn, frame) = self.frame()?;
         if turn != self.turn {
             self.begin(turn);
         }
@@ -145,6 +141,28 @@ impl Playout {
         self.sent += frame.len();
         self.until = self.until.max(now) + length(frame.len());
         Some(Out::Frame(frame))
+    }
+
+    /// Takes a frame of one turn from the front, put together where it lies in two pieces; shorter at the end of a turn.
+    fn frame(&mut self) -> Option<(u32, Bytes)> {
+        let (turn, piece) = self.queue.front_mut()?;
+        let turn = *turn;
+        if piece.len() > FRAME {
+            return Some((turn, piece.split_to(FRAME)));
+        }
+        let (_, piece) = self.queue.pop_front()?;
+        if piece.len() == FRAME || self.queue.front().is_none_or(|(next, _)| *next != turn) {
+            return Some((turn, piece));
+        }
+        let mut frame = BytesMut::with_capacity(FRAME);
+        frame.extend_from_slice(&piece);
+        while let Some((_, piece)) = self.queue.front_mut().filter(|(next, _)| *next == turn && frame.len() < FRAME) {
+            frame.extend_from_slice(&piece.split_to(piece.len().min(FRAME - frame.len())));
+            if piece.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+        Some((turn, frame.freeze()))
     }
 
     /// A mark came back. Those of before a `clear` say nothing.
@@ -224,7 +242,7 @@ mod tests {
     fn it_stays_a_little_ahead_and_then_keeps_the_pace() {
         let begin = Instant::now();
         let mut playout = Playout::new(begin, true);
-        playout.add(1, &[1; 8_000]);
+        playout.add(1, Bytes::from_static(&[1; 8_000]));
         let (first, _) = drained(&mut playout, begin);
         assert_eq!(first, 7 * FRAME, "the lead and one frame");
         let later = begin + Duration::from_millis(20);
@@ -233,10 +251,30 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_whole_however_the_sound_was_cut_and_turns_are_never_mixed() {
+        let now = Instant::now();
+        let mut playout = Playout::new(now, true);
+        for piece in [1, 100, 300, 79, 159] {
+            playout.add(1, Bytes::from(vec![1; piece]));
+        }
+        playout.add(2, Bytes::from(vec![2; 200]));
+        let mut frames = Vec::new();
+        for ms in (0..200).step_by(20) {
+            while let Some(out) = playout.next(now + Duration::from_millis(ms)) {
+                let Out::Frame(frame) = out else { continue };
+                assert!(frame.iter().all(|byte| *byte == frame[0]));
+                frames.push((frame[0], frame.len()));
+            }
+        }
+        assert_eq!(frames, [(1, 160), (1, 160), (1, 160), (1, 159), (2, 160), (2, 40)]);
+        assert_eq!(playout.queued(), 0);
+    }
+
+    #[test]
     fn a_turn_is_played_when_its_last_mark_comes_back_and_heard_by_the_marks() {
         let begin = Instant::now();
         let mut playout = Playout::new(begin, true);
-        playout.add(3, &[1; 4_500]);
+        playout.add(3, Bytes::from_static(&[1; 4_500]));
         playout.complete(3);
         let mut marks = Vec::new();
         for ms in (0..600).step_by(20) {
@@ -254,7 +292,7 @@ mod tests {
     fn after_a_clear_old_marks_say_nothing() {
         let begin = Instant::now();
         let mut playout = Playout::new(begin, true);
-        playout.add(1, &[1; 80_000]);
+        playout.add(1, Bytes::from_static(&[1; 80_000]));
         for ms in (0..1_000).step_by(20) {
             drained(&mut playout, begin + Duration::from_millis(ms));
         }
@@ -263,7 +301,7 @@ mod tests {
         assert!((6_800..=7_200).contains(&heard), "{heard}: a second less the margin");
         playout.clear(now);
         assert!(!playout.sounds(now) && playout.next(now).is_none());
-        playout.add(2, &[2; 160]);
+        playout.add(2, Bytes::from_static(&[2; 160]));
         drained(&mut playout, now);
         playout.echoed("g1-t2-160");
         assert_eq!(playout.confirmed, 0);

@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use tokio_tungstenite::Connector;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     dialing::conversation,
     heartbeats::{self, Seen, State},
     telemetry::voice as figures,
-    voice::tool_http::ToolClient,
+    voice::{tls, tool_http::ToolClient},
 };
 
 /// A conversation without any sound for so long should have ended long before: the last net.
@@ -60,6 +61,7 @@ struct Inner {
     running: TaskTracker,
     begin: Instant,
     http: reqwest::Client,
+    tls: Connector,
     tools: ToolClient,
 }
 
@@ -76,7 +78,7 @@ pub(super) struct Seat(Sessions);
 impl Drop for Seat {
     fn drop(&mut self) {
         let taken = self.0.inner.seats.fetch_sub(1, Ordering::Relaxed);
-        figures::sessions(taken - 1);
+        figures::seat_free();
         self.0.say_if_nearly_full(taken);
     }
 }
@@ -105,7 +107,7 @@ impl Sessions {
     /// No conversations yet. `replica` names this process.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// Where TLS cannot be set up, e.g. on a machine without root certificates.
     pub fn new(ctx: Context, replica: &str) -> anyhow::Result<Self> {
         let tools = ToolClient::new(ctx.settings.voice.voice_tools_private)?;
         let inner = Inner {
@@ -116,6 +118,7 @@ impl Sessions {
             running: TaskTracker::new(),
             begin: Instant::now(),
             http: http_client(&HttpLimits { idle_per_host: 256, ..HttpLimits::default() })?,
+            tls: tls::connector()?,
             tools,
             ctx,
         };
@@ -140,6 +143,11 @@ impl Sessions {
         &self.inner.http
     }
 
+    /// TLS of WebSockets to providers.
+    pub(super) fn tls(&self) -> &Connector {
+        &self.inner.tls
+    }
+
     pub(super) fn tools(&self) -> &ToolClient {
         &self.inner.tools
     }
@@ -154,11 +162,11 @@ impl Sessions {
             return None;
         }
         let taken = self.inner.seats.fetch_add(1, Ordering::Relaxed);
+        figures::seat_taken();
         let seat = Seat(self.clone());
         if taken >= self.inner.most {
             return None;
         }
-        figures::sessions(taken + 1);
         self.say_if_nearly_full(taken + 1);
         Some(seat)
     }

@@ -266,7 +266,9 @@ impl Session {
         }
         let speech_ms = self.vad.hear(sound);
         if speech_ms > 0 {
-            (self.voice_at, self.quiet_at) = (Instant::now(), Instant::now());
+            let now = Instant::now();
+            // A hole in speech is a part of it until it is too long; the voice itself was heard before it.
+            (self.voice_at, self.quiet_at) = (now.checked_sub(self.vad.silent()).unwrap_or(now), now);
         }
         let enough = speech_ms >= self.parts.agent.turns.interrupt_after_ms;
         // Before it is heard, an answer is stopped by words only: a noise is no reason to think again.
@@ -319,7 +321,7 @@ impl Session {
     }
 
     /// Sound that is not of a provider, as part of a turn.
-    pub(super) fn add_sound(&mut self, turn: u32, sound: &Bytes) {
+    pub(super) fn add_sound(&mut self, turn: u32, sound: Bytes) {
         self.playout.add(turn, sound);
     }
 }

@@ -8,9 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agents::Definition,
     calls::{Memory, Who},
-    models::{Login, Permits},
     voice::{
-        link,
+        link::{self, Access},
         pipeline::{Ears, Pipeline, Turns},
         realtime::{Order, Realtime},
     },
@@ -36,7 +35,7 @@ impl SpeechToSpeech {
     pub(super) fn start(
         agent: &Definition,
         memory: &Memory,
-        (login, permits): (Login, &Permits),
+        access: Access,
         (ears, turns): (&Ears, &Turns),
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
@@ -47,9 +46,9 @@ impl SpeechToSpeech {
             Who::Tool => None,
         });
         let model = &agent.models.realtime;
-        let protocol = Realtime::new(login.key.clone(), model, session(agent), turns.clone(), said.collect());
+        let protocol = Realtime::new(access.login.key.clone(), model, session(agent), turns.clone(), said.collect());
         let (orders, ordered) = mpsc::channel(ORDERS);
-        tasks.spawn(link::run(protocol, (login, permits.clone()), ordered, ears.clone(), stop.clone()));
+        tasks.spawn(link::run(protocol, access, ordered, ears.clone(), stop.clone()));
         Self { orders }
     }
 

@@ -198,7 +198,7 @@ impl Session {
                         }
                     }
                 }
-                self.add_sound(turn, &sound);
+                self.add_sound(turn, sound);
             }
             Sound::Words { turn, text, at } => {
                 if let Some(speaking) = self.current(turn) {

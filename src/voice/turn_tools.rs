@@ -40,7 +40,7 @@ impl Session {
         match deed {
             Deed::Done(output) => self.tool_kept(&id, &name, &arguments, &output),
             Deed::Keys(keys) => {
-                self.add_sound(turn, &Bytes::from(mulaw::tones(&keys)));
+                self.add_sound(turn, Bytes::from(mulaw::tones(&keys)));
                 self.tool_kept(&id, &name, &arguments, &json!({"ok": true}));
             }
             Deed::Later(output) => {

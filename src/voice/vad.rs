@@ -3,6 +3,8 @@
 //! The detector hears 16 kHz; each sample of the telephone's 8 kHz is followed by the mean of itself and the next. A better
 //! filter made it worse in noise.
 
+use std::time::Duration;
+
 use earshot::Detector;
 
 use crate::voice::mulaw;
@@ -57,6 +59,11 @@ impl Vad {
     /// For how long the caller has been speaking, ms; 0 where they are not.
     pub(super) fn speaking(&self) -> u32 {
         if self.silence_ms < HOLE_MS { self.speech_ms } else { 0 }
+    }
+
+    /// Since when no voice was heard.
+    pub(super) fn silent(&self) -> Duration {
+        Duration::from_millis(self.silence_ms.into())
     }
 
     fn is_voice(&mut self) -> bool {

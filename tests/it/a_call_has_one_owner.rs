@@ -124,6 +124,26 @@ async fn a_ticket_lets_one_stream_in_and_redis_does_not_hold_it() {
 }
 
 #[tokio::test]
+async fn an_end_is_not_undone_by_what_was_on_its_way() {
+    let house = House::open(Options::default()).await;
+    let calls = &house.ctx.calls;
+    let mut state = state();
+    calls.open(&state, &ticket(&state)).await.unwrap();
+    let claim = calls.claim(&state.call_id, "a", "r").await.unwrap().unwrap();
+    let one = owner("a", claim.epoch);
+    let live = state.clone();
+    state.phase = Phase::Ended;
+    assert!(calls.save(&state, &one, Next::End).await.unwrap());
+    assert_eq!(calls.renew(&[(&state.call_id, &one)]).await.unwrap(), [false]);
+    assert!(!calls.save(&live, &one, Next::GoOn).await.unwrap());
+    assert_eq!(calls.read(&state.call_id).await.unwrap(), Some(state.clone()));
+    let lease = house.ctx.stores.keys.key(format_args!("calls:lease:{}", state.call_id));
+    let mut redis = house.ctx.stores.redis.clone();
+    assert!(!redis::cmd("EXISTS").arg(lease).query_async::<bool>(&mut redis).await.unwrap());
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_state_that_a_session_has_written_is_not_put_back_by_a_second_answer() {
     let house = House::open(Options::default()).await;
     let calls = &house.ctx.calls;
