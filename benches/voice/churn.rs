@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    crowd::Crowd,
+    crowd::{APART, Crowd},
     full::{ms, nothing_left},
     meter::Held,
     place::Place,
@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn measure(mut place: Place, sessions: usize, report: &mut Report) -> anyhow::Result<()> {
     let fresh = Held::now(&mut place)?;
     let name = format!("churn {ROUNDS} × {sessions}");
-    // The first round makes what is made once: pools, arenas, plans.
-    let mut broke = round(&place, sessions).await?;
+    // The first round makes what is made once: pools, arenas, plans. All end at once, so that each pool is as large as it gets.
+    let mut broke = round(&place, sessions, Duration::ZERO).await?;
     let before = Held::at_rest(&mut place, fresh.files + MADE_ONCE).await?;
     for _ in 0..ROUNDS {
-        broke += round(&place, sessions).await?;
+        broke += round(&place, sessions, APART).await?;
     }
     let after = Held::at_rest(&mut place, before.files).await?;
     let (left, _) = place.client.settles(PATIENCE).await?;
@@ -50,8 +50,8 @@ pub(crate) async fn measure(mut place: Place, sessions: usize, report: &mut Repo
 }
 
 /// How many did not get through.
-async fn round(place: &Place, sessions: usize) -> anyhow::Result<u64> {
-    let crowd = Crowd::gather(&place.client, sessions).await;
+async fn round(place: &Place, sessions: usize, apart: Duration) -> anyhow::Result<u64> {
+    let crowd = Crowd::gather(&place.client, sessions, apart).await;
     crowd.watch(TALK).await;
     let sum = crowd.disperse().await?;
     println!("  a round of {sessions}: closed p99 {:.0} ms after the hang-up", ms(&sum.close, 0.99));

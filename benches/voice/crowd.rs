@@ -56,8 +56,8 @@ pub(crate) struct Sum {
 }
 
 impl Crowd {
-    /// Has so many callers come, who stay until it is over.
-    pub(crate) async fn gather(client: &Client, callers: usize) -> Self {
+    /// Has so many callers come, who stay until it is over and then hang up so far apart.
+    pub(crate) async fn gather(client: &Client, callers: usize, apart: Duration) -> Self {
         let hall = Arc::new(Hall {
             script: Script::new(),
             measures: AtomicBool::new(false),
@@ -68,7 +68,7 @@ impl Crowd {
         let mut pace = tokio::time::interval(APART);
         for number in 0..callers {
             pace.tick().await;
-            let leaves = Leaves::HangsUp(APART * u32::try_from(number).unwrap_or(u32::MAX));
+            let leaves = Leaves::HangsUp(apart * u32::try_from(number).unwrap_or(u32::MAX));
             let (client, hall) = (client.clone(), Arc::clone(&crowd.hall));
             crowd.callers.spawn(async move { caller::talk(&client.session().await?, &hall, leaves).await });
         }
@@ -91,7 +91,7 @@ impl Crowd {
         self.hall.measures.store(false, Ordering::Relaxed);
     }
 
-    /// Has all of them hang up, one after the other.
+    /// Has all of them hang up.
     pub(crate) async fn disperse(mut self) -> anyhow::Result<Sum> {
         self.hall.over.cancel();
         let mut sum = Sum::new()?;

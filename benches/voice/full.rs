@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     client::Left,
-    crowd::{Crowd, Sum},
+    crowd::{APART, Crowd, Sum},
     meter::{Cpu, Held},
     place::{DELAYS, Place},
     report::{Report, Target},
@@ -23,9 +23,9 @@ pub(crate) async fn measure(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     // One conversation first: what a program reads and makes once is not counted as a conversation's.
-    Crowd::gather(&place.client, 1).await.disperse().await?;
+    Crowd::gather(&place.client, 1, APART).await.disperse().await?;
     let idle = Held::now(&mut place)?;
-    let crowd = Crowd::gather(&place.client, sessions).await;
+    let crowd = Crowd::gather(&place.client, sessions, APART).await;
     let (before, begun) = (Cpu::now(&mut place)?, Instant::now());
     crowd.watch(hold).await;
     let (after, secs) = (Cpu::now(&mut place)?, begun.elapsed().as_secs_f64());
