@@ -8,7 +8,7 @@
 mod foreign;
 pub mod reading;
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 
@@ -300,20 +300,6 @@ impl Gate {
         script.invoke_async(&mut self.redis.clone()).await
     }
 
-    /// Every holder, with its age by Redis' clock. Entries that cannot be read are left out (and evicted by a flush only).
-    ///
-    /// # Errors
-    /// Where Redis cannot be asked.
-    pub async fn holders(&self) -> redis::RedisResult<Vec<Holder>> {
-        let (holders, (secs, micros)): (HashMap<String, String>, (u64, u64)) = redis::pipe()
-            .hgetall(self.keys.key("gate:holders"))
-            .cmd("TIME")
-            .query_async(&mut self.redis.clone())
-            .await?;
-        let now_ms = secs * 1000 + micros / 1000;
-        Ok(holders.iter().filter_map(|(attempt, value)| read_holder(attempt, value, now_ms)).collect())
-    }
-
     /// True where the gate may be asked for slots.
     ///
     /// # Errors
@@ -328,20 +314,6 @@ impl Gate {
     /// Where Redis cannot be asked.
     pub async fn open(&self) -> redis::RedisResult<()> {
         redis::cmd("SET").arg(self.keys.key("gate:ready")).arg(1).query_async(&mut self.redis.clone()).await
-    }
-
-    /// Of the ends that this account's calls came to within the last minute: (told by callbacks, learned by asking).
-    ///
-    /// # Errors
-    /// Where Redis cannot be asked.
-    pub async fn ends_learned(&self, account: &str) -> redis::RedisResult<(u64, u64)> {
-        let (told, asked): (Option<u64>, Option<u64>) = redis::cmd("HMGET")
-            .arg(self.ends_key(account))
-            .arg("told")
-            .arg("asked")
-            .query_async(&mut self.redis.clone())
-            .await?;
-        Ok((told.unwrap_or(0), asked.unwrap_or(0)))
     }
 
     fn holder_keys<'a, 'b>(
@@ -386,16 +358,4 @@ fn businesses(ids: &[String]) -> Vec<BusinessId> {
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn read_holder(attempt: &str, value: &str, now_ms: u64) -> Option<Holder> {
-    let mut parts = value.split(':');
-    let taken_ms: u64 = parts.next()?.parse().ok()?;
-    Some(Holder {
-        attempt: attempt.parse().ok()?,
-        business: parts.next()?.parse().ok()?,
-        slot: parts.next()?.parse().ok()?,
-        line: parts.next()?.parse().ok()?,
-        age: Duration::from_millis(now_ms.saturating_sub(taken_ms)),
-    })
 }

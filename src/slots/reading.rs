@@ -1,8 +1,11 @@
-//! How many the gate counts in each of its places, and who waits: read for a person on call.
+//! What the gate says when it is read: who holds, how many it counts in each of its places, and who waits.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use crate::{ids::BusinessId, slots::Gate};
+use crate::{
+    ids::BusinessId,
+    slots::{Gate, Holder},
+};
 
 /// One number from each place, all of one moment. They are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,34 @@ pub struct Waiting {
 }
 
 impl Gate {
+    /// Every holder, with its age by Redis' clock. Entries that cannot be read are left out (and evicted by a flush only).
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn holders(&self) -> redis::RedisResult<Vec<Holder>> {
+        let (holders, (secs, micros)): (HashMap<String, String>, (u64, u64)) = redis::pipe()
+            .hgetall(self.keys.key("gate:holders"))
+            .cmd("TIME")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        let now_ms = secs * 1000 + micros / 1000;
+        Ok(holders.iter().filter_map(|(attempt, value)| read_holder(attempt, value, now_ms)).collect())
+    }
+
+    /// Of the ends that this account's calls came to within the last minute: (told by callbacks, learned by asking).
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn ends_learned(&self, account: &str) -> redis::RedisResult<(u64, u64)> {
+        let (told, asked): (Option<u64>, Option<u64>) = redis::cmd("HMGET")
+            .arg(self.ends_key(account))
+            .arg("told")
+            .arg("asked")
+            .query_async(&mut self.redis.clone())
+            .await?;
+        Ok((told.unwrap_or(0), asked.unwrap_or(0)))
+    }
+
     /// When this account's next token is there, at this many calls per second: at once where one is.
     ///
     /// # Errors
@@ -95,4 +126,16 @@ impl Gate {
         let sum = slots.iter().flatten().sum();
         Ok(Counts { holders: holders.unwrap_or(0), lines: lines.unwrap_or(0), slots: sum, active: *active })
     }
+}
+
+fn read_holder(attempt: &str, value: &str, now_ms: u64) -> Option<Holder> {
+    let mut parts = value.split(':');
+    let taken_ms: u64 = parts.next()?.parse().ok()?;
+    Some(Holder {
+        attempt: attempt.parse().ok()?,
+        business: parts.next()?.parse().ok()?,
+        slot: parts.next()?.parse().ok()?,
+        line: parts.next()?.parse().ok()?,
+        age: Duration::from_millis(now_ms.saturating_sub(taken_ms)),
+    })
 }
