@@ -126,7 +126,7 @@ CREATE INDEX job_due ON job (run_id, zone_set, (- priority), job_id) WHERE state
 CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('waiting', 'dialing') AND run_id IS NOT NULL;
 CREATE INDEX job_next ON job (next_at) WHERE state = 'waiting' AND next_at IS NOT NULL;
 CREATE INDEX job_list ON job (run_id, job_id);
-CREATE INDEX job_number ON job (business_id, to_number);
+CREATE INDEX job_number ON job (business_id, to_number) WHERE to_number IS NOT NULL;
 -- In the order of the list too: a name may be that of every lead of a campaign.
 CREATE INDEX job_external ON job (business_id, external_id, job_id) WHERE external_id IS NOT NULL;
 -- Lists by a final state. A job enters once, at its end, and never moves: nothing here is ever dead.

@@ -28,4 +28,3 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON lead_import_progress TO rollcall_tenant;
 ALTER TABLE lead_import_progress ENABLE ROW LEVEL SECURITY;
 CREATE POLICY own ON lead_import_progress TO rollcall_tenant USING (business_id = (SELECT bound_business()));
 
-CREATE INDEX IF NOT EXISTS attempt_number ON attempt (business_id, to_number, intent_at);

@@ -116,3 +116,43 @@ async fn an_end_is_on_the_disk_before_the_carrier_may_be_told() {
         assert!(flushed.fetch_one(&house.ctx.stores.pg).await.unwrap(), "the end is on the disk");
     }
 }
+
+/// A plan that was made while tables are empty is kept: among indexes that all look small it must not be one that leads through
+/// every attempt of a business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_finds_its_attempt_by_its_key_also_where_the_tables_were_empty() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    let run = house.run(business, &numbers(3)).await;
+    let claimed = house.claim(business, 3).await;
+    let mut lane = house.ctx.stores.pg.acquire().await.unwrap();
+    for one in &claimed {
+        let verdict = sqlx::query_scalar!(
+            r#"SELECT verdict AS "verdict!" FROM apply_events(ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY['webhook'], ARRAY[$3::text], ARRAY['ended'],
+               ARRAY['answered'], ARRAY[1], ARRAY[NULL::text], ARRAY['completed'], ARRAY[NULL::int], ARRAY[NULL::int], ARRAY[NULL::text],
+               ARRAY[NULL::text], ARRAY[NULL::int], ARRAY[NULL::int])"#,
+            business.0,
+            one.attempt.0,
+            format!("CA{}", one.attempt)
+        )
+        .fetch_one(&mut *lane)
+        .await
+        .unwrap();
+        assert_eq!(verdict, "applied");
+    }
+    sqlx::query!("SELECT pg_stat_force_next_flush() IS NULL AS told").fetch_one(&mut *lane).await.unwrap();
+    house.until("what the connection read is counted", || async { scans(&house, "attempt_pkey").await >= 3 }).await;
+    assert_eq!(scans(&house, "attempt_number").await, 0);
+    drop(lane);
+    house.stop_dialing(run).await;
+    house.empty().await;
+}
+
+/// How often this index was used.
+async fn scans(house: &House, index: &str) -> i64 {
+    let used = sqlx::query_scalar!(
+        r#"SELECT idx_scan AS "used!" FROM pg_stat_user_indexes WHERE schemaname = 'public' AND indexrelname = $1"#,
+        index
+    );
+    used.fetch_one(&house.ctx.stores.pg).await.unwrap()
+}

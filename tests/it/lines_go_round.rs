@@ -22,7 +22,7 @@ fn ask(business: BusinessId) -> Ask<'static> {
 
 impl House {
     /// Ends a test whose calls are known to the gate alone.
-    async fn empty(self) {
+    pub(crate) async fn empty(self) {
         let evicted = || async {
             gate::correct(&self.ctx).await.unwrap();
             self.ctx.gate.holders().await.unwrap().is_empty()
