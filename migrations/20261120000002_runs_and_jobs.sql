@@ -52,8 +52,9 @@ COMMENT ON COLUMN run.max_attempts IS 'Of retry: so that a run without retries i
 COMMENT ON COLUMN run.guarded_from IS 'Attempts that ended before it do not count for breaker and abandon_guard: when a person resumed the run.';
 COMMENT ON COLUMN run.finish_calls IS 'It was cancelled, and the calls in flight go on to their end.';
 COMMENT ON COLUMN run.window_version IS 'Grows with every change of calling_window; 0: there is none. See run_zone.';
-CREATE INDEX run_business ON run (business_id, run_id DESC);
--- Partial indexes name their first column as not null: see attempt_open_slot.
+-- Partial indexes name their first column as not null: see attempt_open_slot. This one names what only lists of runs name, so that
+-- no plan that looks for the runs which dial reads every run that a business ever had.
+CREATE INDEX run_business ON run (business_id, run_id DESC) WHERE name IS NOT NULL;
 -- What waits for its time: a start, or an end.
 CREATE INDEX run_scheduled ON run (start_at) WHERE state = 'scheduled' AND start_at IS NOT NULL;
 CREATE INDEX run_active ON run (business_id) WHERE state IN ('running', 'paused', 'cancelling') AND business_id IS NOT NULL;

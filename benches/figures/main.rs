@@ -13,6 +13,7 @@ mod meter;
 mod proc;
 mod report;
 mod rest;
+mod setting;
 mod statements;
 mod trouble;
 
@@ -33,7 +34,7 @@ struct Order {
     /// due at once; S I R: long lists; M: memory); all without one.
     cases: Vec<String>,
     /// A setting of api and workers that differs from the default, as NAME=VALUE; repeatable.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting::setting)]
     set: Vec<(&'static str, String)>,
     /// Makes the large cases (B, T, P, S, I, R) that many times smaller, to see whether they run. The figures mean nothing then.
     #[arg(long, value_name = "TIMES", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -41,12 +42,6 @@ struct Order {
     /// Cargo says so to every bench.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// A process's settings have names that live as long as it does.
-fn setting(text: &str) -> Result<(&'static str, String), String> {
-    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
-    Ok((Box::leak(name.to_owned().into_boxed_str()), value.to_owned()))
 }
 
 #[tokio::main]

@@ -18,6 +18,8 @@ mod proc;
 #[path = "../figures/report.rs"]
 mod report;
 mod script;
+#[path = "../figures/setting.rs"]
+mod setting;
 mod turns;
 
 use std::{path::Path, time::Duration};
@@ -46,17 +48,11 @@ struct Order {
     #[arg(long, default_value = "1")]
     seed: u64,
     /// A setting of the calls program that differs from the default, as NAME=VALUE; repeatable.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting::setting)]
     set: Vec<(&'static str, String)>,
     /// Cargo says so to every bench.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// A process's settings have names that live as long as it does.
-fn setting(text: &str) -> Result<(&'static str, String), String> {
-    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is needed")?;
-    Ok((Box::leak(name.to_owned().into_boxed_str()), value.to_owned()))
 }
 
 #[tokio::main]

@@ -155,8 +155,8 @@ pub async fn remove_calendar(pg: &PgPool, business: BusinessId, name: &str) -> s
     store::lock(&mut *tx, business).await?;
     let used = sqlx::query_scalar!(
         r#"SELECT EXISTS (SELECT 1 FROM business WHERE business_id = $1 AND calling_window -> 'calendars' ? $2)
-               OR EXISTS (SELECT 1 FROM run WHERE business_id = $1 AND state NOT IN ('completed', 'cancelled')
-                          AND calling_window -> 'calendars' ? $2) AS "used!""#,
+               OR EXISTS (SELECT 1 FROM run WHERE business_id = $1 AND name IS NOT NULL
+                          AND state NOT IN ('completed', 'cancelled') AND calling_window -> 'calendars' ? $2) AS "used!""#,
         business as BusinessId,
         name
     )

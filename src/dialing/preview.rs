@@ -184,8 +184,12 @@ async fn pace(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId, ring
            FROM business b JOIN run r USING (business_id)
            CROSS JOIN LATERAL (
                SELECT avg(extract(epoch FROM ended_at - intent_at))::float8 AS secs, avg(abs(price))::float8 AS price, max(currency) AS currency
-               FROM (SELECT ended_at, intent_at, price, currency FROM attempt
-                     WHERE business_id = b.business_id AND state = 'ended' ORDER BY intent_at DESC LIMIT 1000) a) past
+               FROM carrier_account c CROSS JOIN LATERAL (
+                   -- Of each carrier the last: no index has all calls of a business by their time.
+                   SELECT ended_at, intent_at, price, currency FROM attempt
+                   WHERE account = c.reference AND carrier_call_id IS NOT NULL AND business_id = b.business_id AND state = 'ended'
+                   ORDER BY intent_at DESC LIMIT 1000) a
+               WHERE c.business_id = b.business_id) past
            WHERE b.business_id = $1 AND r.run_id = $2"#,
         business as BusinessId,
         run as RunId,

@@ -69,7 +69,7 @@ pub async fn numbers(
 /// Where Postgres cannot answer.
 pub async fn unfinished_runs(db: &mut PgConnection, business: BusinessId) -> sqlx::Result<Vec<RunId>> {
     sqlx::query_scalar!(
-        r#"SELECT run_id AS "run: RunId" FROM run WHERE business_id = $1 AND ended_at IS NULL ORDER BY run_id"#,
+        r#"SELECT run_id AS "run: RunId" FROM run WHERE business_id = $1 AND name IS NOT NULL AND ended_at IS NULL ORDER BY run_id"#,
         business.0
     )
     .fetch_all(db)

@@ -269,7 +269,7 @@ pub async fn tell(pg: impl PgExecutor<'_>, import: &Import, counts: &Counts) -> 
 pub async fn erase_rejected(tx: &mut PgTransaction<'_>, business: BusinessId, number: &str) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "UPDATE rejected_lead SET value = NULL
-         WHERE value = $2 AND value LIKE '+%' AND run_id IN (SELECT run_id FROM run WHERE business_id = $1)",
+         WHERE value = $2 AND value LIKE '+%' AND run_id IN (SELECT run_id FROM run WHERE business_id = $1 AND name IS NOT NULL)",
         business.0,
         number
     )

@@ -22,7 +22,8 @@ pub async fn list(
                (SELECT business_id, run_id FROM run WHERE $1::uuid IS NULL AND run_id < $3 AND ($2::text IS NULL OR state = $2)
                 ORDER BY run_id DESC LIMIT $4)
                UNION ALL
-               (SELECT business_id, run_id FROM run WHERE business_id = $1 AND run_id < $3 AND ($2::text IS NULL OR state = $2)
+               (SELECT business_id, run_id FROM run
+                WHERE business_id = $1 AND name IS NOT NULL AND run_id < $3 AND ($2::text IS NULL OR state = $2)
                 ORDER BY run_id DESC LIMIT $4)
            ) r ORDER BY run_id DESC LIMIT $4"#,
         business.map(|business| business.0),

@@ -42,7 +42,7 @@ pub fn session_failed(why: &'static str) {
     counter!(FAILURES, "why" => why).increment(1);
 }
 
-/// A part of a turn took so long: `transcription`, `model`, `speech`, `own` or `whole`.
+/// A part of a turn took so long: `transcription`, `model`, `speech` or `whole`.
 pub fn turn(part: &'static str, took: Duration) {
     histogram!(TURN, "part" => part).record(took);
 }
@@ -84,7 +84,7 @@ pub(super) fn describe() {
         counter!(ENDED, "why" => why).increment(0);
     }
     let _ = histogram!(START);
-    for part in ["transcription", "model", "speech", "own", "whole"] {
+    for part in ["transcription", "model", "speech", "whole"] {
         let _ = histogram!(TURN, "part" => part);
     }
 }

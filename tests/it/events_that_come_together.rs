@@ -120,7 +120,7 @@ async fn an_end_is_on_the_disk_before_the_carrier_may_be_told() {
 /// A plan that was made while tables are empty is kept: among indexes that all look small it must not be one that leads through
 /// every attempt of a business.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_finds_its_attempt_by_its_key_also_where_the_tables_were_empty() {
+async fn events_and_claims_find_their_rows_by_the_right_index_also_where_the_tables_were_empty() {
     let house = House::open(Options::default()).await;
     let business = house.business(3).await;
     let run = house.run(business, &numbers(3)).await;
@@ -139,10 +139,18 @@ async fn an_event_finds_its_attempt_by_its_key_also_where_the_tables_were_empty(
         .await
         .unwrap();
         assert_eq!(verdict, "applied");
+        let claimed = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['o'], '{}', '{}', '{}', '{}', 5000, 5000)
+               WHERE attempt_id IS NOT NULL"#,
+            business.0
+        );
+        assert_eq!(claimed.fetch_one(&mut *lane).await.unwrap(), 0, "nothing is held");
     }
     sqlx::query!("SELECT pg_stat_force_next_flush() IS NULL AS told").fetch_one(&mut *lane).await.unwrap();
     house.until("what the connection read is counted", || async { scans(&house, "attempt_pkey").await >= 3 }).await;
     assert_eq!(scans(&house, "attempt_number").await, 0);
+    assert!(scans(&house, "run_active").await >= 3, "a claim reads what dials");
+    assert_eq!(scans(&house, "run_business").await, 0, "and no run that is over");
     drop(lane);
     house.stop_dialing(run).await;
     house.empty().await;

@@ -28,10 +28,11 @@ async fn over(house: &House, calls: u64) {
     house.sim.wait(sim::Until::Ended(calls), std::time::Duration::from_secs(60)).await.unwrap();
 }
 
-/// No dial failed, no callback was turned away, every account is well.
-async fn nothing_failed(house: &House) {
+/// No dial failed, no callback was turned away, every account is well. A worker that stops gives back what it had claimed and
+/// not sent: such attempts are no dials, and are allowed where `drained`.
+async fn nothing_failed(house: &House, drained: bool) {
     for state in ["refused", "not_sent", "not_placed"] {
-        assert_eq!(house.attempts_in(state).await, 0, "{state}");
+        assert!(house.attempts_in(state).await == 0 || drained && state == "not_sent", "{state}");
     }
     let figures = house.sim.figures();
     assert_eq!((figures.total.callbacks_failed, figures.total.refused.len()), (0, 0));
@@ -69,10 +70,11 @@ async fn the_sealing_key_is_replaced_in_mid_run_and_no_dial_fails() {
     let done = resealing::reseal(&ctx.stores.pg, &ctx.vault).await.unwrap();
     assert_eq!((done.sealed_anew, done.as_they_were, done.shut), (2, 0, 0));
     over(&house, 30).await;
+    nothing_failed(&house, false).await;
     house.stop_workers().await;
     house.until_run_is(first, "completed").await;
     house.until_run_is(second, "completed").await;
-    nothing_failed(&house).await;
+    nothing_failed(&house, true).await;
     let again = resealing::reseal(&ctx.stores.pg, &ctx.vault).await.unwrap();
     assert_eq!((again.sealed_anew, again.as_they_were, again.shut), (0, 2, 0));
     stop.cancel();
@@ -144,6 +146,6 @@ async fn a_carriers_credentials_are_replaced_in_mid_run_and_no_dial_fails() {
     house.sim.set_telnyx_seed(seed);
     house.until_run_is(first, "completed").await;
     house.until_run_is(second, "completed").await;
-    nothing_failed(&house).await;
+    nothing_failed(&house, false).await;
     house.close().await;
 }
