@@ -96,8 +96,9 @@ CREATE UNIQUE INDEX attempt_open_number ON attempt (business_id, to_number)
     WHERE open AND business_id IS NOT NULL AND to_number IS NOT NULL;
 CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE carrier_call_id IS NOT NULL;
 -- What was dialed to a number before: caps, and the question whether somebody was called.
--- As for the others: only a query that names the number may use it, or one by the key might read a whole business.
-CREATE INDEX attempt_number ON attempt (business_id, to_number, intent_at) WHERE to_number IS NOT NULL;
+-- As for the others: only a query that names the number and the time may use it. One by the key might read a whole business, and
+-- one for the open calls to a number, which an account may have of any business, every call that there ever was.
+CREATE INDEX attempt_number ON attempt (business_id, to_number, intent_at) WHERE to_number IS NOT NULL AND intent_at IS NOT NULL;
 CREATE INDEX attempt_guarded ON attempt (run_id, ended_at) WHERE guarded AND ended_at IS NOT NULL;
 CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);

@@ -238,7 +238,7 @@ END $$;
 CREATE FUNCTION claim_jobs(p_businesses uuid[], p_carriers text[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
     p_intent_grace_ms integer, p_refused_retry_ms integer)
 RETURNS TABLE (business_id uuid, attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
-               ring_timeout_secs integer, call_time_limit_secs integer, record boolean)
+               ring_timeout_secs integer, call_time_limit_secs integer, record boolean, talks boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -256,7 +256,7 @@ BEGIN
     ELSE
         SELECT array_agg(business_id) INTO v_locked FROM (
             SELECT business_id FROM business WHERE business_id = ANY (p_businesses) FOR NO KEY UPDATE SKIP LOCKED) b;
-        RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean
+        RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean
             FROM unnest(p_businesses) b WHERE b = ANY (v_locked) IS NOT TRUE;
     END IF;
     IF EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL) THEN
@@ -268,7 +268,7 @@ BEGIN
             AND NOT a.hangup_wanted AND b.business_id = a.business_id AND b.state = 'active' AND c.reference = a.account
             AND (c.hold_until > clock_timestamp()) IS NOT TRUE
         RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
-                  a.call_time_limit_secs, a.record;
+                  a.call_time_limit_secs, a.record, false;
     END IF;
     v_room := room_on_lines();
     SELECT max_lines INTO v_lines FROM installation;
@@ -290,7 +290,7 @@ BEGIN
         ), candidate AS (
             SELECT b.*, j.* FROM able b CROSS JOIN LATERAL (
                 SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
-                       r.caller_ids AS run_callers, r.local_presence, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
+                       r.caller_ids AS run_callers, r.local_presence, r.agent_id IS NOT NULL AS talks, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
                        CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
                        coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
@@ -345,7 +345,8 @@ BEGIN
                 queued = t.queued + excluded.queued, dialing = t.dialing + excluded.dialing
         )
         SELECT b.business_id AS business, b.room, b.carrier, b.reference, b.health,
-            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id) < b.room AS wanting, row_number() OVER own AS nth, i.*
+            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id) < b.room AS wanting, row_number() OVER own AS nth, i.*,
+            (SELECT c.talks FROM chosen c WHERE c.attempt = i.attempt_id) AS talks
         FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
         WINDOW own AS (PARTITION BY b.business_id)
     LOOP
@@ -359,6 +360,7 @@ BEGIN
         ring_timeout_secs := v.ring_timeout_secs;
         call_time_limit_secs := v.call_time_limit_secs;
         record := v.record;
+        talks := v.talks;
         IF v.attempt_id IS NOT NULL THEN
             RETURN NEXT;
             IF v.health = 'refused' THEN
@@ -372,7 +374,7 @@ BEGIN
         -- Fewer jobs than there is room for: there may be others.
         IF v.wanting AND v.nth = 1 THEN
             IF NOT v_alone THEN
-                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean;
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
                 CONTINUE;
             END IF;
             -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
@@ -382,7 +384,7 @@ BEGIN
                     AND z.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF z SKIP LOCKED) s
             WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set;
             IF hold_back(v.business, v.reference) THEN
-                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean;
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
             END IF;
         END IF;
     END LOOP;

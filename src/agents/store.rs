@@ -188,17 +188,19 @@ pub async fn of_attempt(pg: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Re
     Ok(row.map(|row| Pinned { agent: row.agent, version: row.version, definition: row.definition.0 }))
 }
 
-/// How many calls are open, of all businesses, that talk to no agent.
+/// Which of these attempts talk to an agent.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn calls_without(pg: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+pub async fn talking_among(pg: impl PgExecutor<'_>, attempts: &[AttemptId]) -> sqlx::Result<Vec<AttemptId>> {
+    let ids: Vec<_> = attempts.iter().map(|attempt| attempt.0).collect();
     sqlx::query_scalar!(
-        r#"SELECT count(*) AS "n!" FROM attempt a WHERE a.open AND a.line IS NOT NULL
-               AND NOT EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.agent_id IS NOT NULL)
-               AND NOT EXISTS (SELECT 1 FROM attempt_agent g WHERE g.attempt_id = a.attempt_id)"#
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt a WHERE a.attempt_id = ANY ($1)
+               AND (EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.agent_id IS NOT NULL)
+                   OR EXISTS (SELECT 1 FROM attempt_agent g WHERE g.attempt_id = a.attempt_id))"#,
+        &ids
     )
-    .fetch_one(pg)
+    .fetch_all(pg)
     .await
 }
 

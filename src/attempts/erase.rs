@@ -44,7 +44,7 @@ pub async fn erase(
 ) -> sqlx::Result<Vec<(AttemptId, Option<String>)>> {
     let rows = sqlx::query!(
         r#"UPDATE attempt SET to_number = $3, external_id = NULL, variables = '{}', message = NULL, recording_url = NULL
-           WHERE business_id = $1 AND to_number = $2 AND NOT open RETURNING attempt_id AS "attempt: AttemptId", carrier_call_id"#,
+           WHERE business_id = $1 AND to_number = $2 AND intent_at IS NOT NULL AND NOT open RETURNING attempt_id AS "attempt: AttemptId", carrier_call_id"#,
         business.0,
         number,
         placeholder

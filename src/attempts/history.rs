@@ -37,7 +37,8 @@ pub async fn dialed(pg: impl PgExecutor<'_>, business: BusinessId, number: &str)
         r#"SELECT disposition, count(*) AS "n!", count(*) FILTER (WHERE direction = 'outbound') AS "dialed!",
                   count(*) FILTER (WHERE open) AS "open!",
                   min(sent_at) FILTER (WHERE direction = 'outbound') AS "first: Time", max(sent_at) FILTER (WHERE direction = 'outbound') AS "last: Time"
-           FROM attempt WHERE business_id = $1 AND to_number = $2 GROUP BY disposition ORDER BY disposition"#,
+           FROM attempt WHERE business_id = $1 AND to_number = $2 AND intent_at IS NOT NULL
+           GROUP BY disposition ORDER BY disposition"#,
         business.0,
         number
     )
@@ -70,7 +71,7 @@ pub async fn singles(
 ) -> sqlx::Result<Vec<AttemptId>> {
     sqlx::query_scalar!(
         r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt
-           WHERE business_id = $1 AND to_number = $2 AND job_id IS NULL AND attempt_id < $3 ORDER BY attempt_id DESC LIMIT $4"#,
+           WHERE business_id = $1 AND to_number = $2 AND intent_at IS NOT NULL AND job_id IS NULL AND attempt_id < $3 ORDER BY attempt_id DESC LIMIT $4"#,
         business.0,
         number,
         before,

@@ -90,11 +90,11 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     };
     let (profile, account) = account(ctx, business, new.carrier).await?;
     let (to, message) = checked(&home, &new, account.carrier, agent.as_ref())?;
-    let lines = match &agent {
-        Some(_) => room::lines_for_a_talk(ctx, profile.lines).await?,
-        None => profile.lines,
+    let talks = match &agent {
+        Some(_) => Some(room::conversations(ctx).await?),
+        None => None,
     };
-    let held = take(ctx, business, (profile.slots, lines), &account, id).await?;
+    let held = take(ctx, business, (&profile, talks), &account, id).await?;
     // Before the attempt: a worker may have it answered before this line was reached.
     if let Some(agent) = &agent {
         store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
@@ -262,15 +262,15 @@ async fn account(
 async fn take(
     ctx: &Context,
     business: BusinessId,
-    (slot_limit, line_limit): (i32, i32),
+    (profile, talks): (&Profile, Option<i32>),
     account: &SealedAccount,
     id: AttemptId,
 ) -> Result<Held, ApiError> {
     let ask = Ask {
         business,
-        slot_limit,
-        line_limit,
-        lines: line_limit,
+        slot_limit: profile.slots,
+        lines: profile.lines,
+        talks,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: 1,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    agents::store,
     attempts::{
         figures,
         looks::{self, OnTheLine},
@@ -91,10 +92,7 @@ pub async fn compare(ctx: &Context) -> anyhow::Result<Look> {
 pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
     let look = compare(ctx).await?;
     let mut corrected = Corrected { rebuilt: !look.ready, ..Corrected::default() };
-    for row in &look.missing {
-        let held = Held { attempt: row.attempt, slot: row.slot, line: row.line };
-        corrected.added += usize::from(ctx.gate.hold(row.business, held).await?);
-    }
+    corrected.added = add(ctx, &look.missing).await?;
     let mut evicted = Vec::new();
     for holder in &look.closed {
         let freed = ctx.gate.release(holder.business, "", &[holder.attempt], Learned::NoCall).await?;
@@ -119,6 +117,21 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
     }
     metrics::gate_corrected(corrected.added, corrected.evicted, corrected.rebuilt);
     Ok(corrected)
+}
+
+/// Adds holders for these open attempts; how many the gate took.
+async fn add(ctx: &Context, missing: &[OnTheLine]) -> anyhow::Result<usize> {
+    if missing.is_empty() {
+        return Ok(0);
+    }
+    let attempts: Vec<AttemptId> = missing.iter().map(|row| row.attempt).collect();
+    let talking = store::talking_among(&ctx.stores.pg, &attempts).await?;
+    let mut added = 0;
+    for row in missing {
+        let held = Held { attempt: row.attempt, slot: row.slot, line: row.line };
+        added += usize::from(ctx.gate.hold(row.business, held, talking.contains(&row.attempt)).await?);
+    }
+    Ok(added)
 }
 
 /// What the gate and the ledger disagree about.

@@ -18,7 +18,7 @@ use crate::{
     },
     ids::{AttemptId, BusinessId, Held},
     jobs::{
-        claim::{self, Wanted, surely_not_committed},
+        claim::{self, Claimed, Wanted, surely_not_committed},
         queue::{Bell, Rang},
     },
     killpoints::{Point, reach},
@@ -173,7 +173,7 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
         };
         ctx.ring_turns(&turns).await;
         let wanted = held.len();
-        let from_lists = claim_and_send(ctx, owner, at, (held, rang)).await?;
+        let from_lists = claim_and_send(ctx, owner, at, (held, ask.talks.is_some()), rang).await?;
         if let Some(waited) = waited.filter(|_| from_lists > 0) {
             metrics::line_waited_for(waited);
         }
@@ -182,7 +182,7 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
         }
         match short {
             None => {}
-            Some(Short::Slots | Short::Lines) => return Ok(Dialed::AllThatMayBe),
+            Some(Short::Slots | Short::Lines | Short::Talks) => return Ok(Dialed::AllThatMayBe),
             Some(Short::Pace(wait)) => {
                 ring_after(ctx, owner, business, wait);
                 return Ok(Dialed::AllThatIsDue);
@@ -194,25 +194,27 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
 }
 
 async fn ask<'a>(ctx: &Context, Through { business, profile, account }: Through<'a>) -> anyhow::Result<Ask<'a>> {
-    let line_limit = if profile.talks { room::lines_for_a_talk(ctx, profile.lines).await? } else { profile.lines };
+    let talks = if profile.talks { Some(room::conversations(ctx).await?) } else { None };
     Ok(Ask {
         business,
         slot_limit: profile.slots,
-        line_limit,
         lines: profile.lines,
+        talks,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
         most: MOST_PER_CLAIM,
     })
 }
 
-/// Claims for these holders, sends what was claimed, and gives back what got nothing; returns how many jobs were claimed.
-/// The sends come before anything else is awaited: what is claimed here, nobody else may send.
+/// Claims for these holders, sends what was claimed, and gives back what got nothing; returns how many jobs were claimed. `counted`:
+/// the gate counts the holders as such that talk. The sends come before anything else is awaited: what is claimed here, nobody else
+/// may send.
 async fn claim_and_send(
     ctx: &Context,
     owner: &Owner,
     Through { business, account, .. }: Through<'_>,
-    (held, rang): (Vec<Held>, Option<Rang>),
+    (held, counted): (Vec<Held>, bool),
+    rang: Option<Rang>,
 ) -> anyhow::Result<usize> {
     let (carrier, account) = (account.carrier, account.reference.as_str());
     reach(Point::K1).await;
@@ -234,13 +236,44 @@ async fn claim_and_send(
     let unused: Vec<AttemptId> =
         held.iter().map(|h| h.attempt).filter(|a| !claimed.iter().any(|c| c.attempt == *a)).collect();
     let from_lists = claimed.iter().filter(|one| one.job.is_some()).count();
-    for one in claimed {
+    let silent: Vec<AttemptId> =
+        claimed.iter().filter(|one| counted && !one.talks && one.job.is_some()).map(|one| one.attempt).collect();
+    let (uncounted, sure): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|one| one.talks && !counted);
+    for one in sure {
         owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, at));
+    }
+    if !uncounted.is_empty() {
+        owner.sends.spawn(send_where_room(ctx.clone(), owner.clone(), business, uncounted, at));
+    }
+    if !silent.is_empty()
+        && let Err(error) = ctx.gate.claimed(0, &silent, &[]).await
+    {
+        tracing::warn!(%error, "calls without an agent count as conversations until they end");
     }
     if !unused.is_empty() {
         give_back(ctx, business, account, &unused).await;
     }
     Ok(from_lists)
+}
+
+/// Sends what was claimed of a run that was started a moment ago, so that nobody knew yet that an agent talks in it: as much as
+/// there is room for conversations.
+async fn send_where_room(ctx: Context, owner: Owner, business: BusinessId, claimed: Vec<Claimed>, at: ClaimedAt) {
+    ctx.profiles.forget(business);
+    let talking: Vec<AttemptId> = claimed.iter().map(|one| one.attempt).collect();
+    let counted =
+        async { Ok::<_, anyhow::Error>(ctx.gate.claimed(room::conversations(&ctx).await?, &[], &talking).await?) };
+    let without = counted.await.unwrap_or_else(|error| {
+        tracing::warn!(business.id = %business, error = format!("{error:#}"), "whether there is room for conversations is not known");
+        talking
+    });
+    for one in claimed {
+        if without.contains(&one.attempt) {
+            send::not_sent(&ctx, one.attempt, "there is no room for one more conversation").await;
+        } else {
+            owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, at));
+        }
+    }
 }
 
 async fn give_back(ctx: &Context, business: BusinessId, account: &str, unused: &[AttemptId]) {

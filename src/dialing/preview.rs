@@ -155,7 +155,8 @@ async fn held_back(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId)
            FROM business b CROSS JOIN LATERAL (
                SELECT j.* FROM job j WHERE j.run_id = $2 AND j.state IN ('queued', 'waiting')
                    AND (j.not_before IS NOT NULL OR j.not_after IS NOT NULL OR is_suppressed(b.business_id, j.to_number)
-                        OR EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.to_number = j.to_number))) j
+                        OR EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.to_number = j.to_number
+                                   AND a.intent_at IS NOT NULL))) j
            CROSS JOIN LATERAL verdict_on(b.business_id, NULL, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
                                          b.cap_per_24h, b.cap_lifetime) v
            WHERE b.business_id = $1 AND v.verdict IS NOT NULL

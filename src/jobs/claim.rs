@@ -30,6 +30,8 @@ pub struct Claimed {
     pub call_time_limit_secs: i32,
     /// Record it.
     pub record: bool,
+    /// Its run has an agent that talks to whoever answers.
+    pub talks: bool,
 }
 
 /// What a business may claim with.
@@ -93,7 +95,7 @@ pub async fn claim_all(
     let held = || wanted.iter().flat_map(|one| one.held.iter().map(|held| (one.business, held)));
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,
-                  from_number, to_number, ring_timeout_secs, call_time_limit_secs, record
+                  from_number, to_number, ring_timeout_secs, call_time_limit_secs, record, talks
            FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
         &wanted.iter().map(|one| one.business.0).collect::<Vec<_>>(),
         &wanted.iter().map(|one| one.carrier.to_string()).collect::<Vec<_>>(),
@@ -119,9 +121,20 @@ pub async fn claim_all(
             got.again = true;
             continue;
         };
-        let (job, run, record) = (row.job, row.run, row.record.unwrap_or(false));
-        let claimed = Claimed { attempt, job, run, account, from, to, ring_timeout_secs, call_time_limit_secs, record };
-        got.claimed.push(claimed);
+        let (record, talks) = (row.record.unwrap_or(false), row.talks.unwrap_or(false));
+        let (job, run) = (row.job, row.run);
+        got.claimed.push(Claimed {
+            attempt,
+            job,
+            run,
+            account,
+            from,
+            to,
+            ring_timeout_secs,
+            call_time_limit_secs,
+            record,
+            talks,
+        });
     }
     Ok(got)
 }

@@ -2,11 +2,13 @@
 //!
 //! Invariant: the holder is the attempt; taking and releasing are by its id, may repeat, and no holder expires by time.
 //! A wrong gate costs time, never a limit: the proof is the indexes and the count of `claim_jobs` in Postgres.
+//! Holders that may talk to an agent are counted apart, so that no more do than there is room for conversations.
 //! Where lines are scarce, each that comes free is for the business that has waited longest for one, so that all get them in turn.
 //! Not here: who is claimed for a held slot (`jobs::claim`), and when the gate is compared with the ledger (`dialing::sweep`).
 
 mod foreign;
 pub mod reading;
+mod talks;
 
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ pub struct Gate {
     take: Script,
     release: Script,
     hold: Script,
+    talks: Script,
 }
 
 /// What is asked of the gate for one business.
@@ -38,10 +41,10 @@ pub struct Ask<'a> {
     pub business: BusinessId,
     /// How many slots it has.
     pub slot_limit: i32,
-    /// How many lines may be held with this one: those of the installation, or fewer where there is no room for conversations.
-    pub line_limit: i32,
     /// How many lines the installation has.
     pub lines: i32,
+    /// Where these may talk to an agent: how many conversations there may be at once.
+    pub talks: Option<i32>,
     /// Whose pace, by the carrier's own name of the account.
     pub account: &'a str,
     /// Calls per second of that account.
@@ -57,6 +60,8 @@ pub enum Short {
     Slots,
     /// All lines are held.
     Lines,
+    /// There is no room for one more conversation.
+    Talks,
     /// The account's next token comes after this time.
     Pace(Duration),
 }
@@ -125,6 +130,7 @@ impl Gate {
             take: Script::new(concat!(include_str!("turns.lua"), include_str!("take.lua"))),
             release: Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua"))),
             hold: Script::new(include_str!("hold.lua")),
+            talks: Script::new(include_str!("talks.lua")),
         }
     }
 
@@ -158,14 +164,15 @@ impl Gate {
             .key(self.keys.key("calls:active_count"))
             .key(self.pace_key(ask.account));
         self.turn_keys(&mut script)
+            .key(self.talking_key())
             .arg(ask.business.to_string())
             .arg(no_limit(ask.slot_limit))
-            .arg(no_limit(ask.line_limit))
+            .arg(no_limit(ask.lines))
             .arg(ask.calls_per_second)
             .arg(saved_up(ask.calls_per_second))
             .arg(ahead.unwrap_or(1.0))
             .arg(u8::from(ahead.is_some()))
-            .arg(ask.lines);
+            .arg(ask.talks.map_or_else(String::new, |most| most.to_string()));
         for attempt in attempts {
             script.arg(attempt.to_string());
         }
@@ -187,6 +194,7 @@ impl Gate {
         let short = match short {
             1 => Some(Short::Slots),
             2 => Some(Short::Lines),
+            4 => Some(Short::Talks),
             3 => Some(Short::Pace(Duration::from_millis(u64::try_from(*wait_ms).unwrap_or(1).max(1)))),
             _ => None,
         };
@@ -195,7 +203,7 @@ impl Gate {
     }
 
     /// What is taken from, and of which kind each is.
-    fn kinds(&self, ask: &Ask<'_>) -> [(String, &'static str); 8] {
+    fn kinds(&self, ask: &Ask<'_>) -> [(String, &'static str); 9] {
         [
             (self.slots_key(ask.business), "zset"),
             (self.keys.key("lines:held"), "zset"),
@@ -205,6 +213,7 @@ impl Gate {
             (self.keys.key("lines:wanted"), "zset"),
             (self.keys.key("lines:since"), "hash"),
             (self.keys.key("lines:turns"), "zset"),
+            (self.talking_key(), "set"),
         ]
     }
 
@@ -270,6 +279,7 @@ impl Gate {
         let mut script = self.release.prepare_invoke();
         self.holder_keys(&mut script, business).key(self.pace_key(account)).key(self.ends_key(account));
         self.turn_keys(&mut script)
+            .key(self.talking_key())
             .arg(tokens)
             .arg(millis(tombstone))
             .arg(match learned {
@@ -285,18 +295,20 @@ impl Gate {
         Ok(Freed { held, turns: businesses(&turns) })
     }
 
-    /// Adds the holder of an open attempt; true if the gate did not know it and it was not released within 10 s.
+    /// Adds the holder of an open attempt, which `talks` to an agent; true if the gate did not know it and it was not released within 10 s.
     ///
     /// # Errors
     /// Where Redis cannot be asked.
-    pub async fn hold(&self, business: BusinessId, held: Held) -> redis::RedisResult<bool> {
+    pub async fn hold(&self, business: BusinessId, held: Held, talks: bool) -> redis::RedisResult<bool> {
         let mut script = self.hold.prepare_invoke();
         self.holder_keys(&mut script, business)
+            .key(self.talking_key())
             .arg(business.to_string())
             .arg(held.attempt.to_string())
             .arg(held.slot)
             .arg(held.line)
-            .arg(millis(TOMBSTONE));
+            .arg(millis(TOMBSTONE))
+            .arg(u8::from(talks));
         script.invoke_async(&mut self.redis.clone()).await
     }
 
@@ -335,6 +347,10 @@ impl Gate {
 
     fn slots_key(&self, business: BusinessId) -> String {
         self.keys.key(format_args!("slots:{{{business}}}:held"))
+    }
+
+    fn talking_key(&self) -> String {
+        self.keys.key("lines:talking")
     }
 
     fn pace_key(&self, account: &str) -> String {

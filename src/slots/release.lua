@@ -1,6 +1,6 @@
 -- Releases holders of one business by id, and gives unused pace tokens back. May run twice with the same result.
 -- KEYS  1 slots:{business}:held  2 lines:held  3 gate:holders  4 calls:active_count  5 gate:freed  6 pace:{account}  7 ends:{account}
---       8 lines:wanted  9 lines:since  10 lines:turns
+--       8 lines:wanted  9 lines:since  10 lines:turns  11 lines:talking
 -- ARGV  1 tokens to give back  2 tombstone ms (0: none)  3 how the end was learned: told, asked or none
 --       4 the business where it has nothing more to dial and waits for no line, else empty  5.. attempt ids
 -- Returns {how many were held, the businesses whose turn it is to take their lines}.
@@ -10,6 +10,7 @@ local held = 0
 for i = 5, #ARGV do
     held = held + redis.call('ZREM', KEYS[2], ARGV[i])
     redis.call('ZREM', KEYS[1], ARGV[i])
+    redis.call('SREM', KEYS[11], ARGV[i])
     redis.call('HDEL', KEYS[3], ARGV[i])
     if tonumber(ARGV[2]) > 0 then
         redis.call('ZADD', KEYS[5], now_ms, ARGV[i])

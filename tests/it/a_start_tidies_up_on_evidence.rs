@@ -63,8 +63,7 @@ async fn a_start_after_the_end_of_everything_ends_finished_runs_and_evicts_ghost
     // Whoever ended the last jobs, and whoever took these slots, died before the next line.
     let run = house.run(business, &numbers(4)).await;
     house.stop_dialing(run).await;
-    let ask =
-        Ask { business, slot_limit: 3, line_limit: 50, lines: 50, account: "AC", calls_per_second: 100.0, most: 2 };
+    let ask = Ask { business, slot_limit: 3, lines: 50, talks: None, account: "AC", calls_per_second: 100.0, most: 2 };
     let Taken::Some { held, .. } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("the gate is open") };
     assert_eq!((held.len(), house.run_state(run).await.as_str()), (2, "running"));
     // Younger ones could still be claimed by a worker that lives.

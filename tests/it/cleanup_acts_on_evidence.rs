@@ -108,15 +108,8 @@ async fn two_cleanups_at_once_do_what_one_does() {
     until_silent(&house, 1).await;
     // Two ghosts at the gate besides.
     let other = house.business(3).await;
-    let ask = Ask {
-        business: other,
-        slot_limit: 3,
-        line_limit: 50,
-        lines: 50,
-        account: "AC",
-        calls_per_second: 100.0,
-        most: 2,
-    };
+    let ask =
+        Ask { business: other, slot_limit: 3, lines: 50, talks: None, account: "AC", calls_per_second: 100.0, most: 2 };
     let Taken::Some { held, .. } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("the gate is open") };
     assert_eq!(held.len(), 2);
     house

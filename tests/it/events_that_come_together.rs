@@ -145,10 +145,21 @@ async fn events_and_claims_find_their_rows_by_the_right_index_also_where_the_tab
             business.0
         );
         assert_eq!(claimed.fetch_one(&mut *lane).await.unwrap(), 0, "nothing is held");
+        let rule = sqlx::query_scalar!(
+            "SELECT rule FROM verdict_on($1, $2, $3, NULL, NULL, NULL, NULL, NULL, NULL)",
+            business.0,
+            one.account,
+            "+12055550199"
+        );
+        assert_eq!(rule.fetch_one(&mut *lane).await.unwrap(), None);
     }
     sqlx::query!("SELECT pg_stat_force_next_flush() IS NULL AS told").fetch_one(&mut *lane).await.unwrap();
     house.until("what the connection read is counted", || async { scans(&house, "attempt_pkey").await >= 3 }).await;
-    assert_eq!(scans(&house, "attempt_number").await, 0);
+    assert!(
+        scans(&house, "attempt_open_number_at_account").await >= 3,
+        "who is called now is looked for among open attempts"
+    );
+    assert_eq!(scans(&house, "attempt_number").await, 0, "and not in what was ever dialed");
     assert!(scans(&house, "run_active").await >= 3, "a claim reads what dials");
     assert_eq!(scans(&house, "run_business").await, 0, "and no run that is over");
     drop(lane);

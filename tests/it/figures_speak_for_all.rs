@@ -235,7 +235,7 @@ async fn a_holder_that_nobody_stands_behind_shows_as_drift() {
     let size = async || rollcall::dialing::gate::drift(&house.ctx).await.unwrap().size();
     house.ctx.gate.open().await.unwrap();
     let stray = Held { attempt: AttemptId::new(), slot: 1, line: 1 };
-    house.ctx.gate.hold(business, stray).await.unwrap();
+    house.ctx.gate.hold(business, stray, false).await.unwrap();
     assert_eq!(size().await, 0, "what is young may be on its way");
     house.until("it has settled", || async { size().await == 1 }).await;
 

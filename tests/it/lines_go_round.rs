@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn ask(business: BusinessId) -> Ask<'static> {
-    Ask { business, slot_limit: 50, line_limit: 3, lines: 3, account: "AC", calls_per_second: 10_000.0, most: 8 }
+    Ask { business, slot_limit: 50, lines: 3, talks: None, account: "AC", calls_per_second: 10_000.0, most: 8 }
 }
 
 impl House {
@@ -93,10 +93,9 @@ async fn a_turn_that_its_business_cannot_use_goes_round_once() {
     let (house, [first, second, third]) = three_at_a_full_gate().await;
     assert_eq!(house.ctx.gate.nothing_due(first, "AC", &[]).await.unwrap().turns, []);
     assert_eq!(house.ends_one(first).await, [second]);
-    // No room for a conversation: fewer lines for calls that talk.
-    let no_room = |business| Ask { line_limit: 1, ..ask(business) };
+    let no_room = |business| Ask { talks: Some(0), ..ask(business) };
     let Taken::Some { held, short, turns, .. } = house.ctx.gate.take(&no_room(second)).await.unwrap() else { panic!() };
-    assert_eq!((held.len(), short, turns), (0, Some(Short::Lines), vec![third]));
+    assert_eq!((held.len(), short, turns), (0, Some(Short::Talks), vec![third]));
     let Taken::Some { turns, .. } = house.ctx.gate.take(&no_room(third)).await.unwrap() else { panic!() };
     assert_eq!(turns, [], "the second has had this one");
     assert_eq!(house.ends_one(first).await, [], "they lack room, not lines");

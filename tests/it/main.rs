@@ -26,6 +26,7 @@ mod campaign_rules;
 mod cancel_and_pause_at_any_moment;
 mod claims_begin_at_the_first_job;
 mod cleanup_acts_on_evidence;
+mod conversations_are_counted;
 mod cuts_leave_nothing;
 mod database;
 mod doubt_is_resolved_by_asking;

@@ -88,8 +88,7 @@ async fn a_holder_without_a_row_an_attempt_without_a_holder_and_a_counter_set_by
     house.ctx.gate.open().await.unwrap();
     let business = house.business(3).await;
     house.run(business, &numbers(1)).await;
-    let ask =
-        Ask { business, slot_limit: 3, line_limit: 50, lines: 50, account: "AC", calls_per_second: 100.0, most: 1 };
+    let ask = Ask { business, slot_limit: 3, lines: 50, talks: None, account: "AC", calls_per_second: 100.0, most: 1 };
     let Taken::Some { held, .. } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("the gate is open") };
     let (ghost, missing) = (held[0].attempt, house.claim_at(business, 2, 2).await);
     let mut redis = house.ctx.stores.redis.clone();

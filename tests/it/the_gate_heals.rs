@@ -15,8 +15,7 @@ async fn an_empty_gate_lets_nobody_in_until_it_is_rebuilt() {
     let house = House::open(Options::default()).await;
     let business = house.business(3).await;
     house.run(business, &numbers(3)).await;
-    let ask =
-        Ask { business, slot_limit: 3, line_limit: 50, lines: 50, account: "AC", calls_per_second: 100.0, most: 5 };
+    let ask = Ask { business, slot_limit: 3, lines: 50, talks: None, account: "AC", calls_per_second: 100.0, most: 5 };
     assert_eq!(house.ctx.gate.take(&ask).await.unwrap(), Taken::NotReady);
     let held = Held { attempt: AttemptId::new(), slot: 2, line: 7 };
     assert_eq!(
@@ -52,8 +51,7 @@ async fn a_young_holder_without_a_row_is_left_alone() {
     let house = House::open(Options::default()).await;
     house.ctx.gate.open().await.unwrap();
     let business = house.business(3).await;
-    let ask =
-        Ask { business, slot_limit: 3, line_limit: 50, lines: 50, account: "AC", calls_per_second: 100.0, most: 1 };
+    let ask = Ask { business, slot_limit: 3, lines: 50, talks: None, account: "AC", calls_per_second: 100.0, most: 1 };
     house.ctx.gate.take(&ask).await.unwrap();
     assert_eq!(gate::correct(&house.ctx).await.unwrap(), Corrected::default());
     house.until("the ghost is evicted", || async { gate::correct(&house.ctx).await.unwrap().evicted == 1 }).await;

@@ -12,7 +12,7 @@ use rollcall::{
 use crate::house::{House, Options, numbers};
 
 fn ask(business: BusinessId, limit: i32, most: usize) -> Ask<'static> {
-    Ask { business, slot_limit: limit, line_limit: 50, lines: 50, account: "AC", calls_per_second: 10_000.0, most }
+    Ask { business, slot_limit: limit, lines: 50, talks: None, account: "AC", calls_per_second: 10_000.0, most }
 }
 
 async fn open(house: &House) {

@@ -82,6 +82,14 @@ impl House {
     /// A run over these numbers that talks, rung for.
     pub(crate) async fn talking(&self, business: BusinessId, agent: AgentId, numbers: &[String]) -> RunId {
         let run = self.run(business, numbers).await;
+        self.talks_in(agent, run).await;
+        self.ctx.profiles.forget(business);
+        self.ctx.ring(business).await;
+        run
+    }
+
+    /// Gives a run to an agent, and tells nobody.
+    pub(crate) async fn talks_in(&self, agent: AgentId, run: RunId) {
         sqlx::query!(
             "UPDATE run SET message = NULL, agent_id = $2, agent_version = 1 WHERE run_id = $1",
             run.0,
@@ -90,9 +98,6 @@ impl House {
         .execute(&self.ctx.stores.pg)
         .await
         .unwrap();
-        self.ctx.profiles.forget(business);
-        self.ctx.ring(business).await;
-        run
     }
 
     /// The one attempt of a run.

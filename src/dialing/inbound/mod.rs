@@ -227,8 +227,8 @@ async fn take(ctx: &Context, business: BusinessId, pace: &str, id: AttemptId) ->
     let ask = Ask {
         business,
         slot_limit: profile.slots,
-        line_limit: room::lines_for_a_talk(ctx, profile.lines).await?,
         lines: profile.lines,
+        talks: Some(room::conversations(ctx).await?),
         account: pace,
         calls_per_second: NO_PACE,
         most: 1,

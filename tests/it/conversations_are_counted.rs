@@ -1,0 +1,95 @@
+//! The gate itself counts who talks to an agent, so that no two answers of different times are put together.
+
+use rollcall::{
+    dialing::{
+        gate,
+        next::{self, Owner},
+        send,
+    },
+    ids::{AttemptId, BusinessId},
+    sim::{Callee, Then},
+    slots::{Ask, Learned, Short, Taken},
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    house::{House, Options, numbers},
+    voice_house::script,
+};
+
+/// Takes for this business where two conversations may be at once.
+async fn takes(house: &House, business: BusinessId, talks: bool, most: usize) -> (Vec<AttemptId>, Option<Short>) {
+    let talks = talks.then_some(2);
+    let ask = Ask { business, slot_limit: 50, lines: 50, talks, account: "AC", calls_per_second: 10_000.0, most };
+    match house.ctx.gate.take(&ask).await.unwrap() {
+        Taken::Some { held, short, .. } => (held.iter().map(|one| one.attempt).collect(), short),
+        Taken::NotReady => panic!("the gate is open"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holders_that_talk_have_room_of_their_own_until_they_are_said_to_be_silent_or_end() {
+    let house = House::open(Options::default()).await;
+    let gate = &house.ctx.gate;
+    gate.open().await.unwrap();
+    let (one, other) = (BusinessId::new(), BusinessId::new());
+    let (talking, short) = takes(&house, one, true, 3).await;
+    assert_eq!((talking.len(), short), (2, Some(Short::Talks)));
+    assert_eq!(takes(&house, other, true, 1).await, (Vec::new(), Some(Short::Talks)), "the room is the installation's");
+    let (silent, short) = takes(&house, other, false, 4).await;
+    assert_eq!((silent.len(), short), (4, None), "who does not talk needs none");
+    gate.release(other, "AC", &silent[..3], Learned::Told).await.unwrap();
+    assert_eq!(takes(&house, other, true, 1).await.0, [], "and leaves none when it ends");
+    assert_eq!(gate.claimed(2, &talking[..1], &silent).await.unwrap(), silent[..3], "who has ended finds no room");
+    assert_eq!(takes(&house, other, true, 1).await.0, [], "the fourth has the room of the first");
+    gate.release(one, "AC", &talking[1..], Learned::Told).await.unwrap();
+    let (next, _) = takes(&house, other, true, 2).await;
+    assert_eq!(next.len(), 1);
+    assert_eq!(gate.claimed(2, &[], &next).await.unwrap(), [], "who is counted is counted once");
+    house.empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emptied_redis_learns_from_the_ledger_who_talks() {
+    let house = House::open(Options::default()).await;
+    let (talks, says) = (house.business(4).await, house.business(4).await);
+    let agent = house.agent(talks, json!({"greeting": "Hello."})).await;
+    let runs = [house.talking(talks, agent, &numbers(1)).await, house.run(says, &numbers(2)).await];
+    // The first line is taken when the second business claims.
+    let open = [house.claim(talks, 1).await, house.claim(says, 2).await].concat();
+    assert_eq!(open.iter().map(|one| one.talks).collect::<Vec<_>>(), [true, false]);
+    gate::correct(&house.ctx).await.unwrap();
+    assert_eq!(takes(&house, says, true, 2).await.0.len(), 1, "one of two talks already");
+    for one in open {
+        send::not_sent(&house.ctx, one.attempt, "the test is over").await;
+    }
+    for run in runs {
+        house.stop_dialing(run).await;
+    }
+    house.empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_agent_is_not_known_yet_is_dialed_as_far_as_there_is_room() {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(4).await;
+    let media = house.media_for(1).await;
+    let agent = house.agent(business, json!({"greeting": "Hello.", "tools": [{"type": "end_call"}]})).await;
+    house.sim.set_callees(vec![Callee { lines: script(&["Goodbye now."]), then: Then::Stays, ..Callee::default() }]);
+    gate::correct(&house.ctx).await.unwrap();
+    let run = house.run(business, &numbers(4)).await;
+    assert!(!house.ctx.profile(business).await.unwrap().unwrap().talks);
+    house.talks_in(agent, run).await;
+    let owner = Owner::new("by hand", CancellationToken::new());
+    next::next(&house.ctx, &owner, business).await.unwrap();
+    owner.sends.close();
+    owner.sends.wait().await;
+    assert_eq!((house.sim.figures().total.created, house.attempts_in("not_sent").await), (1, 3));
+    house.start_worker();
+    house.until_run_is(run, "completed").await;
+    let figures = house.sim.figures();
+    assert_eq!((figures.media.opened, figures.media.most_live, figures.media.refused), (4, 1, 0));
+    media.close().await;
+    house.close().await;
+}
