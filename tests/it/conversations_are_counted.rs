@@ -39,11 +39,11 @@ async fn holders_that_talk_have_room_of_their_own_until_they_are_said_to_be_sile
     assert_eq!(takes(&house, other, true, 1).await, (Vec::new(), Some(Short::Talks)), "the room is the installation's");
     let (silent, short) = takes(&house, other, false, 4).await;
     assert_eq!((silent.len(), short), (4, None), "who does not talk needs none");
-    gate.release(other, "AC", &silent[..3], Learned::Told).await.unwrap();
+    assert_eq!(gate.release(other, "AC", &silent[..3], Learned::Told).await.unwrap().held, 3);
     assert_eq!(takes(&house, other, true, 1).await.0, [], "and leaves none when it ends");
     assert_eq!(gate.claimed(2, &talking[..1], &silent).await.unwrap(), silent[..3], "who has ended finds no room");
     assert_eq!(takes(&house, other, true, 1).await.0, [], "the fourth has the room of the first");
-    gate.release(one, "AC", &talking[1..], Learned::Told).await.unwrap();
+    assert_eq!(gate.release(one, "AC", &talking[1..], Learned::Told).await.unwrap().held, 1);
     let (next, _) = takes(&house, other, true, 2).await;
     assert_eq!(next.len(), 1);
     assert_eq!(gate.claimed(2, &[], &next).await.unwrap(), [], "who is counted is counted once");
