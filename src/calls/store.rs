@@ -1,6 +1,6 @@
 //! The state, the lease and the tickets of live calls in Redis.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rand::{TryRng, rngs::SysRng};
@@ -32,13 +32,13 @@ const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
 pub struct Calls {
     pub(super) redis: ConnectionManager,
     pub(super) keys: Keys,
-    open: Script,
-    take: Script,
-    claim: Script,
-    renew: Script,
-    save: Script,
-    tell: Script,
-    pub(super) orphans: Script,
+    open: Arc<Script>,
+    take: Arc<Script>,
+    claim: Arc<Script>,
+    renew: Arc<Script>,
+    save: Arc<Script>,
+    tell: Arc<Script>,
+    pub(super) orphans: Arc<Script>,
 }
 
 /// What a ticket lets in: one stream of one call.
@@ -102,13 +102,13 @@ impl Calls {
         Self {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
-            open: Script::new(include_str!("open.lua")),
-            take: Script::new(include_str!("take.lua")),
-            claim: Script::new(include_str!("claim.lua")),
-            renew: Script::new(include_str!("renew.lua")),
-            save: Script::new(include_str!("save.lua")),
-            tell: Script::new(include_str!("tell.lua")),
-            orphans: Script::new(include_str!("orphans.lua")),
+            open: Arc::new(Script::new(include_str!("open.lua"))),
+            take: Arc::new(Script::new(include_str!("take.lua"))),
+            claim: Arc::new(Script::new(include_str!("claim.lua"))),
+            renew: Arc::new(Script::new(include_str!("renew.lua"))),
+            save: Arc::new(Script::new(include_str!("save.lua"))),
+            tell: Arc::new(Script::new(include_str!("tell.lua"))),
+            orphans: Arc::new(Script::new(include_str!("orphans.lua"))),
         }
     }
 

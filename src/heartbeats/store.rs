@@ -35,7 +35,7 @@ const ROUND_PAUSE: Duration = Duration::from_secs(1);
 pub struct Heartbeats {
     redis: ConnectionManager,
     keys: Keys,
-    round: Script,
+    round: Arc<Script>,
     own: Arc<Mutex<Own>>,
     soon: watch::Sender<()>,
     since: Instant,
@@ -85,7 +85,7 @@ impl Heartbeats {
         Self {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
-            round: Script::new(include_str!("round.lua")),
+            round: Arc::new(Script::new(include_str!("round.lua"))),
             own: Arc::default(),
             soon: watch::Sender::new(()),
             since: Instant::now(),

@@ -6,6 +6,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::{Duration, Instant},
 };
@@ -43,9 +44,9 @@ pub type Storage = RedisStorage<Value, ConnectionManager>;
 pub struct Bells {
     redis: ConnectionManager,
     keys: Keys,
-    config: Config,
-    may_ring: Script,
-    prune: Script,
+    config: Arc<Config>,
+    may_ring: Arc<Script>,
+    prune: Arc<Script>,
 }
 
 /// What a task says: look at this business. The rest is for figures, and no decision hangs on it.
@@ -109,9 +110,9 @@ impl Bells {
         Self {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
-            config: config(&stores.keys),
-            may_ring: Script::new(include_str!("bell.lua")),
-            prune: Script::new(include_str!("prune.lua")),
+            config: Arc::new(config(&stores.keys)),
+            may_ring: Arc::new(Script::new(include_str!("bell.lua"))),
+            prune: Arc::new(Script::new(include_str!("prune.lua"))),
         }
     }
 
@@ -239,7 +240,7 @@ impl Bells {
     /// The queue over a connection, to push to or to build a worker over.
     #[must_use]
     pub fn storage(&self, connection: ConnectionManager) -> Storage {
-        RedisStorage::new(connection).with_config(self.config.clone())
+        RedisStorage::new(connection).with_config((*self.config).clone())
     }
 
     /// The list whose every entry is one push; workers block on it instead of polling.

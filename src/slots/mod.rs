@@ -10,7 +10,7 @@ mod foreign;
 pub mod reading;
 mod talks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 
@@ -28,10 +28,10 @@ const TOMBSTONE: Duration = Duration::from_secs(10);
 pub struct Gate {
     redis: ConnectionManager,
     keys: Keys,
-    take: Script,
-    release: Script,
-    hold: Script,
-    talks: Script,
+    take: Arc<Script>,
+    release: Arc<Script>,
+    hold: Arc<Script>,
+    talks: Arc<Script>,
 }
 
 /// What is asked of the gate for one business.
@@ -127,10 +127,10 @@ impl Gate {
         Self {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
-            take: Script::new(concat!(include_str!("turns.lua"), include_str!("take.lua"))),
-            release: Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua"))),
-            hold: Script::new(include_str!("hold.lua")),
-            talks: Script::new(include_str!("talks.lua")),
+            take: Arc::new(Script::new(concat!(include_str!("turns.lua"), include_str!("take.lua")))),
+            release: Arc::new(Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua")))),
+            hold: Arc::new(Script::new(include_str!("hold.lua"))),
+            talks: Arc::new(Script::new(include_str!("talks.lua"))),
         }
     }
 

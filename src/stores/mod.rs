@@ -45,7 +45,7 @@ pub struct Stores {
     pub redis: ConnectionManager,
     /// The names of the Redis keys.
     pub keys: Keys,
-    client: Client,
+    client: Arc<Client>,
 }
 
 /// The names of the Redis keys, all under one prefix.
@@ -87,7 +87,7 @@ impl Stores {
             async move { Ok(pool.connect_with(options).await?) }
         })
         .await;
-        let client = Client::open(exposed(&settings.redis_url))?;
+        let client = Arc::new(Client::open(exposed(&settings.redis_url))?);
         let redis = wait_for("Redis", || {
             let client = client.clone();
             async move { Ok(manage(&client).await?) }
@@ -103,8 +103,8 @@ impl Stores {
     pub fn lazily(settings: &Settings, application: &str) -> anyhow::Result<Self> {
         let pg = pool_options(settings).connect_lazy_with(pg_options(settings, application)?);
         let tenant = tenant::guarded(pool_options(settings)).connect_lazy_with(pg_options(settings, application)?);
-        let client = Client::open(exposed(&settings.redis_url))?;
-        let redis = ConnectionManager::new_lazy_with_config(client.clone(), manager_config())?;
+        let client = Arc::new(Client::open(exposed(&settings.redis_url))?);
+        let redis = ConnectionManager::new_lazy_with_config((*client).clone(), manager_config())?;
         Ok(Self { pg, tenant, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
 
