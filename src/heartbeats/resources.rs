@@ -1,7 +1,12 @@
 //! How much of its machine this process uses, and how busy the machine is.
 
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// For so long what was found is good enough.
+const LATELY: Duration = Duration::from_secs(1);
 
 /// A machine as a process on it sees it. In a container it is the machine below, not the container's share.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -32,17 +37,28 @@ pub struct Resources {
 pub struct Probe {
     system: Option<System>,
     looked: bool,
+    found: Option<(Instant, Resources)>,
 }
 
 impl Default for Probe {
     fn default() -> Self {
         let system =
             System::new().inspect_err(|error| tracing::debug!(%error, "this machine shows no figures of itself"));
-        Self { system: system.ok(), looked: false }
+        Self { system: system.ok(), looked: false, found: None }
     }
 }
 
 impl Probe {
+    /// What the last look found, and a new one where that is a second ago: beats that are brought forward may be many.
+    pub fn lately(&mut self) -> Option<Resources> {
+        if let Some((_, found)) = self.found.filter(|(at, _)| at.elapsed() < LATELY) {
+            return Some(found);
+        }
+        let found = self.look();
+        self.found = found.map(|found| (Instant::now(), found));
+        found
+    }
+
     /// Looks now; none where the machine shows nothing of itself. Shares of time are those since the last look, so two looks
     /// should be 200 ms apart at least.
     pub fn look(&mut self) -> Option<Resources> {

@@ -139,7 +139,7 @@ impl Heartbeats {
         probe: &mut Probe,
         started_at: &mut Option<u64>,
     ) -> RedisResult<()> {
-        let resources = probe.look();
+        let resources = probe.lately();
         if let Some(seen) = resources {
             let machine = seen.machine;
             metrics::machine(machine.memory_percent, machine.cpu_percent, seen.memory_bytes, seen.cpu_percent);

@@ -77,9 +77,9 @@ pub(super) struct Seat(Sessions);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let taken = self.0.inner.seats.fetch_sub(1, Ordering::Relaxed);
+        self.0.inner.seats.fetch_sub(1, Ordering::Relaxed);
         figures::seat_free();
-        self.0.say_if_nearly_full(taken);
+        self.0.say();
     }
 }
 
@@ -167,15 +167,14 @@ impl Sessions {
         if taken >= self.inner.most {
             return None;
         }
-        self.say_if_nearly_full(taken + 1);
+        self.say();
         Some(seat)
     }
 
-    /// Where there is little room left, whoever gives out conversations must not wait for the next heartbeat to know it.
-    fn say_if_nearly_full(&self, taken: usize) {
-        if taken >= self.inner.most - self.inner.most / 5 {
-            self.inner.ctx.heartbeats.soon();
-        }
+    /// Whoever gives out conversations counts what it has given since the last heartbeat as if none of it were over: it must not
+    /// wait for the next one.
+    fn say(&self) {
+        self.inner.ctx.heartbeats.soon();
     }
 
     /// Enters a conversation, and tells the one that had its call in this process.
