@@ -30,8 +30,8 @@ elif [ -n "${KILLPOINT:-}" ]; then
     order=killpoint name=$KILLPOINT
 fi
 set -- "$order" ${name:+"$name"}
-[ "$order" = names ] || set -- "$@" ${SEED:+--seed "$SEED"} ${SEEDS:+--seeds "$SEEDS"}
-[ "$order" = mixed ] && set -- "$@" ${FOR:+--for "$FOR"} ${BOTH:+--both}
+[ "$order" = names ] || set -- "$@" ${SEED:+--seed "$SEED"} ${SEEDS:+--seeds "$SEEDS"} ${BOTH:+--both}
+[ "$order" = mixed ] && set -- "$@" ${FOR:+--for "$FOR"}
 [ "$order" = killpoint ] && set -- "$@" ${TIMES:+--times "$TIMES"}
 # Not exported: the programs of a trial read variables of these names.
 unset BUG KILLPOINT

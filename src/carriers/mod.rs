@@ -138,13 +138,20 @@ impl Client {
     }
 
     /// Asks for one call and says what is known afterwards. A carrier that does not recognise doubles is asked once; one that
-    /// does may be asked again with the same bytes, within the time in which it surely ignores the double.
+    /// does may be asked again with the same bytes, within the time in which it surely ignores the double, where `still_wanted`
+    /// says so: the call may have told of itself meanwhile, and be over.
     /// `limit` is the time for all of it, connecting included. Whoever drops the future knows no more than after `Unknown`.
-    pub async fn dial(&self, account: &Account, request: &DialRequest, limit: Duration) -> DialAnswer {
+    pub async fn dial(
+        &self,
+        account: &Account,
+        request: &DialRequest,
+        limit: Duration,
+        still_wanted: impl Future<Output = bool>,
+    ) -> DialAnswer {
         let begin = Instant::now();
         let answer = match self.at(account) {
             At::Twilio(twilio) => twilio.dial(request, limit).await,
-            At::Telnyx(telnyx) => telnyx.dial(request, limit).await,
+            At::Telnyx(telnyx) => telnyx.dial(request, limit, still_wanted).await,
         };
         metrics::carrier_asked(account.carrier.as_str(), "dial", answer.word(), begin.elapsed());
         answer

@@ -107,7 +107,8 @@ pub async fn send(ctx: Context, owner: Owner, business: BusinessId, claimed: Cla
     let sent = Instant::now();
     at.posts(attempt);
     let mut step = traces::asking(attempt, "dial");
-    let dial = ctx.carriers.dial(&account, &request, Times::ms(ctx.settings.times.post_timeout_ms));
+    let still_wanted = async { ledger::still_wanted(&ctx.stores.pg, attempt).await.unwrap_or(false) };
+    let dial = ctx.carriers.dial(&account, &request, Times::ms(ctx.settings.times.post_timeout_ms), still_wanted);
     let answer = watched(dial).await;
     reach(Point::K5).await;
     step.says("outcome", answer.word());

@@ -76,11 +76,10 @@ fn doomed(point: Point) -> Vec<Who> {
 }
 
 /// Lets replicas die or freeze there so many times. Returns how often they did, and the verdict.
-pub(crate) async fn run(point: Point, how: How, times: usize, seed: u64) -> anyhow::Result<(usize, Plan, Outcome)> {
-    let plan = plan(point, how, seed);
-    let mut trial = Trial::open(&plan).await?;
+pub(crate) async fn run(plan: &Plan, (point, how): (Point, How), times: usize) -> anyhow::Result<(usize, Outcome)> {
+    let mut trial = Trial::open(plan).await?;
     let under_way = trial.begin().await?;
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = StdRng::seed_from_u64(plan.terms.seed);
     if point == Point::K11 {
         let lost =
             vec![Rule::share(CreateFault::ResetBeforeAccept, 0.2), Rule::share(CreateFault::ResetAfterAccept, 0.2)];
@@ -116,7 +115,7 @@ pub(crate) async fn run(point: Point, how: How, times: usize, seed: u64) -> anyh
     // Ends at a killpoint are no ends by themselves.
     trial.site.ended_alone.clear();
     let outcome = trial.finish(under_way).await?;
-    Ok((reached, plan, outcome))
+    Ok((reached, outcome))
 }
 
 impl Trial {

@@ -45,9 +45,6 @@ enum What {
     Mixed {
         #[command(flatten)]
         seeds: Seeds,
-        /// Every second business dials through Telnyx.
-        #[arg(long)]
-        both: bool,
         /// How long the faults last, e.g. 30s or 10m.
         #[arg(long = "for", default_value = "60s", value_parser = secs)]
         secs: u32,
@@ -88,12 +85,21 @@ struct Seeds {
     /// How many, one after the other.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
+    /// Every second business dials through Telnyx.
+    #[arg(long)]
+    both: bool,
 }
 
 impl Seeds {
     fn all(self) -> impl Iterator<Item = u64> {
         let first = self.seed.unwrap_or_else(|| rand::rng().random_range(1..1_000_000));
         first..first + self.seeds
+    }
+
+    /// The plan over the carriers that were asked for.
+    fn over(self, mut plan: Plan) -> Plan {
+        plan.terms.both_carriers = self.both;
+        plan
     }
 }
 
@@ -133,21 +139,15 @@ fn main() -> ExitCode {
 
 async fn obey(what: What) -> anyhow::Result<bool> {
     match what {
-        What::Mixed { seeds, both, secs } => {
-            let plan = |seed| {
-                let mut plan = mixed::plan(seed, secs);
-                plan.terms.both_carriers = both;
-                plan
-            };
-            trials(seeds.all().map(plan).collect()).await
+        What::Mixed { seeds, secs } => {
+            trials(seeds.all().map(|seed| seeds.over(mixed::plan(seed, secs))).collect()).await
         }
         What::Row { name, seeds } => {
             let rows: Vec<&rows::Row> = match name.as_str() {
                 "all" => rows::ROWS.iter().collect(),
                 name => vec![rows::find(name).with_context(|| format!("there is no row {name}; see `names`"))?],
             };
-            let seeds: Vec<u64> = seeds.all().collect();
-            trials(rows.iter().flat_map(|row| seeds.iter().map(|seed| row.plan(*seed))).collect()).await
+            trials(rows.iter().flat_map(|row| seeds.all().map(|seed| seeds.over(row.plan(seed)))).collect()).await
         }
         What::Bug { name, seeds } => {
             let found: Vec<&bugs::Bug> = bugs::BUGS.iter().filter(|bug| name == "all" || bug.name == name).collect();
@@ -156,14 +156,12 @@ async fn obey(what: What) -> anyhow::Result<bool> {
             }
             let mut caught = 0;
             for bug in &found {
-                caught += usize::from(is_caught(bug, seeds.seed.unwrap_or(1)).await?);
+                caught += usize::from(is_caught(bug, &seeds.over(bug.plan(seeds.seed.unwrap_or(1)))).await?);
             }
             println!("{caught} of {} seeded bugs were found by name", found.len());
             Ok(caught == found.len())
         }
-        What::Killpoint { name, times, only, seeds } => {
-            killpoints(&name, times, only.as_deref(), seeds.seed.unwrap_or(1)).await
-        }
+        What::Killpoint { name, times, only, seeds } => killpoints(&name, times, only.as_deref(), seeds).await,
         What::Names => {
             rows::ROWS.iter().for_each(|row| println!("{:6} {}", row.name, row.plan(1).what));
             bugs::BUGS.iter().for_each(|bug| println!("{:24} {} ({})", bug.name, bug.does, bug.breaks));
@@ -207,19 +205,18 @@ async fn trial(plan: &Plan, in_full: bool, summary: &mut Summary) -> anyhow::Res
 }
 
 /// True where the checker finds the promise broken that this bug breaks.
-async fn is_caught(bug: &bugs::Bug, seed: u64) -> anyhow::Result<bool> {
-    let plan = bug.plan(seed);
-    let outcome = Trial::open(&plan).await?.run().await.with_context(|| format!("BUG={}", bug.name))?;
+async fn is_caught(bug: &bugs::Bug, plan: &Plan) -> anyhow::Result<bool> {
+    let outcome = Trial::open(plan).await?.run().await.with_context(|| format!("BUG={}", bug.name))?;
     let caught = outcome.broken().contains(&bug.breaks);
     let verdict = if caught { "found" } else { "NOT FOUND" };
     println!("{verdict}: {} ({}) breaks {}; broken: {}", bug.name, bug.does, bug.breaks, outcome.broken().join(" "));
     if !caught {
-        report::print(&plan, &outcome);
+        report::print(plan, &outcome);
     }
     Ok(caught)
 }
 
-async fn killpoints(name: &str, times: usize, only: Option<&str>, seed: u64) -> anyhow::Result<bool> {
+async fn killpoints(name: &str, times: usize, only: Option<&str>, seeds: Seeds) -> anyhow::Result<bool> {
     let (mut summary, mut all_reached) = (Summary::default(), true);
     let points: Vec<_> =
         kills::POINTS.into_iter().filter(|point| name == "all" || format!("{point:?}") == name).collect();
@@ -231,7 +228,8 @@ async fn killpoints(name: &str, times: usize, only: Option<&str>, seed: u64) -> 
             if only.is_some_and(|only| !format!("{how:?}").eq_ignore_ascii_case(only)) {
                 continue;
             }
-            let (reached, plan, outcome) = kills::run(point, how, times, seed).await?;
+            let plan = seeds.over(kills::plan(point, how, seeds.seed.unwrap_or(1)));
+            let (reached, outcome) = kills::run(&plan, (point, how), times).await?;
             println!("{point:?} {how:?}: reached {reached} of {times} times");
             if outcome.violations() > 0 {
                 report::print(&plan, &outcome);

@@ -38,15 +38,16 @@ pub(crate) fn print(plan: &Plan, outcome: &Outcome) {
 
 /// The command that repeats a trial.
 pub(crate) fn again(plan: &Plan) -> String {
-    let seed = plan.terms.seed;
-    match plan.name.as_str() {
-        "mixed" => format!("make chaos SEED={seed} FOR={}s", plan.lasts.as_secs()),
-        name if rows::find(name).is_some() => format!("make chaos SEED={seed} ROW={name}"),
+    let both = if plan.terms.both_carriers { " BOTH=1" } else { "" };
+    let what = match plan.name.as_str() {
+        "mixed" => format!("FOR={}s", plan.lasts.as_secs()),
+        name if rows::find(name).is_some() => format!("ROW={name}"),
         name => match name.split_once(':') {
-            Some((point, _)) => format!("make chaos SEED={seed} KILLPOINT={point}"),
-            None => format!("make chaos SEED={seed} BUG={name}"),
+            Some((point, _)) => format!("KILLPOINT={point}"),
+            None => format!("BUG={name}"),
         },
-    }
+    };
+    format!("make chaos SEED={}{both} {what}", plan.terms.seed)
 }
 
 /// A line per trial, as Markdown.

@@ -77,7 +77,7 @@ async fn one(part: Part) -> anyhow::Result<bool> {
         Part::Bug(name) => {
             let bug = bugs::BUGS.iter().find(|bug| bug.name == name);
             let Some(bug) = bug else { anyhow::bail!("there is no seeded bug {name}") };
-            return is_caught(bug, 1).await;
+            return is_caught(bug, &bug.plan(1)).await;
         }
     };
     let mut summary = Summary::default();

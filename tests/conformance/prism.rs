@@ -13,7 +13,7 @@ mod house;
 mod judge;
 mod telnyx;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, future::ready, time::Duration};
 
 use rollcall::{
     carriers::{
@@ -69,7 +69,7 @@ async fn every_kind_of_request_is_accepted() {
         // Listened to beside the call to the end of a greeting, and only for who it is before anything else.
         let detect = Some(Detect { first, greeting: !first });
         let request = DialRequest { detect, ..dial_request(&judge, events) };
-        let answer = client.dial(&account, &request, LONG).await;
+        let answer = client.dial(&account, &request, LONG, ready(true)).await;
         let DialAnswer::Placed { call_id, .. } = answer else { panic!("{answer:?}") };
         calls.push(call_id);
     }

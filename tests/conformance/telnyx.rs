@@ -1,6 +1,6 @@
 //! The same over Telnyx, with its own description: every request of the product is accepted, and spoiled ones are not.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, future::ready};
 
 use rollcall::{
     carriers::{Account, Client, Detect, DialAnswer, How, HttpLimits, ListFilter, Speech},
@@ -36,7 +36,7 @@ async fn every_kind_of_request_to_telnyx_is_accepted() {
     for greeting in [false, true] {
         request.detect = Some(Detect { first: true, greeting });
         request.key = uuid::Uuid::now_v7();
-        let answer = client.dial(&account, &request, LONG).await;
+        let answer = client.dial(&account, &request, LONG, ready(true)).await;
         let DialAnswer::Placed { call_id, .. } = answer else { panic!("{answer:?}") };
         sandbox.wait(sim::Until::Reached(call_id.clone(), sim::Status::InProgress), LONG).await.unwrap();
         calls.push(call_id);

@@ -1,6 +1,6 @@
 //! I7: a call that nobody wants any more speaks to nobody, and whatever a lead is called adds nothing to what is said.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use rollcall::{
     attempts::{
@@ -163,7 +163,7 @@ async fn a_call_of_an_attempt_that_is_closed_hears_nothing_and_is_ended() {
         detect: None,
         record: false,
     };
-    let answer = house.ctx.carriers.dial(&account, &request, SOON).await;
+    let answer = house.ctx.carriers.dial(&account, &request, SOON, ready(true)).await;
     assert!(matches!(answer, DialAnswer::Placed { .. }), "{answer:?}");
     let call = over(&house, NEVER_ENDS).await;
     assert_eq!((call.status, call.heard.len()), (Status::Completed, 0));

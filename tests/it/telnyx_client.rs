@@ -1,6 +1,6 @@
 //! The Telnyx client: what one dial sends, how often, and what is known afterwards.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rollcall::{
@@ -63,7 +63,7 @@ fn error(http: u16, code: u32) -> Reply {
 
 async fn dial(replies: impl IntoIterator<Item = Reply>) -> (DialAnswer, Vec<String>) {
     let fake = Fake::start(replies).await;
-    let answer = client().dial(&account(&fake), &dial_request(), LONG).await;
+    let answer = client().dial(&account(&fake), &dial_request(), LONG, ready(true)).await;
     (answer, fake.requests())
 }
 
@@ -102,7 +102,7 @@ async fn what_else_is_asked_for_and_the_bounds_of_telnyx_are_kept() {
         record: true,
         ..dial_request()
     };
-    client().dial(&account(&fake), &request, LONG).await;
+    client().dial(&account(&fake), &request, LONG, ready(true)).await;
     let (_, body) = parts(&fake.requests()[0]).clone();
     assert_eq!((&body["timeout_secs"], &body["time_limit_secs"]), (&json!(5), &json!(30)));
     assert_eq!(
@@ -159,15 +159,23 @@ async fn a_dial_in_doubt_is_sent_once_more_with_the_same_bytes_and_stays_in_doub
 async fn beyond_the_window_and_beyond_its_time_a_dial_is_not_sent_again() {
     let fake = Fake::start([Reply::Json(500, String::new()), created()]).await;
     let limits = HttpLimits { repeat_within: Duration::ZERO, ..HttpLimits::default() };
-    let answer = Client::new(limits).unwrap().dial(&account(&fake), &dial_request(), LONG).await;
+    let answer = Client::new(limits).unwrap().dial(&account(&fake), &dial_request(), LONG, ready(true)).await;
     assert!(matches!(answer, DialAnswer::Unknown { .. }));
     assert_eq!(fake.requests().len(), 1);
     let fake = Fake::start([]).await;
     let limit = Duration::from_millis(400);
     let begin = std::time::Instant::now();
-    let answer = client().dial(&account(&fake), &dial_request(), limit).await;
+    let answer = client().dial(&account(&fake), &dial_request(), limit, ready(true)).await;
     assert!(matches!(answer, DialAnswer::Unknown { .. }));
     assert!(begin.elapsed() < 2 * limit, "both together keep the limit");
+}
+
+#[tokio::test]
+async fn a_dial_that_is_over_before_its_answer_is_not_sent_again() {
+    let fake = Fake::start([Reply::Reset, created()]).await;
+    let answer = client().dial(&account(&fake), &dial_request(), LONG, ready(false)).await;
+    assert!(matches!(answer, DialAnswer::Unknown { .. }));
+    assert_eq!(fake.requests().len(), 1);
 }
 
 fn status(alive: bool) -> Reply {

@@ -1,8 +1,7 @@
 //! The Twilio client: what one dial sends, how often, and what is known afterwards.
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use std::collections::HashSet;
-use std::time::Duration;
+use std::{collections::HashSet, future::ready, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use futures::{StreamExt as _, stream};
@@ -67,7 +66,7 @@ fn dial_request() -> DialRequest {
 }
 
 async fn dial(fake: &Fake) -> DialAnswer {
-    client().dial(&account(fake), &dial_request(), LONG).await
+    client().dial(&account(fake), &dial_request(), LONG, ready(true)).await
 }
 
 fn is_unknown(answer: &DialAnswer) -> bool {
@@ -158,7 +157,7 @@ async fn a_request_that_was_read_is_never_sent_again_and_its_fate_is_unknown() {
 #[tokio::test]
 async fn a_dial_that_is_not_answered_in_time_is_unknown() {
     let fake = Fake::start([Reply::Silence]).await;
-    let answer = client().dial(&account(&fake), &dial_request(), Duration::from_millis(300)).await;
+    let answer = client().dial(&account(&fake), &dial_request(), Duration::from_millis(300), ready(true)).await;
     assert!(is_unknown(&answer), "{answer:?}");
     assert!(fake.requests().len() <= 1);
 }
@@ -168,8 +167,11 @@ async fn a_kept_connection_that_dies_under_a_dial_is_unknown_and_not_repeated() 
     for death in [Reply::Reset, Reply::Bytes(Vec::new())] {
         let fake = Fake::start([Reply::Json(201, created()), death, Reply::Json(201, created())]).await;
         let client = client();
-        assert!(matches!(client.dial(&account(&fake), &dial_request(), LONG).await, DialAnswer::Placed { .. }));
-        let answer = client.dial(&account(&fake), &dial_request(), LONG).await;
+        assert!(matches!(
+            client.dial(&account(&fake), &dial_request(), LONG, ready(true)).await,
+            DialAnswer::Placed { .. }
+        ));
+        let answer = client.dial(&account(&fake), &dial_request(), LONG, ready(true)).await;
         assert!(is_unknown(&answer), "{answer:?}");
         assert_eq!(fake.requests().len(), 2, "one request per dial");
     }
@@ -182,7 +184,7 @@ async fn however_a_kept_connection_was_closed_one_dial_arrives_at_most_once() {
     let dials = (0..200).map(|n| {
         let request = DialRequest { to: format!("+1555867{n:04}"), ..dial_request() };
         let (client, account) = (client.clone(), account.clone());
-        async move { client.dial(&account, &request, LONG).await }
+        async move { client.dial(&account, &request, LONG, ready(true)).await }
     });
     let mut placed = 0;
     let mut answers = stream::iter(dials).buffer_unordered(8);
@@ -219,7 +221,7 @@ async fn a_dial_that_could_not_connect_was_not_sent() {
         ("no host at all", "mailto:x".to_owned()),
         ("not HTTP", "ftp://127.0.0.1".to_owned()),
     ] {
-        let answer = client.dial(&account_at(Url::parse(&base).unwrap()), &dial_request(), LONG).await;
+        let answer = client.dial(&account_at(Url::parse(&base).unwrap()), &dial_request(), LONG, ready(true)).await;
         assert!(matches!(answer, DialAnswer::NotSent { .. }), "{what}: {answer:?}");
     }
 }

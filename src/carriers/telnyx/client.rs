@@ -37,10 +37,15 @@ pub(in crate::carriers) struct Telnyx<'a> {
 }
 
 impl Telnyx<'_> {
-    /// Sends one `POST /calls`. Where its answer leaves it open whether Telnyx has the call, the same bytes are sent once more:
-    /// Telnyx ignores a second dial with the same `command_id` for 60 s, and here it comes within 30. What a double is answered
+    /// Sends one `POST /calls`. Where its answer leaves it open whether Telnyx has the call, and it is `still_wanted`, the same bytes
+    /// are sent once more: Telnyx ignores a second dial with the same `command_id` for 60 s, and here it comes within 30. What a double is answered
     /// is not documented, so that answer decides nothing: the call names itself in its first event, or in a list.
-    pub(in crate::carriers) async fn dial(&self, request: &DialRequest, limit: Duration) -> DialAnswer {
+    pub(in crate::carriers) async fn dial(
+        &self,
+        request: &DialRequest,
+        limit: Duration,
+        still_wanted: impl Future<Output = bool>,
+    ) -> DialAnswer {
         let begin = Instant::now();
         let (url, body) = match (self.url(&["calls"]), serde_json::to_vec(&dial_body(request, &self.account.reference)))
         {
@@ -50,9 +55,9 @@ impl Telnyx<'_> {
         };
         // Half of the time for each.
         let first = self.dial_once(&url, &body, limit / 2).await;
-        let left = limit.min(self.limits.repeat_within).saturating_sub(begin.elapsed());
-        if matches!(first, DialAnswer::Unknown { .. }) && !left.is_zero() {
-            self.dial_once(&url, &body, left).await;
+        let left = || limit.min(self.limits.repeat_within).saturating_sub(begin.elapsed());
+        if matches!(first, DialAnswer::Unknown { .. }) && !left().is_zero() && still_wanted.await && !left().is_zero() {
+            self.dial_once(&url, &body, left()).await;
         }
         first
     }
