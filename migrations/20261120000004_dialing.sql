@@ -673,14 +673,16 @@ BEGIN
     RETURN close_attempt(p_attempt, 'reconcile', 'not_sent', 'final', NULL, 'expired', NULL, NULL);
 END $$;
 
--- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. True if inserted.
+-- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. p_zones: where the number
+-- may be; null where the limits of numbers are not asked, for a trial. Returns admitted, or why not.
 CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_line integer, p_carrier text, p_from text, p_to text,
     p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
-    p_max_wait_secs integer, p_record boolean) RETURNS text LANGUAGE plpgsql AS $$
+    p_max_wait_secs integer, p_record boolean, p_zones text[]) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     b        business;
     acct     carrier_account;
     v_caller text;
+    v        job_verdict;
 BEGIN
     SELECT * INTO b FROM business WHERE business_id = p_business FOR NO KEY UPDATE;
     IF NOT FOUND OR b.state <> 'active' THEN
@@ -693,12 +695,10 @@ BEGIN
     IF acct.health = 'refused' OR acct.hold_until > clock_timestamp() THEN
         RETURN 'held';
     END IF;
-    IF is_suppressed(p_business, p_to) THEN
-        RETURN 'suppressed';
-    END IF;
-    IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_to AND open)
-       OR EXISTS (SELECT 1 FROM attempt WHERE account = acct.reference AND to_number = p_to AND open) THEN
-        RETURN 'in_call';
+    v := verdict_on(p_business, acct.reference, p_to, p_zones, NULL, NULL, CASE WHEN p_zones IS NOT NULL THEN b.cap_per_day END,
+        CASE WHEN p_zones IS NOT NULL THEN b.cap_per_24h END, CASE WHEN p_zones IS NOT NULL THEN b.cap_lifetime END);
+    IF v.verdict IS NOT NULL THEN
+        RETURN v.rule;
     END IF;
     IF (SELECT count(*) FROM attempt WHERE business_id = p_business AND open) >= b.max_concurrent_calls
        OR room_on_lines() < 1 OR p_slot > b.max_concurrent_calls

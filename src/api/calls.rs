@@ -70,7 +70,5 @@ async fn hangup(
     Ids(id): Ids<AttemptId>,
     _: NoBody,
 ) -> Result<Json<Call>, ApiError> {
-    let call = cancel::call(&ctx.stores.tenant, manager.business, id).await?;
-    ctx.ring(manager.business).await;
-    Ok(Json(call))
+    Ok(Json(cancel::call(&ctx, manager.business, id).await?))
 }

@@ -253,16 +253,18 @@ pub struct Admission {
     pub max_wait_secs: i32,
     /// Record it.
     pub record: bool,
+    /// The zones that it may be in, for the limits of numbers; none where these are not asked.
+    pub zones: Option<Vec<String>>,
 }
 
 /// Writes the intent of a single call, without an owner, if the ledger agrees that there is room. The answer is one of
-/// `admit_call`'s words: admitted, full, held, suppressed, account, business.
+/// `admit_call`'s words: admitted, full, held, suppressed, in_call, attempt_cap, account, caller, business.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx::Result<String> {
     sqlx::query_scalar!(
-        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) AS "word!""#,
+        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS "word!""#,
         business.0,
         call.held.attempt.0,
         call.held.slot,
@@ -277,6 +279,7 @@ pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx:
         call.call_time_limit_secs,
         call.max_wait_secs,
         call.record,
+        call.zones.as_deref(),
     )
     .fetch_one(pg)
     .await

@@ -3,9 +3,9 @@
 //! Invariant: a change counts from the next claim on, because both hold the business's lock, and because what was worked out from
 //! other hours is void at once (`window_version`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgExecutor, PgPool, PgTransaction, types::Json};
 
@@ -47,6 +47,37 @@ pub async fn get(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result<
         window: row.window.map(|window| window.0),
         attempt_caps: AttemptCaps { per_day: row.cap_per_day, per_24h: row.cap_per_24h, lifetime: row.cap_lifetime },
     }))
+}
+
+/// What says when a number may ring for a business, whatever a run says besides.
+#[derive(Debug)]
+pub struct Home {
+    /// Its window.
+    pub window: Option<Window>,
+    /// The zone of a number that none is known of.
+    pub zone: Option<String>,
+    /// The days of its calendars.
+    pub calendars: BTreeMap<String, BTreeSet<NaiveDate>>,
+    /// The moment by Postgres.
+    pub now: DateTime<Utc>,
+}
+
+/// The window of a business with all that it needs.
+///
+/// # Errors
+/// Where Postgres does not answer, or there is no such business.
+pub async fn home(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result<Home> {
+    let row = sqlx::query!(
+        r#"SELECT calling_window AS "window: Json<Window>", time_zone,
+                  (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
+                      AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>", wall_clock() AS "now!: DateTime<Utc>"
+           FROM business b WHERE b.business_id = $1"#,
+        business as BusinessId
+    )
+    .fetch_one(pg)
+    .await?;
+    let window = row.window.map(|window| window.0);
+    Ok(Home { window, zone: row.time_zone, calendars: row.calendars.0, now: row.now })
 }
 
 /// Changes the rules by `edit`, from the next claim on.

@@ -3,8 +3,9 @@
 //! The api holds the slot and writes the intent without an owner; a worker takes it over and sends it. Nobody within
 //! `max_wait_secs`: it is closed as expired and never rings late.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -12,11 +13,13 @@ use crate::{
     agents::{Agent, store},
     attempts::{self, Call, detection, ledger},
     businesses::profile::{Profile, SealedAccount},
+    clock::Time,
     context::Context,
-    dialing::{agents, create, import, machine, overview::count_rejected, room},
+    dialing::{agents, create, import, machine, overview::count_rejected, room, windows},
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held},
     leads::Template,
+    policy::{Span, zones},
     runs::{Machine, Message, RunRules, new::text_fits},
     slots::{Ask, Taken},
     telemetry::metrics::TurnedAway,
@@ -53,10 +56,15 @@ pub struct NewCall {
     pub record: Option<bool>,
     /// 1 to 300 (30): not dialed within it, it is over and never rings.
     pub max_wait_secs: Option<i64>,
+    /// Where whoever is called is, such as `America/New_York`; where it is left out, wherever the number may be.
+    pub time_zone: Option<String>,
+    /// Tried on a phone of one's own: the business's window and its limits for a number are not asked.
+    #[serde(skip)]
+    pub is_trial: bool,
 }
 
 impl NewCall {
-    /// A call to `to` as a run with these rules would make it.
+    /// A call to `to` as a run with these rules would make it, as a trial.
     #[must_use]
     pub fn of_run(rules: RunRules, to: String, variables: Map<String, Value>) -> Self {
         Self {
@@ -70,6 +78,8 @@ impl NewCall {
             machine: Some(rules.machine),
             record: Some(rules.record),
             max_wait_secs: None,
+            time_zone: None,
+            is_trial: true,
         }
     }
 }
@@ -78,7 +88,7 @@ impl NewCall {
 /// none, it finds no business.
 ///
 /// # Errors
-/// 422 with every field that does not fit; 503 `at-capacity` with `Retry-After` where no slot, line or token is free.
+/// 422 with every field that does not fit; 409 `conflict` where the number may not ring now; 503 `at-capacity` with `Retry-After` where no slot, line or token is free.
 pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewCall) -> Result<Call, ApiError> {
     if let Some(call) = made_before(ctx, business, id).await? {
         return Ok(call);
@@ -89,7 +99,8 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         None => None,
     };
     let (profile, account) = account(ctx, business, new.carrier).await?;
-    let (to, message) = checked(&home, &new, account.carrier, agent.as_ref())?;
+    let Fits { to, zones, message } = checked(&home, &new, account.carrier, agent.as_ref())?;
+    may_ring(ctx, business, &new, &zones).await?;
     let talks = match &agent {
         Some(_) => Some(room::conversations(ctx).await?),
         None => None,
@@ -104,8 +115,12 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         detection::begin(&ctx.stores.pg, (business, id), &json!(rule)).await?;
     }
     // The whole ledger has to agree that there is room, not only the part of it that the business sees.
-    let outcome =
-        ledger::admit(&ctx.stores.pg, business, &admission(ctx, &new, to, message, (account.carrier, held))).await;
+    let outcome = ledger::admit(
+        &ctx.stores.pg,
+        business,
+        &admission(ctx, &new, Fits { to, zones, message }, (account.carrier, held)),
+    )
+    .await;
     match outcome.as_deref() {
         Ok("admitted") => {
             ctx.ring(business).await;
@@ -133,13 +148,42 @@ async fn made_before(ctx: &Context, business: BusinessId, id: AttemptId) -> Resu
     Ok(attempts::store::calls(&ctx.stores.tenant, business, (id.0, id.0), 1).await?.pop())
 }
 
-/// The number and the message of a call that fits.
-fn checked(
-    home: &create::Home,
-    new: &NewCall,
-    carrier: Carrier,
-    agent: Option<&Agent>,
-) -> Result<(String, Option<Value>), ApiError> {
+/// Of a call that fits: whom, where that may be, and what is said.
+struct Fits {
+    to: String,
+    zones: Vec<Tz>,
+    message: Option<Value>,
+}
+
+/// Whether whoever is called may be rung from now on, for as long as the call may wait, stand in the carrier's queue and ring.
+async fn may_ring(ctx: &Context, business: BusinessId, new: &NewCall, zones: &[Tz]) -> Result<(), ApiError> {
+    if new.is_trial {
+        return Ok(());
+    }
+    let secs = ctx.settings.carrier_queue_limit_secs + u64::from(ctx.settings.ring_timeout_secs.unsigned_abs());
+    let rings = Duration::from_secs(secs + u64::from(max_wait_secs(new).unsigned_abs()));
+    let (span, now) = windows::of_number(&ctx.stores.pg, business, zones, rings).await?;
+    let opens = match span {
+        Span::Always => return Ok(()),
+        Span::Within(opens, _) if opens <= now => return Ok(()),
+        Span::Within(opens, _) => Some(opens),
+        Span::Never => None,
+    };
+    let detail = match opens {
+        Some(_) => "The business does not call this number now: its calling window is closed there.",
+        None => {
+            "The business calls this number at no time: its calling window never opens in every zone that it may be in."
+        }
+    };
+    Err(ApiError::new(Slug::Conflict, detail).with("code", "window").with("next_at", json!(opens.map(Time))))
+}
+
+fn max_wait_secs(new: &NewCall) -> i32 {
+    new.max_wait_secs.and_then(|secs| i32::try_from(secs).ok()).unwrap_or(30)
+}
+
+/// What there is of a call that fits.
+fn checked(home: &create::Home, new: &NewCall, carrier: Carrier, agent: Option<&Agent>) -> Result<Fits, ApiError> {
     let mut wrong = Vec::new();
     let numbers = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
     let to = numbers.read(&new.to).map_err(|error| wrong.push(FieldError::new("/to", error.code(), error.to_string())));
@@ -157,8 +201,17 @@ fn checked(
         Some(agent) => talks(new, agent, &mut wrong).map(|()| None),
         None => message(new, &mut wrong).map(Some),
     };
+    let zone = new.time_zone.as_ref().map(|name| name.parse::<Tz>());
+    if let Some(Err(_)) = zone {
+        let detail = "Write a name of the IANA time zone database such as Europe/Berlin.";
+        wrong.push(FieldError::new("/time_zone", "unknown_time_zone", detail));
+    }
     match (to, message) {
-        (Ok(to), Some(message)) if wrong.is_empty() => Ok((to.e164.as_str().to_owned(), message)),
+        (Ok(to), Some(message)) if wrong.is_empty() => {
+            let known = zone.and_then(Result::ok).map(|zone| vec![zone]);
+            let zones = known.unwrap_or_else(|| zones::of_number(to.e164.as_str(), to.at_a_place).to_vec());
+            Ok(Fits { to: to.e164.as_str().to_owned(), zones, message })
+        }
         _ => Err(ApiError::validation(wrong)),
     }
 }
@@ -221,8 +274,7 @@ fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
 fn admission(
     ctx: &Context,
     new: &NewCall,
-    to: String,
-    message: Option<Value>,
+    Fits { to, zones, message }: Fits,
     (carrier, held): (Carrier, Held),
 ) -> ledger::Admission {
     ledger::Admission {
@@ -236,7 +288,8 @@ fn admission(
         ring_timeout_secs: ctx.settings.ring_timeout_secs,
         call_time_limit_secs: ctx.settings.call_time_limit_secs,
         record: new.record == Some(true),
-        max_wait_secs: new.max_wait_secs.and_then(|secs| i32::try_from(secs).ok()).unwrap_or(30),
+        max_wait_secs: max_wait_secs(new),
+        zones: (!new.is_trial).then(|| zones.iter().map(|zone| zone.name().to_owned()).collect()),
     }
 }
 
@@ -297,6 +350,10 @@ async fn refusal(ctx: &Context, why: &str) -> ApiError {
         "suppressed" => field("/to", "suppressed", "This number is on the business's suppression list."),
         "in_call" => {
             ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls.")
+        }
+        "attempt_cap" => {
+            let detail = "This number was dialed as often as the business dials one, for now or for good; see GET /v1/numbers/{number}.";
+            ApiError::new(Slug::Conflict, detail).with("code", "attempt_cap")
         }
         "caller" => {
             let detail = "Every number to call from has as many calls as it may have, at once or today. Try again.";

@@ -9,6 +9,7 @@ use sqlx::PgPool;
 use super::moves::Stopped;
 use crate::{
     attempts::{self, Call, store::HangUp},
+    context::Context,
     error::{ApiError, Slug},
     ids::{AttemptId, BusinessId, JobId, RunId},
     jobs::{
@@ -16,6 +17,7 @@ use crate::{
         store::{CANCEL_BATCH, Cancelled},
     },
     runs::{self, Action, locked::lock},
+    slots::Learned,
 };
 
 /// What becomes of the calls in flight of a run that is cancelled.
@@ -105,21 +107,28 @@ fn has_outcome(state: JobState) -> ApiError {
         .with("allowed", serde_json::json!([]))
 }
 
-/// Hangs up a single call; one that no worker has taken yet is never dialed. The caller rings for the business.
+/// Hangs up a single call; one that no worker has taken yet is never dialed, and its slot is free.
 ///
 /// # Errors
 /// 404; 409 `conflict` where the call is over.
-pub async fn call(pg: &PgPool, business: BusinessId, id: AttemptId) -> Result<Call, ApiError> {
-    let mut tx = pg.begin().await?;
+pub async fn call(ctx: &Context, business: BusinessId, id: AttemptId) -> Result<Call, ApiError> {
+    let mut tx = ctx.stores.tenant.begin().await?;
     let open = attempts::store::want_hangup(&mut tx, business, HangUp::Call(id)).await?;
-    if open > 0 {
-        attempts::store::close_untaken(&mut tx, id).await?;
-    }
+    let untaken = open > 0 && attempts::store::close_untaken(&mut tx, id).await?;
     let call = attempts::store::calls(&mut *tx, business, (id.0, id.0), 1).await?.pop();
     let call = call.ok_or_else(|| ApiError::not_found("call"))?;
     if open == 0 {
         return Err(ApiError::new(Slug::Conflict, "The call is over.").with("state", "ended"));
     }
     tx.commit().await?;
+    if untaken {
+        match ctx.gate.release(business, "", &[id], Learned::NoCall).await {
+            Ok(freed) => ctx.ring_turns(&freed.turns).await,
+            Err(error) => {
+                tracing::warn!(attempt.id = %id, %error, "the slot is not free at the gate yet; the sweep releases it")
+            }
+        }
+    }
+    ctx.ring(business).await;
     Ok(call)
 }

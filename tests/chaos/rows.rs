@@ -184,17 +184,13 @@ fn creates_fail(plan: &mut Plan, _: &mut StdRng) {
 
 fn doubts(plan: &mut Plan, _: &mut StdRng) {
     use CreateFault as C;
-    // 25 accepted and unanswered ones in the middle of a run whose newer calls are listed.
-    let rules = [
-        C::Http500AfterAccept,
-        C::TimeoutAfterAccept,
-        C::ResetAfterAccept,
-        C::GarbageAfterAccept,
-        C::ResetBeforeAccept,
-    ]
-    .map(|kind| Rule::next(kind, 5));
+    // 20 accepted and unanswered ones in the middle of a run whose newer calls are listed. Of those that were never accepted only so
+    // many that they cannot have every slot of a business: nothing newer would be listed for it, and it would wait for ten minutes.
+    let accepted = [C::Http500AfterAccept, C::TimeoutAfterAccept, C::ResetAfterAccept, C::GarbageAfterAccept];
+    let mut rules = accepted.map(|kind| Rule::next(kind, 5)).to_vec();
+    rules.push(Rule::next(C::ResetBeforeAccept, 2));
     plan.at(2.0, Act::Callbacks(vec![Rule::share(CallbackFault::Lost, 0.5)]));
-    plan.at(4.0, Act::Creates(rules.to_vec()));
+    plan.at(4.0, Act::Creates(rules));
     // Something newer must be listed when the second look comes, a minute and a half later.
     plan.load.jobs = plan.load.jobs * 5 / 2;
     plan.bound(Figure::DoubtResolved, 90.0).bound(Figure::SlotFreed, 60.0);

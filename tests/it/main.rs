@@ -76,6 +76,7 @@ mod sandbox_providers;
 mod sandbox_sound;
 mod scripted_carrier;
 mod single_calls_go_first;
+mod single_calls_keep_the_rules;
 mod single_job_and_queue_limits;
 mod states_in_two_languages;
 mod stores_restart_in_mid_run;

@@ -1,0 +1,72 @@
+//! A single call keeps to the business's window and to its limits for a number; a trial on a phone of one's own does not.
+
+use reqwest::Method;
+use rollcall::{ids::BusinessId, sim::Until};
+use serde_json::{Value, json};
+
+use crate::{
+    campaign_rules::{nine_to_eight, set_wall_clock},
+    house::{House, Options},
+    single_calls_go_first::ask,
+};
+
+const NEW_YORK: &str = "+12125550101";
+
+async fn rules(house: &House, business: BusinessId, rules: Value) {
+    let (status, answer) = ask(house, business, Method::PATCH, "/v1/calling-rules", Some(rules)).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+async fn call(house: &House, business: BusinessId, more: Value) -> (u16, Value) {
+    let mut body = json!({"to": NEW_YORK, "message": {"text": "Hello", "language": "en-US"}});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    ask(house, business, Method::POST, "/v1/calls", Some(body)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_rings_only_within_the_hours_of_the_business_wherever_the_number_may_be() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(2).await;
+    house.ctx.gate.open().await.unwrap();
+    rules(&house, business, json!({"window": nine_to_eight()})).await;
+    let at = async |moment: &str| set_wall_clock(&house.ctx.stores.pg, moment).await;
+    // A minute before eight: it would ring beyond it, after a minute in the carrier's queue.
+    at("2026-11-24T00:59:00Z").await;
+    let (status, problem) = call(&house, business, json!({})).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("window")), "{problem}");
+    assert_eq!(problem["next_at"], "2026-11-24T14:00:00.000Z", "nine in New York");
+    let (status, problem) = call(&house, business, json!({"time_zone": "New York"})).await;
+    let error = &problem["errors"][0];
+    assert_eq!((status, &error["pointer"], &error["code"]), (422, &json!("/time_zone"), &json!("unknown_time_zone")));
+    // The list of the customer knows better than the number.
+    let (status, made) = call(&house, business, json!({"time_zone": "America/Los_Angeles"})).await;
+    assert_eq!(status, 201, "{made}");
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(ask(&house, business, Method::POST, &format!("/v1/calls/{id}/hangup"), None).await.0, 200);
+    at("2026-11-24T14:00:00Z").await;
+    let (status, made) = call(&house, business, json!({})).await;
+    assert_eq!(status, 201, "{made}");
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(ask(&house, business, Method::POST, &format!("/v1/calls/{id}/hangup"), None).await.0, 200);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_counts_and_keeps_to_what_a_number_may_be_dialed_but_for_a_trial() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(2).await;
+    rules(&house, business, json!({"attempt_caps": {"per_24h": 1}})).await;
+    house.until("the gate is open", || async { house.ctx.gate.is_ready().await.unwrap() }).await;
+    let (status, made) = call(&house, business, json!({})).await;
+    assert_eq!(status, 201, "{made}");
+    house.sim.wait(Until::Ended(1), std::time::Duration::from_secs(60)).await.unwrap();
+    house.until("the call is over", || async { house.open_attempts().await == 0 }).await;
+    let (status, problem) = call(&house, business, json!({})).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("attempt_cap")), "{problem}");
+    let run = house.run(business, &[NEW_YORK.to_owned()]).await;
+    house.stop_dialing(run).await;
+    let trial = Some(json!({"to": NEW_YORK, "variables": {"name": "Bo"}}));
+    let (status, made) = ask(&house, business, Method::POST, &format!("/v1/runs/{run}/test"), trial).await;
+    assert_eq!(status, 201, "{made}");
+    house.close().await;
+}
