@@ -88,7 +88,8 @@ impl NewCall {
 /// none, it finds no business.
 ///
 /// # Errors
-/// 422 with every field that does not fit; 409 `conflict` where the number may not ring now; 503 `at-capacity` with `Retry-After` where no slot, line or token is free.
+/// 422 with every field that does not fit; 409 `conflict` where the number may not ring now; 503 `at-capacity` with `Retry-After`
+/// where no slot, line or token is free.
 pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewCall) -> Result<Call, ApiError> {
     if let Some(call) = made_before(ctx, business, id).await? {
         return Ok(call);

@@ -104,6 +104,10 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
         evicted.extend((freed.held > 0).then_some(holder.business));
         ctx.ring_turns(&freed.turns).await;
     }
+    let strays = ctx.gate.forget_strays().await?;
+    if strays > 0 {
+        tracing::warn!(strays, "who holds nothing counted as a conversation; somebody deleted keys of the gate");
+    }
     corrected.evicted = evicted.len();
     for business in evicted {
         ctx.ring(business).await;

@@ -4,7 +4,9 @@
 //! refuses to run as root, so root starts both as another user.
 
 use std::{
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::Range,
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
@@ -12,6 +14,7 @@ use std::{
 
 use anyhow::Context;
 use nix::unistd::{User, geteuid};
+use rand::RngExt;
 use sqlx::{
     Connection, PgConnection, Postgres,
     migrate::{MigrateDatabase, Migrator},
@@ -31,6 +34,9 @@ pub const REDIS: &str = "redis";
 const MAX_CONNECTIONS: u32 = 300;
 /// A free port can be taken by someone else before its server binds it; then others are tried.
 const START_TRIES: usize = 3;
+/// Below the ports that a system gives by itself, to whoever connects or asks for any (Linux: 32768–60999; IANA's dynamic
+/// ports, RFC 6335 §6: 49152–65535): a port of these is taken by nobody while its server is away.
+const PORTS: Range<u16> = 20_000..32_768;
 
 /// What a crash of the machine may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,16 +227,25 @@ impl PrivateStores {
     }
 }
 
-/// So many loopback addresses with different ports that were free a moment ago.
+/// So many loopback addresses with different ports that were free a moment ago, for servers that may go and come back.
 ///
 /// # Errors
 /// Where no port can be bound.
 pub fn free_addresses<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
     // All are held until all are known, so that none is given out twice.
-    let held: Vec<TcpListener> =
-        (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+    let held: Vec<TcpListener> = (0..N).map(|_| any_free()).collect::<Result<_, _>>()?;
     let addresses: Vec<SocketAddr> = held.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
     addresses.try_into().map_err(|_| anyhow::anyhow!("fewer ports were bound than asked for"))
+}
+
+fn any_free() -> anyhow::Result<TcpListener> {
+    for _ in PORTS {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, rand::rng().random_range(PORTS))) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            bound => return Ok(bound?),
+        }
+    }
+    anyhow::bail!("no port of {PORTS:?} is free")
 }
 
 /// Whom the stores run as, where it is not ourselves.
@@ -254,11 +269,11 @@ mod tests {
     use crate::stores::MIGRATOR;
 
     #[test]
-    fn free_addresses_are_all_different_and_loopback() {
+    fn free_addresses_are_all_different_and_loopback_and_none_that_a_system_gives_to_who_connects() {
         let addresses: [SocketAddr; 50] = free_addresses().unwrap();
         let ports: std::collections::HashSet<u16> = addresses.iter().map(SocketAddr::port).collect();
         assert_eq!(ports.len(), addresses.len());
-        assert!(addresses.iter().all(|address| address.ip().is_loopback()));
+        assert!(addresses.iter().all(|address| address.ip().is_loopback() && PORTS.contains(&address.port())));
     }
 
     #[tokio::test]

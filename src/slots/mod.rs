@@ -32,6 +32,7 @@ pub struct Gate {
     release: Arc<Script>,
     hold: Arc<Script>,
     talks: Arc<Script>,
+    strays: Arc<Script>,
 }
 
 /// What is asked of the gate for one business.
@@ -131,6 +132,7 @@ impl Gate {
             release: Arc::new(Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua")))),
             hold: Arc::new(Script::new(include_str!("hold.lua"))),
             talks: Arc::new(Script::new(include_str!("talks.lua"))),
+            strays: Arc::new(Script::new(include_str!("strays.lua"))),
         }
     }
 
@@ -295,7 +297,8 @@ impl Gate {
         Ok(Freed { held, turns: businesses(&turns) })
     }
 
-    /// Adds the holder of an open attempt, which `talks` to an agent; true if the gate did not know it and it was not released within 10 s.
+    /// Adds the holder of an open attempt, which `talks` to an agent; true if the gate did not know it and it was not released
+    /// within 10 s.
     ///
     /// # Errors
     /// Where Redis cannot be asked.

@@ -7,7 +7,8 @@
 --       9.. attempt ids, wanted in this order
 -- Returns {{-1}, {}} where the gate is not ready, else {{short, wait_ms, waited_ms, slot, line, slot, line, ...}, turns}: as many pairs as
 -- were taken, for the first ids; short: 0 all taken, 1 no slot, 2 no line, 3 no token (the next one in wait_ms), 4 no room for a
--- conversation; waited_ms: for the line, -1 where it did not wait; turns: the businesses whose turn it is now, because this one could not use its own.
+-- conversation; waited_ms: for the line, -1 where it did not wait; turns: the businesses whose turn it is now, because this one could
+-- not use its own.
 if redis.call('EXISTS', KEYS[1]) == 0 then
     return {{-1}, {}}
 end

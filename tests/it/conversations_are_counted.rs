@@ -71,6 +71,20 @@ async fn an_emptied_redis_learns_from_the_ledger_who_talks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_the_gate_that_somebody_deleted_leave_nobody_counted_as_a_conversation() {
+    let house = House::open(Options::default()).await;
+    house.ctx.gate.open().await.unwrap();
+    assert_eq!(takes(&house, BusinessId::new(), true, 2).await.0.len(), 2);
+    let deleted = ["gate:holders", "lines:held"].map(|key| house.ctx.stores.keys.key(key));
+    let mut redis = house.ctx.stores.redis.clone();
+    redis::cmd("DEL").arg(&deleted).query_async::<()>(&mut redis).await.unwrap();
+    assert_eq!(takes(&house, BusinessId::new(), true, 1).await, (Vec::new(), Some(Short::Talks)));
+    gate::correct(&house.ctx).await.unwrap();
+    assert_eq!(takes(&house, BusinessId::new(), true, 1).await.0.len(), 1);
+    house.empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_whose_agent_is_not_known_yet_is_dialed_as_far_as_there_is_room() {
     let mut house = House::open(Options::default()).await;
     let business = house.business(4).await;

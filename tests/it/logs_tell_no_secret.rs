@@ -14,6 +14,7 @@ use nix::{
 use reqwest::Method;
 use rollcall::{
     ids::{AttemptId, BusinessId},
+    ops::private::free_addresses,
     sim::{ApiFault, CallbackFault, CreateFault, Faults, Rule},
 };
 use serde_json::{Value, json};
@@ -48,7 +49,8 @@ impl Drop for Program {
 impl Program {
     /// Starts it with the house's settings, as loud as it can be.
     fn start(house: &House, exe: &str, role: &str, format: &str, folder: &Path, api: &str) -> Self {
-        let (log, admin) = (folder.join(role), free_address());
+        let (log, [admin]) = (folder.join(role), free_addresses().unwrap());
+        let admin = admin.to_string();
         let mut args = house.args[1..].to_vec();
         let base = args.iter().position(|arg| arg == "--public-base-url").unwrap() + 1;
         args[base] = format!("http://{api}");
@@ -82,11 +84,6 @@ impl Program {
         assert!(self.child.wait().unwrap().success());
         std::fs::read_to_string(&self.log).unwrap() + &std::fs::read_to_string(self.log.with_extension("out")).unwrap()
     }
-}
-
-/// A loopback port that nobody has now.
-fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// A client of one api.
@@ -157,7 +154,8 @@ async fn refused_requests(house: &House, client: &Client, business: BusinessId, 
 async fn no_log_line_and_no_figure_holds_a_number_a_token_or_a_key() {
     let house = House::open(Options::default()).await;
     house.sim.set_faults(faults()).unwrap();
-    let (folder, api_addr) = (tempfile::tempdir().unwrap(), free_address());
+    let (folder, [api_addr]) = (tempfile::tempdir().unwrap(), free_addresses().unwrap());
+    let api_addr = api_addr.to_string();
     let start = |exe, role, format| Program::start(&house, exe, role, format, folder.path(), &api_addr);
     let programs = [
         start(env!("CARGO_BIN_EXE_rollcall-api"), "api", "json"),

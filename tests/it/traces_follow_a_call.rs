@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest, common::v1::any_value::Value, trace::v1::Span,
 };
 use prost::Message;
-use rollcall::ids::AttemptId;
+use rollcall::{ids::AttemptId, ops::private::free_addresses};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -94,7 +94,7 @@ async fn one_call_is_one_trace_from_the_bell_to_its_final_webhook() {
 async fn a_collector_that_is_away_delays_no_call() {
     let mut house = House::open(Options::default()).await;
     // Nobody listens on a port that was free a moment ago.
-    let away = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let [away] = free_addresses().unwrap();
     house.args.extend(["--otel-exporter-otlp-endpoint".to_owned(), format!("http://{away}")]);
     let worker = house.worker().await;
     let business = house.business(3).await;

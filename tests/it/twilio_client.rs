@@ -9,7 +9,7 @@ use rollcall::carriers::{
     Account, CallState, CarrierError, Client, DialAnswer, DialRequest, HangUp, How, HttpLimits, ListFilter, LiveState,
     RefusalClass, StatusEvent,
 };
-use rollcall::ids::Carrier;
+use rollcall::{ids::Carrier, ops::private::free_addresses};
 use tokio::net::TcpListener;
 use url::{Url, form_urlencoded};
 
@@ -203,8 +203,8 @@ async fn however_a_kept_connection_was_closed_one_dial_arrives_at_most_once() {
 
 #[tokio::test]
 async fn a_dial_that_could_not_connect_was_not_sent() {
-    // A port that nobody listens on: bound, known, and given back.
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // A port that nobody listens on.
+    let [closed] = free_addresses().unwrap();
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let rude = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (mute_at, rude_at) = (mute.local_addr().unwrap(), rude.local_addr().unwrap());

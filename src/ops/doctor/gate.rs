@@ -45,7 +45,7 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
         faults.push(Fault::warn(format!("the counter differs from what it counts: {each}"), advice));
     } else if !counts.agree() {
         let advice = "somebody wrote to these keys by hand; while no worker runs, delete gate:ready, gate:holders, lines:held, \
-                      calls:active_count and slots:*, then: rollcall-ops cleanup --apply";
+                      lines:talking, calls:active_count and slots:*, then: rollcall-ops cleanup --apply";
         faults.push(Fault::fail(format!("the gate's own keys differ: {each}"), advice));
     }
     Ok(Check::of("gate", format!("gate:ready is there, and ledger and gate agree: {each}"), faults))
