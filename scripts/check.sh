@@ -13,7 +13,7 @@ format() { cargo fmt --check; }
 # With the features too: what only tests compile is read as well, and what they must not leave out.
 lints() {
     cargo clippy --locked --all-targets -- -D warnings &&
-        cargo clippy --locked --all-targets --features killpoints,conformance -- -D warnings
+        cargo clippy --locked --all-targets --all-features -- -D warnings
 }
 
 documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet; }

@@ -25,7 +25,7 @@ use crate::{
         claims::Claims,
         queue::{Bells, Why},
     },
-    models::{Login, Permits, Provider, accounts},
+    models::{Hearing, Login, Permits, Provider, accounts},
     runs::machine::Machines,
     slots::Gate,
     stores::Stores,
@@ -58,6 +58,8 @@ pub struct Context {
     pub calls: Calls,
     /// How much of the voice providers this process may use at once.
     pub permits: Permits,
+    /// What tells voices from other sounds.
+    pub hearing: Hearing,
     /// Talks to the carriers.
     pub carriers: Client,
     /// Businesses as they dial.
@@ -101,6 +103,7 @@ impl Context {
             replicas: Replicas::default(),
             calls: Calls::new(&stores),
             permits: Permits::default(),
+            hearing: Hearing::default(),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,
             profiles: Arc::default(),

@@ -88,9 +88,9 @@ async fn workers(State(ctx): State<Context>) -> Result<Json<WorkerPool>, ApiErro
     status::workers(&ctx).await.map(Json)
 }
 
-/// The accounts at voice providers that this process has used, and the model inside.
+/// The accounts at voice providers that this process has used, and what tells it voices from noise.
 async fn models(State(ctx): State<Context>) -> Json<Value> {
-    Json(json!({ "data": ctx.permits.status(), "voice_activity": { "name": "earshot", "shared": false } }))
+    Json(json!({ "data": ctx.permits.status(), "voice_activity": ctx.hearing.status() }))
 }
 
 async fn board(State(ctx): State<Context>) -> Json<Dashboard> {

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub use voice::VoiceSettings;
+pub use voice::{SileroSettings, VoiceSettings};
 
 /// Exit code of a command line or setting that does not fit (sysexits.h EX_USAGE).
 pub const EXIT_USAGE: u8 = 64;
@@ -323,6 +323,7 @@ impl Settings {
     #[must_use]
     pub fn contradictions(&self) -> Vec<String> {
         let mut wrong = self.times.contradictions();
+        wrong.extend(self.voice.contradictions());
         if self.rollcall_sealing_key.is_none() {
             wrong.push(
                 "ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`."

@@ -1,6 +1,8 @@
 //! Settings of conversations: where media streams come in, and the providers that hear, think and speak.
 
-use clap::Args;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 use url::Url;
 
@@ -43,6 +45,38 @@ pub struct VoiceSettings {
     /// Lets agents' tools be at private addresses and without TLS. For development only: tools are customers' text.
     #[arg(long, env = "VOICE_TOOLS_PRIVATE", default_value = "false", action = clap::ArgAction::Set)]
     pub voice_tools_private: bool,
+    /// What tells a caller's voice from other sounds: earshot, or silero in programs built with `--features silero`.
+    #[arg(long, env = "VOICE_ACTIVITY", value_enum, default_value = "earshot")]
+    pub voice_activity: VoiceActivity,
+    /// The onnxruntime library that Silero runs on, e.g. /usr/lib/libonnxruntime.so.
+    #[arg(long, env = "ORT_DYLIB_PATH")]
+    pub ort_dylib_path: Option<PathBuf>,
+    /// Silero's model: `silero_vad_op18_ifless.onnx` of its package.
+    #[arg(long, env = "SILERO_MODEL")]
+    pub silero_model: Option<PathBuf>,
+    /// The SHA-256 of the model, as hex: with another one no calls program starts.
+    #[arg(long, env = "SILERO_SHA256")]
+    pub silero_sha256: Option<String>,
+}
+
+/// A detector of voices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VoiceActivity {
+    /// earshot's, which is inside: one for each call.
+    Earshot,
+    /// Silero's, one for the process (in programs that were built with the feature `silero`).
+    Silero,
+}
+
+/// What Silero is loaded from.
+#[derive(Debug, Clone, Copy)]
+pub struct SileroSettings<'a> {
+    /// The onnxruntime library.
+    pub library: &'a Path,
+    /// The model.
+    pub model: &'a Path,
+    /// Its SHA-256 as hex, where it must have one.
+    pub sha256: Option<&'a str>,
 }
 
 /// The settings of one provider.
@@ -57,6 +91,28 @@ pub struct ProviderSettings<'a> {
 }
 
 impl VoiceSettings {
+    /// What Silero is loaded from, where it is asked for.
+    #[must_use]
+    pub fn silero(&self) -> Option<SileroSettings<'_>> {
+        let (library, model) = (self.ort_dylib_path.as_deref()?, self.silero_model.as_deref()?);
+        let wanted = SileroSettings { library, model, sha256: self.silero_sha256.as_deref() };
+        (self.voice_activity == VoiceActivity::Silero).then_some(wanted)
+    }
+
+    /// The settings of conversations that no program starts with, each in one sentence.
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<String> {
+        if self.voice_activity == VoiceActivity::Earshot {
+            return Vec::new();
+        }
+        if !cfg!(feature = "silero") {
+            return vec!["VOICE_ACTIVITY is silero, but this program was built without the feature silero.".into()];
+        }
+        let needed = [("ORT_DYLIB_PATH", &self.ort_dylib_path), ("SILERO_MODEL", &self.silero_model)];
+        let missing = needed.into_iter().filter(|(_, path)| path.is_none());
+        missing.map(|(name, _)| format!("VOICE_ACTIVITY is silero, but {name} is missing.")).collect()
+    }
+
     /// The settings of the provider of this name: `deepgram`, `elevenlabs`, and OpenAI for any other.
     #[must_use]
     pub fn provider(&self, name: &str) -> ProviderSettings<'_> {

@@ -107,8 +107,9 @@ impl Sessions {
     /// No conversations yet. `replica` names this process.
     ///
     /// # Errors
-    /// Where TLS cannot be set up, e.g. on a machine without root certificates.
+    /// Where TLS cannot be set up, e.g. on a machine without root certificates, or a detector of voices cannot be loaded.
     pub fn new(ctx: Context, replica: &str) -> anyhow::Result<Self> {
+        ctx.hearing.open(&ctx.settings.voice)?;
         let tools = ToolClient::new(ctx.settings.voice.voice_tools_private)?;
         let inner = Inner {
             replica: replica.to_owned(),

@@ -129,7 +129,7 @@ pub(super) async fn run(parts: Parts, line: Socket) -> Reason {
     let (saved, scribe) = scribe(&parts);
     let mut session = Session {
         playout: Playout::new(now, matches!(line.wire, Wire::Twilio | Wire::Telnyx)),
-        vad: Vad::new(parts.agent.turns.voice_threshold),
+        vad: Vad::new(parts.sessions.ctx().hearing.ear(), parts.agent.turns.voice_threshold),
         parts,
         line,
         tasks,

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `voice`, `prism`, `promtool`, `schemathesis`, or all without a name. A tool that is absent is
+# Checks that need other people's tools: `run.sh twilio`, `telnyx`, `voice`, `silero`, `prism`, `promtool`, `schemathesis`, or all without a name. A tool that is absent is
 # one SKIPPED line; with REQUIRE_ALL=1 it is a failure. The last line counts the checks. For bash 3.2 and later.
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
@@ -52,6 +52,23 @@ voice() {
     "$scratch/voice/bin/python" "$here/voice_providers.py" "$target/debug/rollcall-carrier"
 }
 
+# Silero's own model, on onnxruntime's own library, tells the voices of many calls apart.
+silero() {
+    local library model
+    venv silero "onnxruntime==1.31.1" || return
+    # Its package wants torch, of which the model needs nothing.
+    if [ ! -s "$scratch/silero/silero_vad.onnx" ]; then
+        "$scratch/silero/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps \
+            --dest "$scratch/silero/wheels" "silero-vad==6.2.3" >"$scratch/pip.log" 2>&1 ||
+            { absent silero "pip cannot fetch silero-vad (see $scratch/pip.log)"; return; }
+        "$scratch/silero/bin/python" "$here/silero_model.py" "$scratch/silero" || return 1
+    fi
+    library=$(find "$scratch/silero/lib" -name 'libonnxruntime.*' | head -n 1)
+    [ -n "$library" ] || { absent silero "onnxruntime's package has no library for this machine"; return; }
+    model=$scratch/silero/silero_vad.onnx
+    ORT_DYLIB_PATH=$library SILERO_MODEL=$model cargo test --locked --quiet --features conformance,silero --test silero
+}
+
 # The carriers' own descriptions of their APIs judge every request of ours.
 prism() { "$here/prism.sh"; }
 
@@ -64,11 +81,11 @@ schemathesis() { "$here/schemathesis.sh"; }
 passed=0
 failed=0
 skipped=0
-for check in ${*:-twilio telnyx voice prism promtool schemathesis}; do
+for check in ${*:-twilio telnyx voice silero prism promtool schemathesis}; do
     case "$check" in
-    twilio | telnyx | voice | prism | promtool | schemathesis) ;;
+    twilio | telnyx | voice | silero | prism | promtool | schemathesis) ;;
     *)
-        echo "no such check: $check (twilio, telnyx, voice, prism, promtool, schemathesis)" >&2
+        echo "no such check: $check (twilio, telnyx, voice, silero, prism, promtool, schemathesis)" >&2
         exit 64
         ;;
     esac

@@ -1,0 +1,134 @@
+//! What tells voices from other sounds: earshot's detector, one for each call, or Silero's, one for the process.
+//!
+//! Not here: the gate in front of it, and when sound is speech (`voice::vad`).
+
+#[cfg(feature = "silero")]
+use std::sync::{Arc, OnceLock};
+
+use earshot::Detector;
+use serde::Serialize;
+
+use crate::config::VoiceSettings;
+#[cfg(feature = "silero")]
+use crate::models::silero::{self, Silero, SileroStatus};
+
+/// Samples that earshot takes at once: 16 ms at 16 kHz.
+const SAMPLES: usize = 256;
+const SAMPLES_MS: u32 = 16;
+
+/// The detector of this process. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Hearing {
+    #[cfg(feature = "silero")]
+    silero: Arc<OnceLock<Silero>>,
+}
+
+/// The detector as `/status/models` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum HearingStatus {
+    /// One in each call.
+    Earshot {
+        /// Never.
+        shared: bool,
+    },
+    /// One for all calls.
+    #[cfg(feature = "silero")]
+    Silero(SileroStatus),
+}
+
+/// The ear of one call.
+pub enum Ear {
+    /// With a detector of its own.
+    Earshot(Box<Earshot>),
+    /// With the one of the process.
+    #[cfg(feature = "silero")]
+    Silero(silero::Ear),
+}
+
+/// What is known of a piece of sound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Word {
+    /// How long the piece is.
+    pub ms: u32,
+    /// How likely it is a voice, 0 to 1.
+    pub voice: f32,
+}
+
+/// earshot's detector hears 16 kHz; each sample of the telephone's 8 kHz is followed by the mean of itself and the next. A better
+/// filter made it worse in noise.
+pub struct Earshot {
+    detector: Detector,
+    samples: Vec<i16>,
+    last: i16,
+    open: bool,
+}
+
+impl Hearing {
+    /// Makes ready what the settings ask for.
+    ///
+    /// # Errors
+    /// Where Silero's library or model cannot be loaded, or is another than asked for.
+    pub fn open(&self, settings: &VoiceSettings) -> anyhow::Result<()> {
+        #[cfg(feature = "silero")]
+        if let Some(wanted) = settings.silero() {
+            // Whoever was first has loaded the same.
+            let _ = self.silero.set(Silero::load(&wanted)?);
+        }
+        #[cfg(not(feature = "silero"))]
+        anyhow::ensure!(settings.contradictions().is_empty(), "{}", settings.contradictions().join(" "));
+        Ok(())
+    }
+
+    /// An ear for a call.
+    #[must_use]
+    pub fn ear(&self) -> Ear {
+        #[cfg(feature = "silero")]
+        if let Some(silero) = self.silero.get() {
+            return Ear::Silero(silero.ear());
+        }
+        Ear::Earshot(Box::new(Earshot {
+            detector: Detector::default(),
+            samples: Vec::with_capacity(SAMPLES),
+            last: 0,
+            open: false,
+        }))
+    }
+
+    /// Which detector it is, and how busy.
+    #[must_use]
+    pub fn status(&self) -> HearingStatus {
+        #[cfg(feature = "silero")]
+        if let Some(silero) = self.silero.get() {
+            return HearingStatus::Silero(silero.status());
+        }
+        HearingStatus::Earshot { shared: false }
+    }
+}
+
+impl Ear {
+    /// Hears a sample of 8 kHz, while the gate is `open` or not; what is now known of a piece. No piece is heard by a model that
+    /// the gate was shut for.
+    pub fn hear(&mut self, sample: i16, open: bool) -> Option<Word> {
+        match self {
+            Self::Earshot(ear) => ear.hear(sample, open),
+            #[cfg(feature = "silero")]
+            Self::Silero(ear) => ear.hear(sample, open),
+        }
+    }
+}
+
+impl Earshot {
+    fn hear(&mut self, sample: i16, open: bool) -> Option<Word> {
+        let between = (i32::from(self.last) + i32::from(sample)) / 2;
+        self.samples.extend([i16::try_from(between).unwrap_or(0), sample]);
+        self.last = sample;
+        self.open |= open;
+        if self.samples.len() < SAMPLES {
+            return None;
+        }
+        let voice = if std::mem::take(&mut self.open) { self.detector.predict_i16(&self.samples) } else { 0.0 };
+        self.samples.clear();
+        Some(Word { ms: SAMPLES_MS, voice })
+    }
+}
