@@ -315,7 +315,10 @@ impl Settings {
             }
             _ => {}
         }
-        let wrong = self.contradictions();
+        let mut wrong = self.contradictions();
+        if own == Role::Calls {
+            wrong.extend(self.voice.contradictions());
+        }
         if wrong.is_empty() { Ok(()) } else { Err((wrong.join("\n"), EXIT_USAGE)) }
     }
 
@@ -323,7 +326,6 @@ impl Settings {
     #[must_use]
     pub fn contradictions(&self) -> Vec<String> {
         let mut wrong = self.times.contradictions();
-        wrong.extend(self.voice.contradictions());
         if self.rollcall_sealing_key.is_none() {
             wrong.push(
                 "ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`."
