@@ -52,10 +52,12 @@ struct CalendarDates {
     dates: BTreeSet<NaiveDate>,
 }
 
-/// All calendars.
+/// All calendars, on one page.
 #[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 struct Calendars {
     data: Vec<Calendar>,
+    /// Always null: there is no other page.
+    next_cursor: Option<String>,
 }
 
 /// What holds for every list of the business
@@ -103,7 +105,8 @@ async fn change(
 /// List calendars
 #[utoipa::path(get, path = "/v1/calendars", tag = "numbers", operation_id = "list_calendars", responses((status = 200, body = Calendars)))]
 async fn list_calendars(viewer: Viewer, State(ctx): State<Context>) -> Result<Json<Calendars>, ApiError> {
-    Ok(Json(Calendars { data: calling_rules::calendars(&ctx.stores.tenant, viewer.business).await? }))
+    let data = calling_rules::calendars(&ctx.stores.tenant, viewer.business).await?;
+    Ok(Json(Calendars { data, next_cursor: None }))
 }
 
 /// Put a calendar: days on which windows that name it allow no call

@@ -42,8 +42,8 @@ const KEY_HEADER: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Most bytes of a JSON body that is held here to be hashed; each route's own limit is lower or the same.
 pub const LARGEST_JSON: usize = 32 * 1024 * 1024;
-/// Most bytes of an answer that are kept.
-const LARGEST_ANSWER: usize = 1024 * 1024;
+/// Most bytes of an answer that are kept: several times ten thousand calls in flight, which is the longest there is.
+const LARGEST_ANSWER: usize = 8 * 1024 * 1024;
 /// How often a running request says that it lives; after [`answers::ABANDONED_SECS`] without, another may take over.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
@@ -145,7 +145,10 @@ async fn run(ctx: Context, mut ours: Ours, print: Print, request: Request, next:
             });
             return Response::from_parts(parts, Body::from(bytes));
         }
-        Err(error) => return ApiError::from(anyhow::Error::from(error).context("an answer too large")).into_response(),
+        Err(error) => {
+            note(answers::give_up(&ctx.stores.pg, &ours).await);
+            return ApiError::from(anyhow::Error::from(error).context("an answer too large")).into_response();
+        }
     };
     let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let sealed = ctx.vault.seal_bytes(ours.place().as_bytes(), &bytes);

@@ -105,7 +105,8 @@ async fn change(
         }
         parse(whole.to_string().as_bytes())
     };
-    let run = change::run(&ctx.stores.tenant, &ctx.settings, (manager.business, id), &fields, merged).await?;
+    let run =
+        change::run(&ctx.stores.tenant, &ctx.settings, (manager.business, id), &manager.actor, &fields, merged).await?;
     ctx.ring(manager.business).await;
     Ok(Json(run))
 }

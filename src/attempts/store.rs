@@ -142,6 +142,7 @@ pub async fn of(
 struct CallRow {
     attempt_id: AttemptId,
     business_id: BusinessId,
+    direction: String,
     state: AttemptState,
     owner: Option<String>,
     disposition: Option<Disposition>,
@@ -164,9 +165,11 @@ struct CallRow {
 
 impl From<CallRow> for Call {
     fn from(row: CallRow) -> Self {
+        let (from, to) = directed(&row.direction, row.from_number, row.to_number);
         Self {
             id: row.attempt_id,
             business_id: row.business_id,
+            direction: row.direction,
             state: CallState::of(row.state, row.owner.as_deref()),
             disposition: row.disposition,
             reason: row.reason,
@@ -175,8 +178,8 @@ impl From<CallRow> for Call {
             message: row.message.map(|message| message.0),
             carrier: row.carrier,
             carrier_call_id: row.carrier_call_id,
-            from: row.from_number,
-            to: row.to_number,
+            from,
+            to,
             answered_by: row.answered_by,
             created_at: row.intent_at,
             answered_at: row.answered_at,
@@ -200,7 +203,7 @@ pub async fn calls(
 ) -> sqlx::Result<Vec<Call>> {
     let rows = sqlx::query_as!(
         CallRow,
-        r#"SELECT attempt_id AS "attempt_id: AttemptId", business_id AS "business_id: BusinessId",
+        r#"SELECT attempt_id AS "attempt_id: AttemptId", business_id AS "business_id: BusinessId", direction,
                   state AS "state: AttemptState", owner, disposition AS "disposition: Disposition", reason, external_id,
                   variables AS "variables: Json<serde_json::Value>", message AS "message: Json<serde_json::Value>",
                   carrier AS "carrier: Carrier", carrier_call_id, from_number, to_number, answered_by,

@@ -106,13 +106,15 @@ impl CallState {
     }
 }
 
-/// A single call: one attempt without a job.
+/// A single call: one attempt without a job, whoever rang.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[expect(missing_docs, reason = "the fields are those of the attempt, under their own names")]
 pub struct Call {
     /// The attempt's id.
     pub id: AttemptId,
     pub business_id: BusinessId,
+    /// `outbound`, or `inbound` where somebody rang one of the business's numbers.
+    pub direction: String,
     pub state: CallState,
     pub disposition: Option<Disposition>,
     /// Why it ended without an outcome, e.g. `expired`.
@@ -131,6 +133,6 @@ pub struct Call {
     pub ended_at: Option<Time>,
     pub duration_secs: Option<i32>,
     pub price: Option<Price>,
-    /// The voice session; not available yet.
+    /// Always null: what was talked is at `/v1/calls/{id}/transcript`.
     pub session: Option<Value>,
 }

@@ -78,8 +78,8 @@ pub enum StatusEvent {
 #[command(version, about = "An outbound dialer: lists in, every number called once, the outcome out.")]
 pub struct Settings {
     /// The role of this process; a program refuses to start in another's.
-    #[arg(long, env = "SERVICE_ROLE", ignore_case = true)]
-    pub service_role: Option<Role>,
+    #[arg(long, env = "SERVICE_ROLE")]
+    pub service_role: Option<String>,
     /// Postgres 14 or later.
     #[arg(
         long,
@@ -299,18 +299,14 @@ impl Settings {
     /// # Errors
     /// With the sentence to print and the exit code, where the role is another one, or settings contradict each other.
     pub fn judge(&self, own: Role) -> Result<(), (String, u8)> {
-        let name = |role: Role| role.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
-        match self.service_role {
-            Some(role) if role != own => {
-                let text = format!(
-                    "SERVICE_ROLE is {}, but this program's role is {}; it does not start.",
-                    name(role),
-                    name(own)
-                );
+        let own_name = own.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        match self.service_role.as_deref().filter(|role| !role.is_empty()) {
+            Some(role) if !role.eq_ignore_ascii_case(&own_name) => {
+                let text = format!("SERVICE_ROLE is {role}, but this program's role is {own_name}; it does not start.");
                 return Err((text, EXIT_ROLE));
             }
             None if own != Role::Api => {
-                let text = format!("SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE={}.", name(own));
+                let text = format!("SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE={own_name}.");
                 return Err((text, EXIT_ROLE));
             }
             _ => {}

@@ -58,9 +58,19 @@ pub struct NewCall {
     pub max_wait_secs: Option<i64>,
     /// Where whoever is called is, such as `America/New_York`; where it is left out, wherever the number may be.
     pub time_zone: Option<String>,
-    /// Tried on a phone of one's own: the business's window and its limits for a number are not asked.
+    /// As a run would make it, tried on a phone of one's own: the business's window and its limits for a number are not asked.
     #[serde(skip)]
-    pub is_trial: bool,
+    #[schema(ignore)]
+    pub trial: Option<Trial>,
+}
+
+/// What only a run says of its calls.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    carriers: Vec<Carrier>,
+    default_region: String,
+    ring_timeout_secs: i32,
+    call_time_limit_secs: i32,
 }
 
 impl NewCall {
@@ -79,7 +89,12 @@ impl NewCall {
             record: Some(rules.record),
             max_wait_secs: None,
             time_zone: None,
-            is_trial: true,
+            trial: Some(Trial {
+                carriers: rules.carriers,
+                default_region: rules.default_region,
+                ring_timeout_secs: rules.ring_timeout_secs,
+                call_time_limit_secs: rules.call_time_limit_secs,
+            }),
         }
     }
 }
@@ -99,7 +114,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         Some(id) => Some(agents::named(ctx, business, id).await?),
         None => None,
     };
-    let (profile, account) = account(ctx, business, new.carrier).await?;
+    let (profile, account) = account(ctx, business, &home, &new).await?;
     let Fits { to, zones, message } = checked(&home, &new, account.carrier, agent.as_ref())?;
     may_ring(ctx, business, &new, &zones).await?;
     let talks = match &agent {
@@ -158,7 +173,7 @@ struct Fits {
 
 /// Whether whoever is called may be rung from now on, for as long as the call may wait, stand in the carrier's queue and ring.
 async fn may_ring(ctx: &Context, business: BusinessId, new: &NewCall, zones: &[Tz]) -> Result<(), ApiError> {
-    if new.is_trial {
+    if new.trial.is_some() {
         return Ok(());
     }
     let secs = ctx.settings.carrier_queue_limit_secs + u64::from(ctx.settings.ring_timeout_secs.unsigned_abs());
@@ -186,7 +201,8 @@ fn max_wait_secs(new: &NewCall) -> i32 {
 /// What there is of a call that fits.
 fn checked(home: &create::Home, new: &NewCall, carrier: Carrier, agent: Option<&Agent>) -> Result<Fits, ApiError> {
     let mut wrong = Vec::new();
-    let numbers = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
+    let region = new.trial.as_ref().map_or(&home.default_region, |trial| &trial.default_region);
+    let numbers = import::number_rules(region, home.allowed_countries.as_deref())?;
     let to = numbers.read(&new.to).map_err(|error| wrong.push(FieldError::new("/to", error.code(), error.to_string())));
     if new.from.as_ref().is_some_and(|from| !home.callers(&[carrier]).contains(from)) {
         wrong.push(FieldError::new("/from", "unknown_caller_id", "Use one of the caller_ids of the carrier account."));
@@ -278,6 +294,7 @@ fn admission(
     Fits { to, zones, message }: Fits,
     (carrier, held): (Carrier, Held),
 ) -> ledger::Admission {
+    let (trial, settings) = (new.trial.as_ref(), &ctx.settings);
     ledger::Admission {
         held,
         carrier,
@@ -286,28 +303,41 @@ fn admission(
         external_id: new.external_id.clone(),
         variables: Value::Object(new.variables.clone()),
         message,
-        ring_timeout_secs: ctx.settings.ring_timeout_secs,
-        call_time_limit_secs: ctx.settings.call_time_limit_secs,
+        ring_timeout_secs: trial.map_or(settings.ring_timeout_secs, |trial| trial.ring_timeout_secs),
+        call_time_limit_secs: trial.map_or(settings.call_time_limit_secs, |trial| trial.call_time_limit_secs),
         record: new.record == Some(true),
         max_wait_secs: max_wait_secs(new),
-        zones: (!new.is_trial).then(|| zones.iter().map(|zone| zone.name().to_owned()).collect()),
+        zones: new.trial.is_none().then(|| zones.iter().map(|zone| zone.name().to_owned()).collect()),
     }
 }
 
-/// The business, and its account at this carrier, or the first that takes calls now.
+/// The business, and the account that the call goes through: at the carrier that is named, or else one that has the number to
+/// call from; the first of them that takes calls now.
 async fn account(
     ctx: &Context,
     business: BusinessId,
-    carrier: Option<Carrier>,
+    home: &create::Home,
+    new: &NewCall,
 ) -> Result<(Arc<Profile>, SealedAccount), ApiError> {
     let profile = ctx.profile(business).await?.ok_or_else(|| ApiError::not_found("business"))?;
-    let account = match carrier {
-        // Where all are left alone, the ledger says so.
-        None => profile.to_dial().next().or_else(|| profile.accounts.iter().find(|a| a.dialed)).cloned(),
-        Some(carrier) => profile.accounts.iter().find(|a| a.dialed && a.carrier == carrier).cloned(),
-    };
-    match account {
-        Some(account) => Ok((profile, account)),
+    let order = new.trial.as_ref().map(|trial| trial.carriers.as_slice());
+    let mut may: Vec<&SealedAccount> = profile.accounts.iter().filter(|account| account.dialed).collect();
+    if let Some(order) = order {
+        may.retain(|account| order.contains(&account.carrier));
+        may.sort_by_key(|account| order.iter().position(|carrier| *carrier == account.carrier));
+    }
+    if let Some(carrier) = new.carrier {
+        may.retain(|account| account.carrier == carrier);
+    } else if let Some(from) = &new.from {
+        // Where none has it, the first one says so.
+        let owns = |account: &&SealedAccount| home.callers(&[account.carrier]).contains(from);
+        if may.iter().any(owns) {
+            may.retain(owns);
+        }
+    }
+    // Where all are left alone, the ledger says so.
+    match may.iter().find(|account| !account.held).or(may.first()) {
+        Some(account) => Ok((Arc::clone(&profile), (*account).clone())),
         None => Err(refusal(ctx, "account").await),
     }
 }

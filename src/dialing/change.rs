@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use crate::{
     businesses::calling_rules,
     config::Settings,
-    dialing::{create, windows},
+    dialing::{create, moves, windows},
     error::{ApiError, FieldError, Slug},
     ids::{BusinessId, RunId},
     runs::{self, NewRun, Run, RunRules, RunState, locked::lock},
@@ -37,15 +37,21 @@ const BEFORE_IT_RUNS: [&str; 6] = ["carriers", "agent_id", "message", "machine",
 /// What may be changed of a run that is over.
 const WHEN_IT_IS_OVER: [&str; 2] = ["name", "external_id"];
 
-/// Changes a run; `fields` are those that are given, and `merged` puts them in place of what the run has. The caller rings for
-/// the business.
+/// What a run needs to have when it starts, whoever starts it.
+const FOR_A_START: [&str; 5] = ["carriers", "caller_ids", "agent_id", "message", "machine"];
+
+/// Changes a run; `fields` are those that are given, and `merged` puts them in place of what the run has. One that waits for its
+/// start time is looked at again as a start does, because nobody looks when that time comes; without a start time it begins
+/// now. The caller rings for the business.
 ///
 /// # Errors
-/// 404; 409 `run-state` with the fields that the run's state does not let anybody change; 422 as for a new run.
+/// 404; 409 `run-state` with the fields that the run's state does not let anybody change; 422 as for a new run, and of one that
+/// waits for its start time as for a start.
 pub async fn run(
     pg: &PgPool,
     settings: &Settings,
     (business, run): (BusinessId, RunId),
+    by: &str,
     fields: &BTreeSet<String>,
     merged: impl FnOnce(&RunRules) -> Result<NewRun, ApiError>,
 ) -> Result<Run, ApiError> {
@@ -53,8 +59,17 @@ pub async fn run(
     let locked = lock(&mut tx, business, run).await?;
     may_change(locked.state, fields)?;
     let now = runs::store::one(&mut *tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
-    let rules = create::rules(&mut tx, settings, business, merged(&now.rules)?).await?;
+    let rules = create::rules(&mut tx, settings, business, merged(&now.rules)?, Some(fields)).await?;
     locked.change(&mut tx, &rules).await?;
+    if locked.state == RunState::Scheduled {
+        let mut changed = lock(&mut tx, business, run).await?;
+        if FOR_A_START.iter().any(|field| fields.contains(*field)) {
+            moves::ready(&mut tx, &changed).await?;
+        }
+        if rules.start_at.is_none() {
+            changed.start(&mut tx, by).await?;
+        }
+    }
     windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
     let run = runs::store::one(&mut *tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
     tx.commit().await?;

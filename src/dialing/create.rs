@@ -1,5 +1,7 @@
 //! A run is made, with its first leads in the same transaction.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use sqlx::{PgExecutor, PgPool, PgTransaction};
 
@@ -40,7 +42,7 @@ pub async fn run(
 ) -> Result<Created, ApiError> {
     let leads = new.leads.take();
     let mut tx = pg.begin().await?;
-    let rules = rules(&mut tx, settings, business, new).await?;
+    let rules = rules(&mut tx, settings, business, new, None).await?;
     let home = home(&mut *tx, business).await?;
     let numbers = import::number_rules(&rules.default_region, home.allowed_countries.as_deref())?;
     let batch = leads.map(|leads| read_json(&leads, "/leads", &numbers)).transpose().map_err(ApiError::validation)?;
@@ -54,12 +56,13 @@ pub async fn run(
     Ok(Created { run, import })
 }
 
-/// The rules of a run that is made or changed, each checked.
+/// The rules of a run that is made, each checked; of one that is changed, those of the fields that are `given`.
 pub(super) async fn rules(
     tx: &mut PgTransaction<'_>,
     settings: &Settings,
     business: BusinessId,
     new: NewRun,
+    given: Option<&BTreeSet<String>>,
 ) -> Result<RunRules, ApiError> {
     let home = home(&mut **tx, business).await?;
     let mut further = further_faults(&new);
@@ -83,7 +86,7 @@ pub(super) async fn rules(
         carriers: home.carriers.clone(),
     };
     let callers = home.callers(new.carriers.as_deref().unwrap_or(&home.carriers));
-    new.rules(&defaults, &callers, further)
+    new.rules(&defaults, &callers, further, given)
 }
 
 /// What only other facts can judge: the region and the message's template.

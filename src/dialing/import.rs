@@ -4,15 +4,20 @@
 //! that ended meanwhile takes nothing. What is uploaded slowly is on disk before the first row is stored, so that no
 //! connection to Postgres waits for a client. How far it has come is told once a second on another connection.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
-use serde_json::Value;
-use sqlx::{PgExecutor, PgPool, PgTransaction};
+use serde_json::{Map, Value};
+use sqlx::{PgExecutor, PgPool, PgTransaction, types::Json};
 use tokio::{io::AsyncRead, time::Instant};
 
-use super::intake::{Intake, Terms};
+use super::{
+    agents,
+    intake::{Intake, Terms},
+    machine,
+};
 use crate::{
+    agents::Definition,
     error::{ApiError, FieldError, Slug},
     ids::{BusinessId, ImportId, RunId},
     killpoints::{Point, reach},
@@ -22,7 +27,7 @@ use crate::{
         read_json,
         store::{self, Counts, Import},
     },
-    runs::{self, Action, Message, Run, RunState},
+    runs::{self, Action, Machine, Message, Run, RunState},
 };
 
 /// Rows that are stored by one statement.
@@ -108,7 +113,7 @@ pub async fn into_run<R: AsyncRead + Unpin>(
     // Read again behind the lock: from here on nobody starts the run.
     let target = target(&mut *tx, &import).await?;
     target.takes_leads()?;
-    let Some(mut intake) = Intake::begin(&mut tx, import, body_hash, target.terms()).await? else {
+    let Some(mut intake) = Intake::begin(&mut tx, import, body_hash, target.terms()?).await? else {
         tx.rollback().await?;
         return went_in(pg, &import, body_hash).await?.ok_or_else(|| importing(early.state));
     };
@@ -180,7 +185,7 @@ pub(super) async fn with_new_run(
     called_within_days: Option<i16>,
     mut batch: Batch,
 ) -> Result<Imported, ApiError> {
-    let terms = Terms { called_within_days, said: None };
+    let terms = Terms { called_within_days, needed: BTreeSet::new() };
     let import = Import { id: ImportId::new(), run, business };
     let Some(mut intake) = Intake::begin(tx, import, None, terms).await? else {
         return Err(anyhow::anyhow!("a new import has the id of another").into());
@@ -217,6 +222,8 @@ struct Target {
     default_region: String,
     allowed_countries: Option<Vec<String>>,
     message: Option<Message>,
+    agent: Option<Definition>,
+    machine: Machine,
     skip_called_within_days: Option<i16>,
 }
 
@@ -226,12 +233,19 @@ impl Target {
         if self.state.allows(Action::Leads) { Ok(()) } else { Err(Run::refuse(self.state, Action::Leads)) }
     }
 
-    fn terms(self) -> Terms {
-        let said = self.message.filter(|_| self.state != RunState::Draft);
-        Terms {
-            said: said.and_then(|message| Template::parse(&message.text).ok()),
-            called_within_days: self.skip_called_within_days,
+    /// Whoever joins a run that was started must have what a start asks of the others.
+    fn terms(self) -> Result<Terms, ApiError> {
+        let mut needed = BTreeSet::new();
+        if self.state != RunState::Draft {
+            if let Some(message) = &self.message {
+                needed.extend(Template::parse(&message.text).map_err(anyhow::Error::from)?.missing(&Map::new()));
+            }
+            if let Some(agent) = &self.agent {
+                needed.extend(agents::needed(agent)?);
+            }
+            needed.extend(machine::needed(&self.machine)?);
         }
+        Ok(Terms { needed, called_within_days: self.skip_called_within_days })
     }
 }
 
@@ -239,8 +253,10 @@ impl Target {
 async fn target(pg: impl PgExecutor<'_>, import: &Import) -> Result<Target, ApiError> {
     let row = sqlx::query!(
         r#"SELECT r.state AS "state: RunState", r.default_region, b.allowed_countries, r.skip_called_within_days,
-                  r.message AS "message: sqlx::types::Json<Message>"
-           FROM run r JOIN business b USING (business_id) WHERE r.business_id = $1 AND r.run_id = $2"#,
+                  r.message AS "message: Json<Message>", r.machine AS "machine: Json<Machine>", v.definition AS "agent?: Json<Definition>"
+           FROM run r JOIN business b USING (business_id)
+           LEFT JOIN agent_version v ON v.agent_id = r.agent_id AND v.version = r.agent_version AND v.business_id = r.business_id
+           WHERE r.business_id = $1 AND r.run_id = $2"#,
         import.business as BusinessId,
         import.run as RunId
     )
@@ -252,6 +268,8 @@ async fn target(pg: impl PgExecutor<'_>, import: &Import) -> Result<Target, ApiE
         default_region: row.default_region,
         allowed_countries: row.allowed_countries,
         message: row.message.map(|message| message.0),
+        agent: row.agent.map(|agent| agent.0),
+        machine: row.machine.map(|machine| machine.0).unwrap_or_default(),
         skip_called_within_days: row.skip_called_within_days,
     })
 }

@@ -2,13 +2,14 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use serde_json::Value;
 use sqlx::PgTransaction;
 
 use super::import::{ERRORS_MAX, Imported};
 use crate::{
     error::ApiError,
     leads::{
-        Batch, Lead, Rejected, Template,
+        Batch, Lead, Rejected,
         store::{self, Counts, Fate, Import},
     },
     policy::zones,
@@ -18,8 +19,8 @@ use crate::{
 /// What of a run decides which rows become jobs.
 #[derive(Default)]
 pub(super) struct Terms {
-    /// The message of a run that was started already: a lead that lacks a variable of it is rejected.
-    pub(super) said: Option<Template>,
+    /// The variables of everything that the calls of a run that was started already say: a lead that lacks one is rejected.
+    pub(super) needed: BTreeSet<String>,
     /// Days within which a number must not have been called.
     pub(super) called_within_days: Option<i16>,
 }
@@ -49,8 +50,8 @@ impl Intake {
     /// Stores one batch and counts what became of each row.
     pub(super) async fn take(&mut self, tx: &mut PgTransaction<'_>, mut batch: Batch) -> Result<(), ApiError> {
         self.counts.rows += count(batch.rows());
-        if let Some(said) = &self.terms.said {
-            reject_speechless(said, &mut batch);
+        if !self.terms.needed.is_empty() {
+            reject_speechless(&self.terms.needed, &mut batch);
         }
         reject_placeless(&mut batch);
         self.counts.rejected += count(batch.rejected.len());
@@ -121,15 +122,13 @@ fn reject_placeless(batch: &mut Batch) {
     batch.rejected.extend(placeless);
 }
 
-/// Moves leads that lack a variable of the message to the rejected rows.
-fn reject_speechless(said: &Template, batch: &mut Batch) {
-    let leads = std::mem::take(&mut batch.leads);
-    let (speechless, leads): (Vec<_>, Vec<_>) =
-        leads.into_iter().partition(|(_, lead)| !said.missing(&lead.variables).is_empty());
-    batch.leads = leads;
-    let rejected = speechless.into_iter().map(|(line, lead)| {
-        let missing = said.missing(&lead.variables).join(", ");
-        let detail = format!("The run's message says {missing}, which this row lacks.");
+/// Moves leads that lack a variable of what is said to the rejected rows.
+fn reject_speechless(needed: &BTreeSet<String>, batch: &mut Batch) {
+    let lacks = |lead: &Lead, name: &str| lead.variables.get(name).is_none_or(Value::is_null);
+    let speechless = batch.leads.extract_if(.., |(_, lead)| needed.iter().any(|name| lacks(lead, name)));
+    let rejected = speechless.map(|(line, lead)| {
+        let missing: Vec<&str> = needed.iter().filter(|name| lacks(&lead, name)).map(String::as_str).collect();
+        let detail = format!("The run's calls say {}, which this row lacks.", missing.join(", "));
         Rejected { line, column: None, code: "missing_variable".into(), detail, value: None }
     });
     batch.rejected.extend(rejected);

@@ -33,7 +33,7 @@ const LINES_SHOWN: i64 = 20;
 pub struct Stopped {
     /// The run.
     pub run: Run,
-    /// Attempts in flight, oldest first, at most a hundred. Nothing else of this run is sent any more.
+    /// Attempts in flight, the least advanced first, at most ten thousand. Nothing else of this run is sent any more.
     pub in_flight: Vec<InFlight>,
     /// How many there are.
     pub in_flight_total: i64,
@@ -59,8 +59,7 @@ pub async fn start(
         let detail = "The run has no number to call. Add leads first: POST /v1/runs/{id}/leads.";
         return Err(ApiError::validation(vec![FieldError::new("/leads", "no_leads", detail)]));
     }
-    check_account(&mut tx, &locked).await?;
-    check_texts(&mut tx, &locked).await?;
+    ready(&mut tx, &locked).await?;
     locked.start(&mut tx, by).await?;
     windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
     let run = shown(&mut tx, &locked).await?;
@@ -122,6 +121,15 @@ async fn shown(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Run, ApiEr
     run.ok_or_else(|| ApiError::not_found("run"))
 }
 
+/// What a run must have to begin: an account to call through, and everything that its calls say.
+///
+/// # Errors
+/// 422 with what is missing.
+pub(super) async fn ready(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
+    check_account(tx, locked).await?;
+    check_texts(tx, locked).await
+}
+
 /// At least one carrier account must be there, and together they must own the numbers that the run calls from.
 async fn check_account(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
     let strangers = sqlx::query_scalar!(
@@ -154,6 +162,7 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
     let (pointer, mut all) = match (&locked.message, locked.agent) {
         (Some(message), _) => {
             let template = Template::parse(&message.text).map_err(anyhow::Error::from)?;
+            locked.pin_agent(tx, None).await?;
             ("/message/text", template.missing(&serde_json::Map::new()))
         }
         (None, Some(id)) => {
@@ -164,7 +173,7 @@ async fn check_texts(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), 
             if !faults.is_empty() {
                 return Err(ApiError::validation(faults));
             }
-            locked.pin_agent(tx, agent.version).await?;
+            locked.pin_agent(tx, Some(agent.version)).await?;
             ("/agent_id", needed(&agent.definition)?.into_iter().collect())
         }
         (None, None) => {

@@ -87,15 +87,22 @@ pub async fn of_run(pg: &PgPool, settings: &Settings, business: BusinessId, run:
     }
     sqlx::query!("SELECT set_config('statement_timeout', '25s', true) AS a").fetch_one(&mut *tx).await?;
     windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
-    let held_back = held_back(&mut tx, business, run).await?;
+    let mut held_back = held_back(&mut tx, business, run).await?;
     let zones = zones(&mut tx, run).await?;
     let pace = pace(&mut tx, business, run, settings.ring_timeout_secs).await?;
     // Nothing of it stays: times of a draft are worked out again when it starts.
     tx.rollback().await?;
     let jobs: i64 = zones.iter().map(|zone| zone.times.jobs).sum();
     let open_now: i64 = zones.iter().filter(|zone| zone.open).map(|zone| zone.times.jobs).sum();
+    let shut = |ends| zones.iter().filter(move |zone| zone.shut == Some(ends)).map(|zone| zone.times.jobs).sum();
+    let (ended, asleep): (i64, i64) = (shut(Shut::UntilTheEnd), shut(Shut::ForNow));
+    for (rule, verdict, count) in [("window_ended", "skipped", ended), ("window", "held", asleep)] {
+        if count > 0 {
+            held_back.push(HeldBack { rule: rule.into(), verdict: verdict.into(), count, next_at: None });
+        }
+    }
     let skipped: i64 = held_back.iter().filter(|one| one.verdict == "skipped").map(|one| one.count).sum();
-    let to_dial = jobs - skipped;
+    let to_dial = (jobs - skipped - asleep).max(0);
     let cost = pace
         .price
         .zip(pace.currency)
@@ -116,12 +123,23 @@ pub async fn of_run(pg: &PgPool, settings: &Settings, business: BusinessId, run:
 struct Zone {
     times: ZoneTimes,
     open: bool,
+    /// Where its window does not open for the run as it is.
+    shut: Option<Shut>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shut {
+    /// It does not open before the run's end: its jobs are skipped.
+    UntilTheEnd,
+    /// It never opens, and the run has no end: its jobs wait for another window.
+    ForNow,
 }
 
 async fn zones(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<Vec<Zone>> {
     let rows = sqlx::query!(
         r#"SELECT z.zones, j.n AS "jobs!", CASE WHEN isfinite(z.opens_at) THEN z.opens_at END AS "opens_at: Time",
                   CASE WHEN isfinite(z.closes_at) THEN z.closes_at END AS "closes_at: Time", z.opens_at = 'infinity' AS "never!",
+                  coalesce(z.opens_at >= r.end_at, false) AS "ended!",
                   z.opens_at <= wall_clock() AND z.closes_at > wall_clock() + make_interval(secs => r.ring_timeout_secs) AS "open!"
            FROM run_zone z JOIN run r USING (run_id)
            CROSS JOIN LATERAL (SELECT count(*) AS n FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set
@@ -135,6 +153,10 @@ async fn zones(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<Vec<Zone>
         .into_iter()
         .map(|row| Zone {
             open: row.open,
+            shut: match (row.ended, row.never) {
+                (true, _) => Some(Shut::UntilTheEnd),
+                (false, never) => never.then_some(Shut::ForNow),
+            },
             times: ZoneTimes {
                 zones: row.zones,
                 jobs: row.jobs,
@@ -200,15 +222,19 @@ async fn pace(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId, ring
     .await
 }
 
-/// When so many calls are over, if the zones with the most jobs are dialed whenever they are open.
+/// When so many calls are over, if the zones with the most jobs are dialed whenever they are open, and each other one from its
+/// next opening on; none where nothing is to be dialed.
 fn until(zones: &[Zone], jobs: i64, secs_per_job: f64, now: DateTime<Utc>) -> Option<Time> {
-    let first = zones.first()?;
-    if first.times.never {
-        return None;
-    }
+    let mut dialed = zones.iter().filter(|zone| zone.shut.is_none()).map(|zone| &zone.times);
+    let first = over(dialed.next()?, jobs, secs_per_job, now)?;
+    dialed.map(|zone| over(zone, zone.jobs, secs_per_job, now)).try_fold(first, |latest, end| Some(latest.max(end?)))
+}
+
+/// When so many calls are over, if they are made whenever this zone is open.
+fn over(zone: &ZoneTimes, jobs: i64, secs_per_job: f64, now: DateTime<Utc>) -> Option<Time> {
     let secs = (secs_per_job * jobs as f64).ceil();
     let needed = TimeDelta::try_seconds(secs as i64)?;
-    let (Some(opens), Some(closes)) = (first.times.opens_at, first.times.closes_at) else {
+    let (Some(opens), Some(closes)) = (zone.opens_at, zone.closes_at) else {
         return Some(Time(now.checked_add_signed(needed)?));
     };
     // Every day is taken to have as many open hours as the next one.

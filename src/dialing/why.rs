@@ -61,26 +61,15 @@ pub async fn of_run(
     let (facts, worker, processes) = tokio::join!(facts(pg, business, run), asked.0, asked.1);
     let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
     let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
-    let mut blockers = blockers(&facts, worker.ok(), room);
-    blockers.extend(pace(gate, &facts).await);
-    // What only slows the run down, or concerns single numbers, does not stop it.
-    // So does an account that takes no calls where another does.
-    let another = facts.accounts.iter().any(AccountFacts::takes_calls);
-    let stops = |blocker: &&Blocker| match blocker.code {
-        "pace" | "unknown_attempts" | "suppressed" | "importing" | "retry_wait" | "attempt_cap" => false,
-        "account_refused" | "carrier_backoff" | "carrier_down" => !another,
-        "window" => blocker.count >= facts.queued,
-        _ => true,
-    };
-    let stopped = blockers.iter().any(|blocker| stops(&blocker));
+    let mut reasons = reasons(&facts, worker.ok(), room);
+    reasons.extend(pace(gate, &facts).await);
+    let stopped = reasons.iter().any(|reason| reason.stops != Stops::Not);
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
-    // All that stops it must end; of what merely waits the first is enough.
-    let until = blockers.iter().filter(stops).filter_map(|blocker| blocker.next_at).max();
     let first = facts.waiting.iter().filter_map(|held| held.next_at.map(Time)).min();
-    let next_possible_at = match (dialing, facts.queued) {
-        (true, _) => Some(facts.at),
-        (false, 0) => until.max(first),
-        (false, _) => until,
+    let next_possible_at = match (stopped, facts.queued) {
+        (_, 0) => first.and_then(|first| until(&reasons, first)),
+        (true, _) => until(&reasons, facts.at),
+        (false, _) => dialing.then_some(facts.at),
     };
     Ok(Why {
         run_id: run,
@@ -89,8 +78,35 @@ pub async fn of_run(
         slots: Held { held: facts.slots_held, limit: facts.slot_limit },
         lines: Held { held: facts.lines_held, limit: facts.line_limit },
         next_possible_at,
-        blockers,
+        blockers: reasons.into_iter().map(|reason| reason.blocker).collect(),
     })
+}
+
+/// A blocker, and what it means for the next call.
+struct Reason {
+    stops: Stops,
+    blocker: Blocker,
+}
+
+/// Whether a reason keeps the next call from being placed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stops {
+    /// It only slows the run down, or concerns single numbers.
+    Not,
+    /// As long as it is there.
+    All,
+    /// Until the first account that the run may dial through takes calls again.
+    Accounts,
+}
+
+/// When everything that stops the run has ended, from `earliest` on; none where nobody can say that of one of them.
+fn until(reasons: &[Reason], earliest: Time) -> Option<Time> {
+    let ends = |stops| reasons.iter().filter(move |reason| reason.stops == stops).map(|reason| reason.blocker.next_at);
+    let all = ends(Stops::All).try_fold(earliest, |latest, end| Some(latest.max(end?)))?;
+    match ends(Stops::Accounts).count() {
+        0 => Some(all),
+        _ => ends(Stops::Accounts).flatten().min().map(|first| first.max(all)),
+    }
 }
 
 /// Of how many numbers that were suppressed since the run was made, the newest, it is asked whether the run has them queued.
@@ -105,6 +121,9 @@ const ASLEEP_COUNTED: i64 = 10_000;
 struct Facts {
     at: Time,
     state: RunState,
+    start_at: Option<Time>,
+    most_at_once: Option<i32>,
+    at_once: i64,
     queued: i64,
     suppressed: i64,
     importing: bool,
@@ -119,6 +138,7 @@ struct Facts {
     pause_reason: Option<String>,
     callers: i64,
     asleep: i64,
+    all_asleep: bool,
     wakes_at: Option<Time>,
     waits: i64,
     waiting: Json<Vec<HeldBack>>,
@@ -158,7 +178,8 @@ impl AccountFacts {
 async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Option<Facts>> {
     sqlx::query_as!(
         Facts,
-        r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState",
+        r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState", r.start_at AS "start_at: Time",
+                  r.max_concurrent_calls AS most_at_once, own.of_run AS "at_once!",
                   (SELECT coalesce(sum(queued), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "queued!",
                   (SELECT count(*) FROM (
                        SELECT number FROM suppression WHERE business_id = r.business_id AND created_at >= r.created_at
@@ -180,6 +201,11 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                        AND (s.max_per_day IS NULL OR s.dials < s.max_per_day
                             OR s.day IS DISTINCT FROM (clock_timestamp() AT TIME ZONE known_zone(b.time_zone))::date)) AS "callers!",
                   asleep.jobs AS "asleep!", asleep.opens_at AS "wakes_at: Time",
+                  r.window_version + b.window_version > 0 AND NOT EXISTS (
+                      SELECT 1 FROM run_zone z CROSS JOIN LATERAL (
+                          SELECT 1 FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued' LIMIT 1) awake
+                      WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= wall_clock()
+                          AND z.closes_at > wall_clock() + make_interval(secs => r.ring_timeout_secs)) AS "all_asleep!",
                   (SELECT coalesce(sum(waiting), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "waits!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', h.rule, 'count', h.n, 'next_at', h.next_at)), '[]') FROM (
                        SELECT d.rule, count(*) AS n, min(j.next_at) AS next_at FROM (
@@ -201,7 +227,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                WHERE z.run_id = r.run_id AND r.window_version + b.window_version > 0
                    AND (z.version <> r.window_version + b.window_version OR z.opens_at > wall_clock()
                         OR z.closes_at <= wall_clock() + make_interval(secs => r.ring_timeout_secs))) asleep
-           CROSS JOIN LATERAL (SELECT count(*) AS held,
+           CROSS JOIN LATERAL (SELECT count(*) AS held, count(*) FILTER (WHERE run_id = r.run_id) AS of_run,
                    count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person)) AS in_doubt,
                    count(*) FILTER (WHERE run_id = r.run_id AND needs_person) AS needs_person
                FROM attempt WHERE business_id = r.business_id AND open) own
@@ -217,7 +243,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
 }
 
 /// The accounts that have had as many calls as they may in this second, where the run has more to dial.
-async fn pace(gate: &Gate, facts: &Facts) -> Vec<Blocker> {
+async fn pace(gate: &Gate, facts: &Facts) -> Vec<Reason> {
     let mut found = Vec::new();
     let dialed_through = facts.accounts.iter().filter(|_| facts.state == RunState::Running && facts.queued > 0);
     for account in dialed_through.filter(|account| account.takes_calls()) {
@@ -226,51 +252,64 @@ async fn pace(gate: &Gate, facts: &Facts) -> Vec<Blocker> {
             let detail =
                 format!("{} takes {} calls per second of this account.", account.carrier, account.calls_per_second);
             let next_at = Some(Time(facts.at.0 + wait));
-            found.push(Blocker { code: "pace", count: facts.queued, next_at, detail });
+            let blocker = Blocker { code: "pace", count: facts.queued, next_at, detail };
+            found.push(Reason { stops: Stops::Not, blocker });
         }
     }
     found
 }
 
 /// `worker` says whether one is alive; none where Redis cannot be asked. `room` is that of the calls programs, where an agent talks.
-fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Blocker> {
+fn reasons(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Reason> {
     let queued = facts.queued;
     let mut found = Vec::new();
-    let mut add = |applies: bool, code, count, next_at, detail: String| {
+    let mut add = |applies: bool, stops, code, count, next_at, detail: String| {
         if applies {
-            found.push(Blocker { code, count, next_at, detail });
+            found.push(Reason { stops, blocker: Blocker { code, count, next_at, detail } });
         }
     };
-    let state = facts.state.as_str();
-    add(facts.state != RunState::Running, "run_not_running", queued, None, format!("The run is {state}."));
+    let (state, start_at) = (facts.state.as_str(), facts.start_at.filter(|_| facts.state == RunState::Scheduled));
+    let idle = facts.state != RunState::Running;
+    add(idle, Stops::All, "run_not_running", queued, start_at, format!("The run is {state}."));
     if let Some(reason @ ("breaker" | "budget" | "abandon_guard")) = facts.pause_reason.as_deref() {
         // The guard is a breaker, too: it goes by what became of the last calls.
         let code = if reason == "budget" { "budget" } else { "breaker" };
-        add(true, code, queued, None, format!("The {reason} paused the run. Resume it: POST /v1/runs/{{id}}/resume."));
+        add(
+            true,
+            Stops::All,
+            code,
+            queued,
+            None,
+            format!("The {reason} paused the run. Resume it: POST /v1/runs/{{id}}/resume."),
+        );
     }
-    add(!facts.business_active, "run_not_running", queued, None, "The business is suspended.".into());
-    add(
-        facts.importing,
-        "importing",
-        queued,
-        None,
-        "A list is being imported; its rows are dialed when it is in.".into(),
-    );
+    let detail = "The business is suspended.";
+    add(!facts.business_active, Stops::All, "run_not_running", queued, None, detail.into());
+    let detail = "A list is being imported; its rows are dialed when it is in.";
+    add(facts.importing, Stops::Not, "importing", queued, None, detail.into());
     let detail = format!("All {} calls that the business may have at once are taken.", facts.slot_limit);
-    add(facts.slots_held >= i64::from(facts.slot_limit), "no_slot", queued, None, detail);
+    let full = facts.slots_held >= i64::from(facts.slot_limit);
+    add(full, Stops::All, "no_slot", queued, None, detail);
+    if let Some(most) = facts.most_at_once.filter(|most| !full && facts.at_once >= i64::from(*most)) {
+        let detail = format!("All {most} calls that the run may have at once are taken.");
+        add(true, Stops::All, "no_slot", queued, None, detail);
+    }
     let detail = format!("All {} calls that the installation may have at once are taken.", facts.line_limit);
-    add(facts.lines_held >= i64::from(facts.line_limit), "no_line", queued, None, detail);
+    add(facts.lines_held >= i64::from(facts.line_limit), Stops::All, "no_line", queued, None, detail);
     if let Some(Room { ready, sessions, most }) = room {
         let detail = match ready {
             0 => "No calls program takes conversations. Start rollcall-calls.".into(),
             _ => format!("All {most} conversations that the calls programs have room for are taken."),
         };
-        add(sessions >= most, "no_session_capacity", queued, None, detail);
+        add(sessions >= most, Stops::All, "no_session_capacity", queued, None, detail);
     }
     let detail = "The business has no account at any carrier of the run: PUT /v1/businesses/{id}/carriers/….";
-    add(facts.accounts.is_empty(), "no_caller_id", queued, None, detail.into());
+    add(facts.accounts.is_empty(), Stops::All, "no_caller_id", queued, None, detail.into());
     let detail = "Every number to call from is switched off, or was taken as often as it may be today.";
-    add(!facts.accounts.is_empty() && facts.callers == 0, "no_caller_id", queued, None, detail.into());
+    let none_left = !facts.accounts.is_empty() && facts.callers == 0;
+    add(none_left, Stops::All, "no_caller_id", queued, None, detail.into());
+    let another = facts.accounts.iter().any(AccountFacts::takes_calls);
+    let of_account = if another { Stops::Not } else { Stops::Accounts };
     for account in facts.accounts.iter() {
         let (carrier, held_until) = (account.carrier, account.held_until.map(Time));
         let why = account.detail.as_deref().unwrap_or("it does not say why");
@@ -291,14 +330,15 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
                 ("carrier_backoff", held_until.is_some(), detail)
             }
         };
-        add(applies, code, queued, held_until, detail);
+        add(applies, of_account, code, queued, held_until, detail);
     }
     let detail = format!(
         "It is outside the calling window for {}{} numbers that are queued.",
         if facts.asleep >= ASLEEP_COUNTED { "at least " } else { "" },
         facts.asleep
     );
-    add(facts.asleep > 0, "window", facts.asleep, facts.wakes_at, detail);
+    let of_window = if facts.all_asleep { Stops::All } else { Stops::Not };
+    add(facts.asleep > 0, of_window, "window", facts.asleep, facts.wakes_at, detail);
     let looked_at: i64 = facts.waiting.iter().map(|held| held.count).sum();
     for held in facts.waiting.iter() {
         let (code, detail) = match held.rule.as_deref() {
@@ -308,17 +348,19 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
             _ => ("retry_wait", "numbers wait for their next attempt."),
         };
         let count = held.count * facts.waits.max(looked_at) / looked_at.max(1);
-        add(true, code, count, held.next_at.map(Time), format!("{count} {detail}"));
+        add(true, Stops::Not, code, count, held.next_at.map(Time), format!("{count} {detail}"));
     }
     let detail = format!(
         "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
          (rollcall-ops reconcile).",
         facts.in_doubt, facts.needs_person
     );
-    add(facts.in_doubt > 0, "unknown_attempts", facts.in_doubt, None, detail);
+    add(facts.in_doubt > 0, Stops::Not, "unknown_attempts", facts.in_doubt, None, detail);
     let detail = format!("{} numbers are on the suppression list and will be skipped.", facts.suppressed);
-    add(facts.suppressed > 0, "suppressed", facts.suppressed, None, detail);
-    add(worker == Some(false), "no_worker", queued, None, "No worker is alive. Start rollcall-worker.".into());
-    add(worker.is_none(), "store_down", queued, None, "Redis cannot be reached; dialing pauses until it can.".into());
+    add(facts.suppressed > 0, Stops::Not, "suppressed", facts.suppressed, None, detail);
+    let detail = "No worker is alive. Start rollcall-worker.";
+    add(worker == Some(false), Stops::All, "no_worker", queued, None, detail.into());
+    let detail = "Redis cannot be reached; dialing pauses until it can.";
+    add(worker.is_none(), Stops::All, "store_down", queued, None, detail.into());
     found
 }

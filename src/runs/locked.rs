@@ -117,11 +117,11 @@ impl Locked {
         Ok(())
     }
 
-    /// Keeps the version of its agent that the run starts with.
+    /// Keeps the version of its agent that the run starts with; none for a run with a message.
     ///
     /// # Errors
     /// Where Postgres cannot answer.
-    pub async fn pin_agent(&self, tx: &mut PgTransaction<'_>, version: i32) -> sqlx::Result<()> {
+    pub async fn pin_agent(&self, tx: &mut PgTransaction<'_>, version: Option<i32>) -> sqlx::Result<()> {
         sqlx::query!("UPDATE run SET agent_version = $2 WHERE run_id = $1", self.run as RunId, version)
             .execute(&mut **tx)
             .await?;

@@ -2,6 +2,8 @@
 //!
 //! A field whose rule is not built is refused unless it says what would happen anyway: never accepted and ignored.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -51,7 +53,7 @@ pub struct NewRun {
     pub name: String,
     /// Your own name for it, at most 255 characters.
     pub external_id: Option<String>,
-    /// Only `["twilio"]` yet.
+    /// The carriers to dial through, in the order in which they are tried; the business's by default.
     pub carriers: Option<Vec<Carrier>>,
     /// Numbers to call from, all of the carrier account; empty: all that it has.
     pub caller_ids: Option<Vec<String>>,
@@ -71,7 +73,7 @@ pub struct NewRun {
     pub ring_timeout_secs: Option<i64>,
     /// 1 to 14,400.
     pub call_time_limit_secs: Option<i64>,
-    /// Only false yet.
+    /// Whether calls are recorded, from their answer on; false by default.
     pub record: Option<bool>,
     /// What a call does when a machine answers it; `off` by default.
     pub machine: Option<Machine>,
@@ -166,7 +168,8 @@ pub struct Defaults {
 
 impl NewRun {
     /// The rules of this run. `callers` are the numbers that its carrier account has; `further` is what others found wrong
-    /// (the region, the message's text).
+    /// (the region, the message's text). Where only some fields are `given`, the others are the run's own: what has become wrong
+    /// with them since it was made stands in nobody's way.
     ///
     /// # Errors
     /// 422 `validation` with every field out of range; else 422 `not-available` with every field whose rule is not built.
@@ -175,6 +178,7 @@ impl NewRun {
         defaults: &Defaults,
         callers: &[String],
         further: Vec<FieldError>,
+        given: Option<&BTreeSet<String>>,
     ) -> Result<RunRules, ApiError> {
         let mut wrong = further;
         self.check_texts(&mut wrong);
@@ -193,6 +197,9 @@ impl NewRun {
             wrong.push(FieldError::new("/end_at", "conflict", "end_at must be after start_at."));
         }
         self.check_carriers(&defaults.carriers, &mut wrong);
+        if let Some(given) = given {
+            wrong.retain(|fault| concerns(fault, given));
+        }
         if !wrong.is_empty() {
             return Err(ApiError::validation(wrong));
         }
@@ -274,6 +281,19 @@ impl NewRun {
             wrong.push(FieldError::new(format!("/caller_ids/{i}"), "unknown_caller_id", detail));
         }
     }
+}
+
+/// True where a fault is in a field that is given, or comes of one beside it.
+fn concerns(fault: &FieldError, given: &BTreeSet<String>) -> bool {
+    let field = fault.pointer.split('/').nth(1).unwrap_or_default();
+    let beside: &[&str] = match field {
+        "message" => &["agent_id"],
+        "machine" => &["agent_id", "message"],
+        "caller_ids" => &["carriers"],
+        "end_at" => &["start_at"],
+        _ => &[],
+    };
+    given.contains(field) || beside.iter().any(|other| given.contains(*other))
 }
 
 /// Adds what is wrong with a name.

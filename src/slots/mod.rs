@@ -328,7 +328,11 @@ impl Gate {
     /// # Errors
     /// Where Redis cannot be asked.
     pub async fn open(&self) -> redis::RedisResult<()> {
-        redis::cmd("SET").arg(self.keys.key("gate:ready")).arg(1).query_async(&mut self.redis.clone()).await
+        // Whoever reads the count finds one also before the first call.
+        let mut both = redis::pipe();
+        both.cmd("SET").arg(self.keys.key("calls:active_count")).arg(0).arg("NX").ignore();
+        both.cmd("SET").arg(self.keys.key("gate:ready")).arg(1).ignore();
+        both.query_async(&mut self.redis.clone()).await
     }
 
     fn holder_keys<'a, 'b>(
