@@ -141,6 +141,11 @@ fn a_program_in_another_role_says_so_in_one_sentence_and_ends_with_78() {
         (Program::Worker, None, "SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE=worker."),
         (Program::Worker, Some("api"), "SERVICE_ROLE is api, but this program's role is worker; it does not start."),
         (Program::Api, Some("worker"), "SERVICE_ROLE is worker, but this program's role is api; it does not start."),
+        (
+            Program::Worker,
+            Some("scheduler"),
+            "SERVICE_ROLE is scheduler, but this program's role is worker; it does not start.",
+        ),
         (Program::Calls, None, "SERVICE_ROLE is unset; this program starts only with SERVICE_ROLE=calls."),
         (
             Program::Calls,

@@ -146,10 +146,13 @@ async fn talks_and_is_over(carrier: Carrier) {
     street.free().await;
     let row = &street.rows().await[0];
     assert_eq!((&row["carrier_call_id"], &row["disposition"]), (&json!(sid), &json!("answered")), "{row}");
-    let attempt = serde_json::from_value(row["attempt_id"].clone()).unwrap();
+    let attempt: rollcall::ids::AttemptId = serde_json::from_value(row["attempt_id"].clone()).unwrap();
     let pg = &street.house.ctx.stores.pg;
     let shown = rollcall::attempts::store::list(pg, street.business, Some(attempt), None).await.unwrap().remove(0);
     assert_eq!((shown.from, shown.to), (THEIRS.to_owned(), caller_id(street.business)), "as people know it");
+    let single = (attempt.0, attempt.0);
+    let listed = rollcall::attempts::store::calls(pg, street.business, single, 1).await.unwrap().remove(0);
+    assert_eq!((listed.from, listed.direction.as_str()), (THEIRS.to_owned(), "inbound"), "as a single call, too");
     let said = rollcall::calls::conversation::of(pg, street.business, attempt).await.unwrap().unwrap();
     let lines = lines_of(&said);
     assert_eq!(lines[0], format!("agent: Hello {THEIRS}, you have rung {}.", caller_id(street.business)));

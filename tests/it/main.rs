@@ -24,6 +24,7 @@ mod calls_that_come_in;
 mod calls_that_come_in_at_telnyx;
 mod campaign_rules;
 mod cancel_and_pause_at_any_moment;
+mod changed_runs_are_looked_at_again;
 mod claims_begin_at_the_first_job;
 mod cleanup_acts_on_evidence;
 mod conversations_are_counted;

@@ -1,0 +1,141 @@
+//! What is changed after it was checked is checked again, and `why` says of a run what is so.
+
+use reqwest::Method;
+use rollcall::{ids::RunId, stores::MIGRATOR};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::{
+    campaign_rules::{nine_to_eight, one_lead},
+    runs_harness::{Desk, number},
+};
+
+const LATER: &str = "2026-11-30T16:00:00Z";
+
+impl Desk {
+    async fn agent(&self, greeting: &str) -> String {
+        let made = self.post("/v1/agents", json!({"name": "A", "prompt": "Talk.", "greeting": greeting})).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        made.body["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn why(&self, run: RunId) -> Value {
+        self.get(&format!("/v1/runs/{run}/why")).await.body
+    }
+
+    async fn pinned(&self, run: RunId) -> Option<i32> {
+        let pinned = sqlx::query_scalar!("SELECT agent_version FROM run WHERE run_id = $1", run.0);
+        pinned.fetch_one(self.pg()).await.unwrap()
+    }
+}
+
+fn codes(why: &Value) -> Vec<&str> {
+    why["blockers"].as_array().unwrap().iter().map(|blocker| blocker["code"].as_str().unwrap()).collect()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_that_waits_for_its_time_is_looked_at_again_when_it_is_changed(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let (first, second) = (desk.agent("Hello").await, desk.agent("Hi").await);
+    let changed = desk.app.ask(Method::PATCH, &format!("/v1/agents/{first}"), &desk.key, json!({"greeting": "Ho"}));
+    assert_eq!(changed.await.body["version"], 2);
+    let leads = json!([{"to": number(0)}]);
+    let run = desk.started(json!({"agent_id": first, "start_at": LATER, "leads": leads})).await;
+    assert_eq!((desk.state(run).await.as_str(), desk.pinned(run).await), ("scheduled", Some(2)));
+    let path = format!("/v1/runs/{run}");
+    assert_eq!(desk.patch(&path, json!({"agent_id": second})).await.status, 200);
+    assert_eq!(desk.pinned(run).await, Some(1), "the version is the other agent's");
+
+    let lacks = desk.patch(&path, json!({"agent_id": null, "message": {"text": "Hello {{name}}"}})).await;
+    assert_eq!((lacks.status.as_u16(), &lacks.body["errors"][0]["code"]), (422, &json!("missing_variable")));
+    assert_eq!(desk.patch(&path, json!({"agent_id": null})).await.status, 422, "it would say nothing");
+    let says = desk.patch(&path, json!({"agent_id": null, "message": {"text": "Hello"}})).await;
+    assert_eq!((says.status.as_u16(), desk.pinned(run).await), (200, None), "{}", says.body);
+
+    let now = desk.patch(&path, json!({"start_at": null})).await;
+    assert_eq!((now.status.as_u16(), &now.body["state"]), (200, &json!("running")), "{}", now.body);
+    assert!(desk.claim(1).await.is_some());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn leads_that_join_a_run_that_was_started_have_what_its_agent_says(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let agent = desk.agent("Hello {{name}}").await;
+    let run = desk.run(json!({"agent_id": agent, "leads": [{"to": number(0), "variables": {"name": "Ada"}}]})).await;
+    assert_eq!(desk.act(run, "start").await.status, 200);
+    let file = format!("to,name\n{},\n{},Bo\n", number(1), number(2));
+    let mut added = desk.csv(run, file).await.body;
+    assert_eq!((&added["accepted"], &added["rejected"]), (&json!(2), &json!(0)), "an empty text is there: {added}");
+    added = desk.csv(run, format!("to\n{}\n", number(3))).await.body;
+    assert_eq!((&added["accepted"], &added["errors"][0]["code"]), (&json!(0), &json!("missing_variable")), "{added}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_went_wrong_with_a_run_since_it_was_made_stands_in_no_other_changes_way(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let agent = desk.agent("Hello").await;
+    let run = desk.started(json!({"agent_id": agent, "leads": [{"to": number(0)}]})).await;
+    let gone = desk.app.ask(Method::DELETE, &format!("/v1/agents/{agent}"), &desk.key, Value::Null).await;
+    assert_eq!(gone.status, 204);
+    let path = format!("/v1/runs/{run}");
+    let slower = desk.patch(&path, json!({"max_concurrent_calls": 1})).await;
+    assert_eq!((slower.status.as_u16(), &slower.body["max_concurrent_calls"]), (200, &json!(1)), "{}", slower.body);
+    let wrong = desk.patch(&path, json!({"caller_ids": ["+12025550199"]})).await;
+    assert_eq!((wrong.status.as_u16(), &wrong.body["errors"][0]["pointer"]), (422, &json!("/caller_ids/0")));
+    assert_eq!(wrong.body["errors"].as_array().unwrap().len(), 1, "{}", wrong.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn why_names_a_time_only_where_all_that_stops_a_run_is_known_to_end(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    // New York: half past eight in the morning of a day to come.
+    desk.at("2026-11-30T13:30:00Z").await;
+    let run = desk.started(one_lead(&json!({"window": nine_to_eight(), "start_at": LATER}))).await;
+    let why = desk.why(run).await;
+    assert_eq!(
+        (&why["dialing"], &why["next_possible_at"]),
+        (&json!(false), &json!("2026-11-30T16:00:00.000Z")),
+        "{why}"
+    );
+    assert_eq!(desk.patch(&format!("/v1/runs/{run}"), json!({"start_at": null})).await.status, 200);
+    let why = desk.why(run).await;
+    assert_eq!(why["next_possible_at"], "2026-11-30T14:00:00.000Z", "{why}");
+    assert_eq!(desk.act(run, "pause").await.status, 200);
+    let why = desk.why(run).await;
+    assert_eq!((codes(&why)[0], &why["next_possible_at"]), ("run_not_running", &Value::Null), "{why}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn why_says_that_a_run_has_all_the_calls_that_it_may_have(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let leads = json!([{"to": number(0)}, {"to": number(1)}]);
+    let run = desk.started(json!({"message": {"text": "Hello"}, "leads": leads, "max_concurrent_calls": 1})).await;
+    assert!(!codes(&desk.why(run).await).contains(&"no_slot"));
+    assert!(desk.claim(1).await.is_some());
+    let why = desk.why(run).await;
+    assert!(codes(&why).contains(&"no_slot") && why["dialing"] == json!(false), "{why}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_preview_leaves_out_numbers_whose_window_does_not_open_before_the_end(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-23T15:00:00Z").await;
+    let window = json!({"hours": [{"days": ["sun"], "from": "09:00", "to": "10:00"}]});
+    let run = desk.run(one_lead(&json!({"window": window, "end_at": "2026-11-25T00:00:00Z"}))).await;
+    let preview = desk.get(&format!("/v1/runs/{run}/preview")).await.body;
+    assert_eq!((&preview["jobs"], &preview["to_dial"]), (&json!(1), &json!(0)), "{preview}");
+    let skipped = &preview["held_back"][0];
+    assert_eq!(
+        (&skipped["rule"], &skipped["verdict"], &skipped["count"]),
+        (&json!("window_ended"), &json!("skipped"), &json!(1))
+    );
+    let running = desk.run(one_lead(&json!({"window": window}))).await;
+    let preview = desk.get(&format!("/v1/runs/{running}/preview")).await.body;
+    assert_eq!((&preview["to_dial"], &preview["held_back"]), (&json!(1), &json!([])), "{preview}");
+}
