@@ -211,6 +211,20 @@ impl Told {
             Self::Other(_) => None,
         }
     }
+
+    /// The same, to complete what the carrier left out of it.
+    pub fn event_mut(&mut self) -> Option<&mut CallEvent> {
+        match self {
+            Self::Moved(event)
+            | Self::Detected(event)
+            | Self::GreetingOver(event)
+            | Self::SpeechOver(event)
+            | Self::MessageLeft(event)
+            | Self::StreamOver(event)
+            | Self::Recorded(event, _) => Some(event),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 /// How a call that came in is answered.

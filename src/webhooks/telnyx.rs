@@ -13,7 +13,7 @@ use axum::{
 };
 
 use crate::{
-    attempts::state::Source,
+    attempts::{speech, state::Source},
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
@@ -80,9 +80,12 @@ pub(super) async fn happened(
     ctx: &Context,
     key: (BusinessId, AttemptId),
     account: &Account,
-    told: Told,
+    mut told: Told,
     (listened, begin): (bool, Instant),
 ) -> Result<Webhook, ApiError> {
+    if let Some(event) = told.event_mut() {
+        named(ctx, key, account, event).await?;
+    }
     Ok(match told {
         Told::Moved(mut event) => {
             if listened {
@@ -129,6 +132,21 @@ pub(super) async fn happened(
             Webhook::Status
         }
     })
+}
+
+/// Telnyx leaves the call's id out of some events, and of a few the connection: the token names the attempt, the ledger knows its
+/// call, and the key that signed is the account's.
+async fn named(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    account: &Account,
+    event: &mut CallEvent,
+) -> sqlx::Result<()> {
+    event.account.get_or_insert_with(|| account.reference.clone());
+    if event.call_id.is_none() {
+        event.call_id = speech::whom(&ctx.stores.pg, key.1).await?.and_then(|(_, call_id)| call_id);
+    }
+    Ok(())
 }
 
 /// Applies how far a call has come; one that was answered is told what it hears.
