@@ -31,6 +31,7 @@ pub(super) struct EventMeta {
 pub(super) struct Event {
     name: String,
     event_timestamp: String,
+    call_leg_id: Option<String>,
     #[serde(default)]
     metadata: Value,
 }
@@ -46,6 +47,16 @@ impl Event {
         places.iter().find_map(|place| self.metadata.pointer(place)?.get(name)?.as_str())
     }
 
+    /// The call, where the event names it: those of machines do not.
+    fn call(&self) -> Option<&str> {
+        self.text("call_control_id").filter(|id| is_call_id(id))
+    }
+
+    /// The leg, which belongs to one call only.
+    fn leg(&self) -> Option<&str> {
+        self.call_leg_id.as_deref().or_else(|| self.text("call_leg_id"))
+    }
+
     fn sip(&self) -> Option<u16> {
         self.text("sip_hangup_cause")?.parse().ok()
     }
@@ -54,13 +65,20 @@ impl Event {
 /// The calls that these events are of, each once, newest first.
 ///
 /// # Errors
-/// Where an event does not name its call: what a list does not show might be there all the same.
+/// Where no event of a leg names its call, and one bears a mark as ours do: what a list does not show might be there all the same.
+/// Without a mark it is a call of somebody else's, who may do on the same connection what we never do.
 pub(super) fn calls(events: &[Event]) -> Result<Vec<CallView>, CarrierError> {
+    let named = events.iter().filter_map(|event| event.leg().zip(event.call()));
+    let of_leg: BTreeMap<&str, &str> = named.collect();
     let mut of: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in events {
-        let id = event.text("call_control_id").filter(|id| is_call_id(id));
-        let id = id.ok_or_else(|| CarrierError::Unreadable { why: format!("a {} event names no call", event.name) })?;
-        of.entry(id).or_default().push(event);
+        match event.call().or_else(|| of_leg.get(event.leg()?).copied()) {
+            Some(id) => of.entry(id).or_default().push(event),
+            None if mark(event.text("client_state")).is_some() => {
+                return Err(CarrierError::Unreadable { why: format!("a {} event names no call", event.name) });
+            }
+            None => {}
+        }
     }
     let mut views: Vec<CallView> = of.into_iter().map(|(id, events)| view(id, &events)).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.created_at));
@@ -132,7 +150,7 @@ mod tests {
         let mut payload = payload;
         payload["call_control_id"] = json!(call);
         let item = json!({
-            "record_type": "call_event", "call_leg_id": "l", "call_session_id": "s", "type": "webhook", "name": name,
+            "record_type": "call_event", "call_leg_id": format!("leg of {call}"), "call_session_id": "s", "type": "webhook", "name": name,
             "event_timestamp": format!("2026-11-20T17:{at}.127783Z"), "metadata": { "payload": payload },
         });
         serde_json::from_value(item).expect("an event")
@@ -164,16 +182,27 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_kept_apart_and_an_event_that_names_none_spoils_the_list() {
+    fn calls_are_kept_apart_and_an_event_that_names_none_is_of_the_call_of_its_leg() {
         let busy = json!({ "hangup_cause": "user_busy", "sip_hangup_cause": "486" });
-        let mut nameless = event("v3:a", "call.hangup", "30:00", busy.clone());
-        nameless.metadata = json!({});
         let events = [event("v3:a", "call.initiated", "30:00", json!({})), event("v3:b", "call.hangup", "31:00", busy)];
         let views = calls(&events).expect("calls");
         let states: Vec<_> = views.iter().map(|view| (view.call_id.as_str(), view.state)).collect();
         let busy = Some(CallState::Ended(Disposition::Busy));
         assert_eq!(states, [("v3:b", busy), ("v3:a", Some(CallState::Initiated))]);
         assert_eq!(views[0].marks, None, "it shows no mark, so that it may be anybody's");
-        assert!(calls(&[nameless]).is_err());
+        // As in each example of Telnyx' of such an event.
+        let mut machine =
+            event("v3:a", "call.machine.detection.ended", "30:07", json!({ "result": "machine", "client_state": "dA==" }));
+        machine.metadata["payload"].as_object_mut().expect("a payload").remove("call_control_id");
+        let answered = event("v3:a", "call.answered", "30:05", json!({}));
+        for events in [[machine.clone(), answered.clone()], [answered, machine.clone()]] {
+            let views = calls(&events).expect("calls");
+            let seen: Vec<_> = views.iter().map(|view| (view.call_id.as_str(), view.answered_by)).collect();
+            assert_eq!(seen, [("v3:a", Some(AnsweredBy::Machine))]);
+        }
+        // A leg that nothing names: it may be ours where it bears a mark, and is nobody's we know where it bears none.
+        assert!(calls(std::slice::from_ref(&machine)).is_err());
+        machine.metadata = json!({});
+        assert_eq!(calls(&[machine]).expect("calls"), []);
     }
 }
