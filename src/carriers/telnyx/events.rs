@@ -176,6 +176,10 @@ mod tests {
         assert_eq!(view.marks, Some(vec!["t".to_owned()]));
         let view = one(vec![initiated.clone(), answered.clone(), machine, cleared.clone()]);
         assert_eq!(view.state, Some(CallState::Ended(Disposition::Machine)));
+        let with_sip = json!({ "hangup_cause": "normal_clearing", "sip_hangup_cause": "200" });
+        let cleared_with_sip = event("v3:a", "call.hangup", "30:25", with_sip);
+        let unanswered = one(vec![initiated.clone(), cleared_with_sip]);
+        assert_eq!(unanswered.state, Some(CallState::Ended(Disposition::NoAnswer)), "nobody is known to have answered");
         assert_eq!(one(vec![initiated.clone(), cleared]).state, Some(CallState::Ended(Disposition::NoAnswer)));
         assert_eq!(one(vec![initiated.clone(), answered]).state, Some(CallState::Answered));
         assert_eq!(one(vec![initiated]).state, Some(CallState::Initiated));
