@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::list::PageMeta;
 use super::{answered_by, end_of, end_of_answered, is_call_id, is_leaving, is_whole, mark};
 use crate::carriers::CarrierError;
 use crate::carriers::call::{AnsweredBy, CallState, CallView, Disposition};
@@ -17,13 +18,8 @@ use crate::carriers::call::{AnsweredBy, CallState, CallView, Disposition};
 #[derive(Deserialize)]
 pub(super) struct EventPage {
     pub(super) data: Vec<Event>,
-    pub(super) meta: EventMeta,
-}
-
-/// Which page it is, and of how many.
-#[derive(Deserialize)]
-pub(super) struct EventMeta {
-    pub(super) total_pages: u64,
+    #[serde(default)]
+    pub(super) meta: PageMeta,
 }
 
 /// One event of a call.
