@@ -192,6 +192,8 @@ pub enum Told {
     StreamOver(CallEvent),
     /// A recording is ready.
     Recorded(CallEvent, Recording),
+    /// The same where the carrier does not say what it calls the recording.
+    RecordedSomewhere(CallEvent),
     /// Something that changes nothing here; its name.
     Other(String),
 }
@@ -207,6 +209,7 @@ impl Told {
             | Self::SpeechOver(event)
             | Self::MessageLeft(event)
             | Self::StreamOver(event)
+            | Self::RecordedSomewhere(event)
             | Self::Recorded(event, _) => Some(event),
             Self::Other(_) => None,
         }
@@ -221,6 +224,7 @@ impl Told {
             | Self::SpeechOver(event)
             | Self::MessageLeft(event)
             | Self::StreamOver(event)
+            | Self::RecordedSomewhere(event)
             | Self::Recorded(event, _) => Some(event),
             Self::Other(_) => None,
         }

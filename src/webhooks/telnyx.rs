@@ -13,7 +13,7 @@ use axum::{
 };
 
 use crate::{
-    attempts::{speech, state::Source},
+    attempts::{recordings, speech, state::Source},
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
@@ -125,6 +125,10 @@ pub(super) async fn happened(
         }
         Told::Recorded(_, recording) => {
             recorded(ctx, key, &recording).await?;
+            Webhook::Recording
+        }
+        Told::RecordedSomewhere(_) => {
+            recordings::ask_now(&ctx.stores.pg, key).await?;
             Webhook::Recording
         }
         Told::Other(name) => {
