@@ -117,6 +117,7 @@ async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), clos
         Stream::To(url) => Ok(Hears::Agent(url)),
         Stream::Nothing => Ok(Hears::Nothing),
         Stream::Over => Ok(Hears::Over),
+        Stream::Broken(speech) => Ok(speech.map_or(Hears::Nothing, Hears::Speech)),
         Stream::NoRoom(instead, from) => {
             tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
             Ok(match instead {
@@ -194,7 +195,12 @@ pub async fn stream_over(
     call_id: &str,
 ) -> Result<(), ApiError> {
     let hears = once_more(ctx, key).await?;
-    told(ctx, account, key.1, call_id, hears, &uuid::Uuid::new_v4().to_string()).await.map(drop)
+    let name = match hears {
+        // What stands in for the agent is said once, however often the end of its last stream is told.
+        Hears::Speech(_) => format!("{}-trouble", key.1),
+        _ => uuid::Uuid::new_v4().to_string(),
+    };
+    told(ctx, account, key.1, call_id, hears, &name).await.map(drop)
 }
 
 async fn told(
