@@ -244,6 +244,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_alone   boolean := cardinality(p_businesses) = 1;
     v_locked  uuid[];
+    v_began   timestamptz := clock_timestamp();
     v_look_at timestamptz := clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0);
     v_now     timestamptz := wall_clock();
     v_lines   integer;
@@ -267,8 +268,16 @@ BEGIN
         WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL AND a.state = 'intent' AND a.dial_by > clock_timestamp()
             AND NOT a.hangup_wanted AND b.business_id = a.business_id AND b.state = 'active' AND c.reference = a.account
             AND (c.hold_until > clock_timestamp()) IS NOT TRUE
+            -- An account that is refused is tried with one call.
+            AND (c.health <> 'refused' OR a.attempt_id = (
+                SELECT o.attempt_id FROM attempt o WHERE o.business_id = a.business_id AND o.account = a.account AND o.open AND o.owner IS NULL
+                    AND o.state = 'intent' AND o.dial_by > clock_timestamp() AND NOT o.hangup_wanted ORDER BY o.attempt_id LIMIT 1))
         RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
                   a.call_time_limit_secs, a.record, false;
+        UPDATE carrier_account c SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
+            WHERE c.business_id = ANY (v_locked) AND c.health = 'refused' AND EXISTS (SELECT 1 FROM attempt a
+                WHERE a.business_id = c.business_id AND a.account = c.reference AND a.open AND a.job_id IS NULL AND a.state = 'intent'
+                    AND a.owner IS NOT NULL AND a.intent_at >= v_began);
     END IF;
     v_room := room_on_lines();
     SELECT max_lines INTO v_lines FROM installation;
@@ -692,7 +701,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 'account';
     END IF;
-    IF acct.health = 'refused' OR acct.hold_until > clock_timestamp() THEN
+    -- A refused account is tried with one call: the claim that takes it holds the account back again.
+    IF acct.hold_until > clock_timestamp() OR (acct.health = 'refused' AND EXISTS (
+           SELECT 1 FROM attempt WHERE business_id = p_business AND account = acct.reference AND open AND owner IS NULL AND direction = 'outbound')) THEN
         RETURN 'held';
     END IF;
     v := verdict_on(p_business, acct.reference, p_to, p_zones, NULL, NULL, CASE WHEN p_zones IS NOT NULL THEN b.cap_per_day END,

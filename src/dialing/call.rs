@@ -302,8 +302,11 @@ async fn account(
 ) -> Result<(Arc<Profile>, SealedAccount), ApiError> {
     let profile = ctx.profile(business).await?.ok_or_else(|| ApiError::not_found("business"))?;
     let account = match carrier {
-        // Where all are left alone, the ledger says so.
-        None => profile.to_dial().next().or_else(|| profile.accounts.iter().find(|a| a.dialed)).cloned(),
+        // One that is refused is tried only where there is no other; where all are left alone, the ledger says so.
+        None => {
+            let takes_calls = profile.to_dial().find(|a| !a.refused).or_else(|| profile.to_dial().next());
+            takes_calls.or_else(|| profile.accounts.iter().find(|a| a.dialed)).cloned()
+        }
         Some(carrier) => profile.accounts.iter().find(|a| a.dialed && a.carrier == carrier).cloned(),
     };
     match account {

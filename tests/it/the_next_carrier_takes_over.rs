@@ -6,8 +6,11 @@ use rollcall::{
     sim::{self, ApiFault, CreateFault, Faults, Rule, Until},
 };
 
+use serde_json::json;
+
 use crate::{
     house::{House, Options, numbers},
+    single_calls_go_first::ask,
     telnyx_house::connection,
 };
 
@@ -107,6 +110,24 @@ async fn what_is_in_doubt_at_one_carrier_is_not_dialed_at_the_next() {
     house.until_run_is(run, "completed").await;
     assert_eq!(house.attempts_in("not_placed").await, 1);
     assert_eq!(house.sim.figures().total.created, 1);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_goes_past_a_carrier_that_refuses_the_account() {
+    let (house, business) = house().await;
+    // Its hold is over: without another one it would be tried.
+    sqlx::query!("UPDATE carrier_account SET health = 'refused' WHERE business_id = $1 AND carrier = 'telnyx'", business.0)
+        .execute(&house.ctx.stores.pg)
+        .await
+        .unwrap();
+    house.ctx.profiles.forget(business);
+    house.until("the gate is open", || async { house.ctx.gate.is_ready().await.unwrap() }).await;
+    let new = json!({"to": "+12125550190", "message": {"text": "Hi"}});
+    let (status, made) = ask(&house, business, reqwest::Method::POST, "/v1/calls", Some(new)).await;
+    assert_eq!((status, &made["carrier"]), (201, &json!("twilio")), "{made}");
+    house.until("it is over", || async { house.open_attempts().await == 0 }).await;
+    assert_eq!(taken(&house, business), (0, 1));
     house.close().await;
 }
 
