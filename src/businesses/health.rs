@@ -57,6 +57,41 @@ pub async fn hold(
     Ok(())
 }
 
+/// The carrier was too full for a call of this account that was sent so long ago: the account is left alone for a second, and for
+/// twice as long each time that it happens again before a call came through, `longest` at most. What was sent before the last such
+/// hold is no news.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn too_full(
+    pg: &PgPool,
+    business: BusinessId,
+    account: &str,
+    sent_ago: Duration,
+    longest: Duration,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE carrier_account c SET turned_away = n.times, health_detail = 'the carrier is full', held_at = clock_timestamp(),
+             -- Jittered, so that many businesses do not come back in the same moment.
+             hold_until = greatest(c.hold_until, clock_timestamp() + make_interval(secs => least(2 ^ (n.times - 1), $4) * (1 + random() / 5)))
+         FROM (SELECT reference, CASE WHEN EXISTS (SELECT 1 FROM attempt a
+                       WHERE a.account = c.reference AND a.business_id = c.business_id AND a.intent_at > c.held_at
+                           AND a.carrier_call_id IS NOT NULL AND a.direction = 'outbound'
+                           AND (a.answered_at IS NOT NULL OR a.disposition IN ('busy', 'no_answer')))
+                   THEN 1 ELSE least(c.turned_away + 1, 20) END AS times
+               FROM carrier_account c WHERE business_id = $1 AND reference = $2) n
+         WHERE c.business_id = $1 AND c.reference = n.reference
+             AND (c.held_at IS NULL OR c.held_at < clock_timestamp() - make_interval(secs => $3))",
+        business.0,
+        account,
+        sent_ago.as_secs_f64(),
+        longest.as_secs_f64(),
+    )
+    .execute(pg)
+    .await?;
+    Ok(())
+}
+
 /// The account placed a call that was sent so long ago: no hold from before that stands any more. A hold that came since
 /// does: it is news.
 ///

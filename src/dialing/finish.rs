@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use rand::RngExt;
-
 use crate::{
     attempts::{
         events::Event,
@@ -13,8 +11,9 @@ use crate::{
         speech,
         state::Source,
     },
-    businesses::health::{self, Hold},
+    businesses::health,
     carriers::{AnsweredBy, CallEvent, CallState, CallView, Disposition},
+    config::Times,
     context::Context,
     dialing::translate,
     ids::{AttemptId, BusinessId},
@@ -25,8 +24,8 @@ use crate::{
 
 /// A Redis that hangs must not keep a carrier waiting for its 2xx: what is left undone here, the sweep does.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
-/// A job that was dialed so often is not sent back any more by a carrier that is full.
-const MOST_TURNED_AWAY: i32 = 5;
+/// A job that a carrier was too full for so often is not sent back any more.
+const MOST_TURNED_AWAY: i64 = 5;
 
 /// Applies a verified callback. `None` where its attempt does not exist.
 ///
@@ -122,11 +121,13 @@ pub(crate) async fn turned_away(
     if state != CallState::Ended(Disposition::TurnedAway) {
         return Ok(state);
     }
-    let Some(account) = speech::turned_away(&ctx.stores.pg, key, MOST_TURNED_AWAY).await? else {
+    let Some(call) = speech::turned_away(&ctx.stores.pg, key, MOST_TURNED_AWAY).await? else {
         return Ok(CallState::Ended(Disposition::Failed));
     };
-    let time = Duration::from_millis(rand::rng().random_range(1_000..2_000));
-    health::hold(&ctx.stores.pg, key.0, &account, Hold::BackOff, time, "the carrier is full").await?;
+    let sent_ago = Times::ms(call.sent_ms_ago.unsigned_abs());
+    // As long as one whose credentials are refused: much longer, and room that came free stays empty.
+    let longest = Times::ms(ctx.settings.times.refused_retry_ms);
+    health::too_full(&ctx.stores.pg, key.0, &call.account, sent_ago, longest).await?;
     ctx.profiles.forget(key.0);
     Ok(CallState::Ended(Disposition::Cancelled))
 }

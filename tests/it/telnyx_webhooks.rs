@@ -1,11 +1,14 @@
 //! I6 at Telnyx's door: what was not signed by its key for this very call moves no row, and every authentic event gets exactly 200.
 
+use std::time::Duration;
+
 use rollcall::{
     attempts::{
         events,
         ledger::Said,
         state::{AttemptState, Source},
     },
+    businesses::health,
     ids::{AttemptId, BusinessId},
 };
 use serde_json::{Value, json};
@@ -206,4 +209,34 @@ async fn an_answer_behind_the_fence_hears_nothing_and_is_hung_up() {
     assert!(house.only_call(&claimed.to).heard.is_empty());
     house.until_run_is(run, "cancelled").await;
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_full_is_left_alone_for_twice_as_long_until_a_call_comes_through() {
+    let street = Street::open().await;
+    let (pg, account) = (&street.house.ctx.stores.pg, connection(street.business));
+    let turned_away = async |sent_secs_ago: u64| {
+        let sent_ago = Duration::from_secs(sent_secs_ago);
+        health::too_full(pg, street.business, &account, sent_ago, Duration::from_secs(60)).await.unwrap();
+        let row = sqlx::query!(
+            r#"SELECT turned_away, extract(epoch FROM hold_until - clock_timestamp())::float8 AS "secs!" FROM carrier_account"#
+        );
+        let row = row.fetch_one(pg).await.unwrap();
+        (row.turned_away, row.secs)
+    };
+    // As if the hold had been an hour ago.
+    let later = async || {
+        let past = sqlx::query!("UPDATE carrier_account SET held_at = clock_timestamp() - interval '1 h', hold_until = NULL");
+        past.execute(pg).await.unwrap();
+    };
+    for (i, least) in (1..).zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]) {
+        let (times, secs) = turned_away(0).await;
+        assert!(times == i && (least - 0.9..least * 1.2 + 0.1).contains(&secs), "{times} {secs}");
+        let (times, again) = turned_away(5).await;
+        assert!(times == i && again <= secs, "what was sent before the hold is no news: {times} {again}");
+        later().await;
+    }
+    street.accepted(&street.busy()).await;
+    assert_eq!(turned_away(0).await.0, 1, "a call came through since");
+    street.house.close().await;
 }
