@@ -137,7 +137,7 @@ impl Calls {
             .key(self.waiting_key())
             .key(self.watched_key())
             .key(self.ticket_key(&text))
-            .key(self.keys.key(format_args!("calls:opened:{}", state.call_id)))
+            .key(self.opened_key(&state.call_id))
             .key(self.epoch_key(&state.call_id))
             .arg(serde_json::to_string(state)?)
             .arg(millis(ttl(state)))
@@ -288,6 +288,10 @@ impl Calls {
 
     fn epoch_key(&self, call_id: &str) -> String {
         self.keys.key(format_args!("calls:epoch:{call_id}"))
+    }
+
+    fn opened_key(&self, call_id: &str) -> String {
+        self.keys.key(format_args!("calls:opened:{call_id}"))
     }
 
     /// The ticket itself is nowhere: whoever reads Redis cannot open a stream.
