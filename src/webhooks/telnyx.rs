@@ -89,19 +89,19 @@ pub(super) async fn happened(
     Ok(match told {
         Told::Moved(mut event) => {
             if listened {
-                machine::ended(ctx, key, &mut event).await;
+                machine::ended(ctx, key, &mut event, begin).await;
             }
             let mut step = traces::asked_since(key.1, "webhook status", begin);
             step.says("state", event.state.as_str());
-            moved(ctx, key, account, &event).await?
+            moved(ctx, key, account, &event, begin).await?
         }
         Told::Detected(event) => {
-            apply(ctx, key, &event).await?;
+            apply(ctx, key, &event, begin).await?;
             machine::detected(ctx, account, key, &event, false).await?;
             Webhook::Status
         }
         Told::GreetingOver(event) => {
-            apply(ctx, key, &event).await?;
+            apply(ctx, key, &event, begin).await?;
             machine::detected(ctx, account, key, &event, true).await?;
             Webhook::Status
         }
@@ -159,6 +159,7 @@ async fn moved(
     key: (BusinessId, AttemptId),
     account: &Account,
     event: &CallEvent,
+    begin: Instant,
 ) -> Result<Webhook, ApiError> {
     match (event.state, &event.call_id) {
         (CallState::Answered, Some(call_id)) => {
@@ -167,14 +168,19 @@ async fn moved(
             Ok(Webhook::Answer)
         }
         _ => {
-            apply(ctx, key, event).await?;
+            apply(ctx, key, event, begin).await?;
             Ok(Webhook::Status)
         }
     }
 }
 
-async fn apply(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> Result<(), ApiError> {
-    let change = finish::callback(ctx, key, event).await?;
+async fn apply(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    event: &CallEvent,
+    begin: Instant,
+) -> Result<(), ApiError> {
+    let change = finish::callback(ctx, key, event, begin).await?;
     log_applied(key.1, event, change.as_ref());
     Ok(())
 }

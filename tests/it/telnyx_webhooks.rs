@@ -1,10 +1,10 @@
 //! I6 at Telnyx's door: what was not signed by its key for this very call moves no row, and every authentic event gets exactly 200.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rollcall::{
     attempts::{
-        events,
+        detection, events,
         ledger::Said,
         state::{AttemptState, Source},
     },
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     by_hand::client,
     house::{House, Options, numbers},
+    scripted_carrier::Fake,
     telnyx_house::{SEED, connection, now_secs, telnyx_event},
 };
 
@@ -154,6 +155,27 @@ async fn an_end_without_a_word_of_an_answer_was_none_as_far_as_anybody_knows() {
     let street = Street::open().await;
     // The sandbox has no such call, so that nobody can say more.
     street.accepted(&street.event("call.hangup", json!({"hangup_cause": "normal_clearing"}))).await;
+    street.is("ended", Some("no_answer")).await;
+    street.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_does_not_wait_for_a_carrier_that_cannot_say_more() {
+    let street = Street::open().await;
+    let silent = Fake::start([]).await;
+    let pg = &street.house.ctx.stores.pg;
+    let base = silent.base.as_str();
+    sqlx::query!("UPDATE carrier_account SET api_base_url = $1", base).execute(pg).await.unwrap();
+    let rule = json!({"detect": "async", "then": "hang_up"});
+    detection::begin(pg, (street.business, street.attempt), &rule).await.unwrap();
+    street.house.ctx.profiles.forget(street.business);
+    let begin = Instant::now();
+    let path = format!("{}?detect=1", street.path);
+    let end = street.event("call.hangup", json!({"hangup_cause": "normal_clearing", "sip_hangup_cause": "200"}));
+    assert_eq!(street.house.telnyx_told(&path, &end).await, 200);
+    // Each look by itself would take ten.
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert!(!silent.requests().is_empty(), "it was asked");
     street.is("ended", Some("no_answer")).await;
     street.house.close().await;
 }
