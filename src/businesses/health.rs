@@ -147,19 +147,21 @@ pub async fn readable(pg: &PgPool, business: BusinessId, account: &str) -> sqlx:
 /// Accounts shown at most.
 const MOST_SHOWN: i64 = 500;
 
-/// An account that is not well.
+/// An account that is not well, is held back now, or cannot be asked about its calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotOk {
     /// Whose.
     pub business_id: BusinessId,
     /// At which carrier.
     pub carrier: Carrier,
-    /// Refused or down.
+    /// Refused or down; anything where it is only held back, or cannot be asked.
     pub health: Health,
     /// What the carrier said, or what happened.
     pub detail: Option<String>,
     /// Nothing is sent before this time.
     pub hold_until: Option<Time>,
+    /// Since when the carrier cannot be asked about its calls.
+    pub unreadable_since: Option<Time>,
 }
 
 /// The accounts that are not well, at most 500 of them by business, and how many there are of each kind.
@@ -190,8 +192,10 @@ pub async fn troubles(pg: &PgPool) -> sqlx::Result<Troubles> {
     let accounts = sqlx::query_as!(
         NotOk,
         r#"SELECT business_id AS "business_id: BusinessId", carrier AS "carrier: Carrier", health AS "health: Health",
-                  health_detail AS detail, hold_until AS "hold_until: Time"
-           FROM carrier_account WHERE health IN ('refused', 'down') ORDER BY business_id, carrier LIMIT $1"#,
+                  health_detail AS detail, hold_until AS "hold_until: Time", unreadable_since AS "unreadable_since: Time"
+           FROM carrier_account
+           WHERE health IN ('refused', 'down') OR hold_until > clock_timestamp() OR unreadable_since IS NOT NULL
+           ORDER BY business_id, carrier LIMIT $1"#,
         MOST_SHOWN
     )
     .fetch_all(pg)
