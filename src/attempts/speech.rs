@@ -100,13 +100,18 @@ pub struct Answered {
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn answered(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<Option<Answered>> {
+pub async fn answered(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    ended_at: Option<DateTime<Utc>>,
+) -> sqlx::Result<Option<Answered>> {
     sqlx::query_as!(
         Answered,
-        r#"SELECT extract(epoch FROM clock_timestamp() - answered_at)::int AS "secs!", answered_by AS by FROM attempt
-           WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NOT NULL"#,
+        r#"SELECT greatest(round(extract(epoch FROM happened_at($3, clock_timestamp()) - answered_at)), 0)::int AS "secs!", answered_by AS by
+           FROM attempt WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NOT NULL"#,
         attempt.0,
-        business.0
+        business.0,
+        ended_at
     )
     .fetch_optional(pg)
     .await

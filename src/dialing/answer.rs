@@ -3,6 +3,7 @@
 //! One carrier asks for it, another has to be told. Telling may happen twice (a doubled event, a look that comes with it): the
 //! carrier ignores a second command of the same name, and the ledger remembers what was said.
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
@@ -140,7 +141,8 @@ pub(super) fn speech(message: Value, variables: Map<String, Value>) -> anyhow::R
     })
 }
 
-/// Tells the carrier what an answered call is to hear, or hangs it up where that is nothing. True where it hears something.
+/// Tells the carrier what an answered call is to hear, or hangs it up where that is nothing. True where it hears something. `at`: when
+/// it was answered, by the carrier's clock.
 ///
 /// # Errors
 /// Where a store or the carrier does not answer: the same may be asked for again.
@@ -149,13 +151,13 @@ pub async fn by_command(
     account: &Account,
     key: (BusinessId, AttemptId),
     source: Source,
-    call_id: &str,
+    (call_id, at): (&str, Option<DateTime<Utc>>),
 ) -> Result<bool, ApiError> {
     let known = speech::known(&ctx.stores.pg, key).await?;
     if known.said {
         return Ok(true);
     }
-    let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), ..Said::default() };
+    let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), at, ..Said::default() };
     let may = may_hear(ctx, key, source, &said, if known.listened_first { machine::LISTENS_MS } else { 0 }).await?;
     if known.listened_first && may.is_some() {
         machine::act(ctx, account, key, call_id, false).await?;
@@ -280,7 +282,7 @@ pub async fn catch_up(ctx: &Context, account: &Account, key: (BusinessId, Attemp
             false => Ok(()),
             true if view.message_left => over(ctx, account, key, Some(call_id)).await,
             true if view.speech_over => machine::spoken(ctx, account, key, Some(call_id)).await,
-            true => by_command(ctx, account, key, Source::Reconcile, call_id).await.map(drop),
+            true => by_command(ctx, account, key, Source::Reconcile, (call_id, None)).await.map(drop),
         }
     };
     if let Err(error) = done.await {

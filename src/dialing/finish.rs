@@ -90,7 +90,7 @@ async fn completed(
     let CallState::Ended(disposition) = event.state else { return Ok(event) };
     let picked_up = matches!(disposition, Disposition::Answered | Disposition::Machine | Disposition::Fax);
     if (picked_up || event.unclear) && event.duration_secs.is_none() {
-        match speech::answered(&ctx.stores.pg, key).await? {
+        match speech::answered(&ctx.stores.pg, key, event.at).await? {
             Some(answered) => {
                 event.state = CallState::Ended(of_whoever(answered.by.as_deref()));
                 event.duration_secs = u32::try_from(answered.secs).ok();

@@ -164,7 +164,7 @@ async fn moved(
     match (event.state, &event.call_id) {
         (CallState::Answered, Some(call_id)) => {
             let _step = traces::step(key.1, "say");
-            answer::by_command(ctx, account, key, Source::Webhook, call_id).await?;
+            answer::by_command(ctx, account, key, Source::Webhook, (call_id, event.at)).await?;
             Ok(Webhook::Answer)
         }
         _ => {

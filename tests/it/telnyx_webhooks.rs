@@ -1,7 +1,8 @@
 //! I6 at Telnyx's door: what was not signed by its key for this very call moves no row, and every authentic event gets exactly 200.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, Utc};
 use rollcall::{
     attempts::{
         detection, events,
@@ -156,6 +157,26 @@ async fn an_end_without_a_word_of_an_answer_was_none_as_far_as_anybody_knows() {
     // The sandbox has no such call, so that nobody can say more.
     street.accepted(&street.event("call.hangup", json!({"hangup_cause": "normal_clearing"}))).await;
     street.is("ended", Some("no_answer")).await;
+    street.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_as_long_as_its_carrier_says_however_late_its_words_come() {
+    let street = Street::open().await;
+    let pg = &street.house.ctx.stores.pg;
+    let dialed = sqlx::query!("UPDATE attempt SET intent_at = clock_timestamp() - interval '1 min'");
+    dialed.execute(pg).await.unwrap();
+    let happened = |event: &str, secs_ago: u64, more: Value| {
+        let at = DateTime::<Utc>::from(SystemTime::now() - Duration::from_secs(secs_ago));
+        let mut event = street.event(event, more);
+        event["data"]["occurred_at"] = json!(at.to_rfc3339());
+        event
+    };
+    street.accepted(&happened("call.answered", 45, json!({}))).await;
+    street.accepted(&happened("call.hangup", 5, json!({"hangup_cause": "normal_clearing"}))).await;
+    street.is("ended", Some("answered")).await;
+    let secs = sqlx::query_scalar!("SELECT duration_secs FROM attempt").fetch_one(pg).await.unwrap();
+    assert_eq!(secs, Some(40));
     street.house.close().await;
 }
 
