@@ -71,6 +71,7 @@ CREATE TABLE carrier_account (
     health_detail      text,
     hold_until         timestamptz,
     held_at            timestamptz,
+    turned_away        integer NOT NULL DEFAULT 0,
     unreadable_since   timestamptz,
     live_look_at       timestamptz NOT NULL DEFAULT now(),
     created_at         timestamptz NOT NULL DEFAULT now(),
@@ -83,6 +84,7 @@ COMMENT ON COLUMN carrier_account.public_key IS 'What signs the webhooks, where 
 COMMENT ON COLUMN carrier_account.former_secret IS 'The secret before the last change: what it signed counts until former_until.';
 COMMENT ON COLUMN carrier_account.hold_until IS 'No claim before this: back-off after 429, or the next single try of a refused account.';
 COMMENT ON COLUMN carrier_account.held_at IS 'When it was last held back: a call that was sent before that proves nothing against the hold.';
+COMMENT ON COLUMN carrier_account.turned_away IS 'How often in a row the carrier was too full for a call of it; begins anew where one came through.';
 COMMENT ON COLUMN carrier_account.unreadable_since IS 'Since when the carrier cannot be asked about this account''s calls; null while it can.';
 COMMENT ON COLUMN carrier_account.live_look_at IS 'When the live list of this account is read next; taking it forward is the lease.';
 

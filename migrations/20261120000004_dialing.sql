@@ -169,10 +169,16 @@ CREATE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LA
                    AND (expires_at IS NULL OR expires_at > clock_timestamp()))
 $$;
 
--- Dials of a number that count against its limits: those that a carrier was asked for.
+-- True where the attempt rang nobody: the carrier ended it because it was too full, or it was cancelled in the carrier's queue.
+CREATE FUNCTION rang_nobody(p_state text, p_disposition text, p_queue_cancelled_at timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT p_state = 'ended' AND p_disposition IS NOT DISTINCT FROM 'cancelled' AND p_queue_cancelled_at IS NOT NULL
+$$;
+
+-- Dials of a number that count against its limits: those that a carrier was asked for and did not turn away.
 CREATE FUNCTION dials_of_number(p_business uuid, p_number text, p_since timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT count(*) FROM attempt WHERE business_id = p_business AND to_number = p_number AND intent_at >= p_since
         AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+        AND NOT rang_nobody(state, disposition, queue_cancelled_at)
 $$;
 
 -- Why a job whose turn has come is not dialed. verdict: held (until next_at) or skipped; null: it may be dialed.
@@ -216,6 +222,7 @@ BEGIN
         SELECT intent_at + interval '24 h' INTO v_next FROM attempt
             WHERE business_id = p_business AND to_number = p_number AND intent_at >= v_now - interval '24 h'
                 AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+                AND NOT rang_nobody(state, disposition, queue_cancelled_at)
             ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;
         RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
     END IF;
@@ -244,6 +251,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_alone   boolean := cardinality(p_businesses) = 1;
     v_locked  uuid[];
+    v_began   timestamptz := clock_timestamp();
     v_look_at timestamptz := clock_timestamp() + make_interval(secs => p_intent_grace_ms / 1000.0);
     v_now     timestamptz := wall_clock();
     v_lines   integer;
@@ -267,8 +275,16 @@ BEGIN
         WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL AND a.state = 'intent' AND a.dial_by > clock_timestamp()
             AND NOT a.hangup_wanted AND b.business_id = a.business_id AND b.state = 'active' AND c.reference = a.account
             AND (c.hold_until > clock_timestamp()) IS NOT TRUE
+            -- An account that is refused is tried with one call.
+            AND (c.health <> 'refused' OR a.attempt_id = (
+                SELECT o.attempt_id FROM attempt o WHERE o.business_id = a.business_id AND o.account = a.account AND o.open AND o.owner IS NULL
+                    AND o.state = 'intent' AND o.dial_by > clock_timestamp() AND NOT o.hangup_wanted ORDER BY o.attempt_id LIMIT 1))
         RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
                   a.call_time_limit_secs, a.record, false;
+        UPDATE carrier_account c SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
+            WHERE c.business_id = ANY (v_locked) AND c.health = 'refused' AND EXISTS (SELECT 1 FROM attempt a
+                WHERE a.business_id = c.business_id AND a.account = c.reference AND a.open AND a.job_id IS NULL AND a.state = 'intent'
+                    AND a.owner IS NOT NULL AND a.intent_at >= v_began);
     END IF;
     v_room := room_on_lines();
     SELECT max_lines INTO v_lines FROM installation;
@@ -692,7 +708,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 'account';
     END IF;
-    IF acct.health = 'refused' OR acct.hold_until > clock_timestamp() THEN
+    -- A refused account is tried with one call: the claim that takes it holds the account back again.
+    IF acct.hold_until > clock_timestamp() OR (acct.health = 'refused' AND EXISTS (
+           SELECT 1 FROM attempt WHERE business_id = p_business AND account = acct.reference AND open AND owner IS NULL AND direction = 'outbound')) THEN
         RETURN 'held';
     END IF;
     v := verdict_on(p_business, acct.reference, p_to, p_zones, NULL, NULL, CASE WHEN p_zones IS NOT NULL THEN b.cap_per_day END,

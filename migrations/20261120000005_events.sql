@@ -14,6 +14,11 @@ BEGIN
     END IF;
 END $$;
 
+-- When something happened that was heard of now: by the carrier's clock, where that can be right.
+CREATE FUNCTION happened_at(p_at timestamptz, p_heard timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN p_at BETWEEN p_heard - interval '10 min' AND p_heard THEN p_at ELSE p_heard END
+$$;
+
 -- What an event does that moves nothing: it may fill in a time or a fact that was missed, once, or speak of a call that its
 -- attempt does not answer for. The caller has locked the attempt.
 CREATE FUNCTION note_unmoved(a attempt, p_source text, p_call_id text, p_state text, p_answered_by text, p_price numeric,
@@ -55,12 +60,14 @@ END $$;
 
 -- Applies what the carrier said about calls, whoever asked. The rank only grows and the first final state wins; a call id may be
 -- learned here. p_states: unknown, placed, initiated, ringing, answered or ended (then with a disposition). p_fence_ms: set where the
--- call asks what it may hear, so long after its ringing should have ended it is too late to speak.
+-- call asks what it may hear, so long after its ringing should have ended it is too late to speak. p_at: when it happened, by the
+-- carrier's clock.
 -- Callers name each attempt once and sort by attempt: everybody locks attempts first, then their jobs, and then tallies in the
 -- order of their runs, so that no two wait for each other.
 CREATE FUNCTION apply_events(p_businesses uuid[], p_attempts uuid[], p_sources text[], p_call_ids text[], p_states text[],
     p_dispositions text[], p_durations_secs integer[], p_answered_by text[], p_carrier_statuses text[], p_carrier_codes integer[],
-    p_sip_codes integer[], p_prices text[], p_currencies text[], p_sent_ms_ago integer[], p_fence_ms integer[]) RETURNS SETOF attempt_change
+    p_sip_codes integer[], p_prices text[], p_currencies text[], p_sent_ms_ago integer[], p_fence_ms integer[],
+    p_at timestamptz[] DEFAULT '{}') RETURNS SETOF attempt_change
 LANGUAGE plpgsql AS $$
 DECLARE
     v_now     timestamptz := clock_timestamp();
@@ -76,9 +83,9 @@ BEGIN
     WITH said AS MATERIALIZED (
         SELECT e.*, attempt_rank(e.state) AS rank
         FROM unnest(p_businesses, p_attempts, p_sources, p_call_ids, p_states, p_dispositions, p_durations_secs, p_answered_by,
-                    p_carrier_statuses, p_carrier_codes, p_sip_codes, p_prices::numeric[], p_currencies, p_sent_ms_ago)
+                    p_carrier_statuses, p_carrier_codes, p_sip_codes, p_prices::numeric[], p_currencies, p_sent_ms_ago, p_at)
             WITH ORDINALITY AS e (business, attempt, source, call_id, state, disposition, duration_secs, answered_by, carrier_status,
-                                  carrier_code, sip_code, price, currency, sent_ms_ago, i)
+                                  carrier_code, sip_code, price, currency, sent_ms_ago, at, i)
     ), moved AS (
         UPDATE attempt a SET
             state = e.state,
@@ -89,7 +96,7 @@ BEGIN
             placed_at = coalesce(a.placed_at, CASE e.state WHEN 'placed' THEN v_now END),
             initiated_at = coalesce(a.initiated_at, CASE e.state WHEN 'initiated' THEN v_now END),
             ringing_at = coalesce(a.ringing_at, CASE e.state WHEN 'ringing' THEN v_now END),
-            answered_at = coalesce(a.answered_at, CASE WHEN e.state = 'answered' THEN v_now
+            answered_at = coalesce(a.answered_at, CASE WHEN e.state = 'answered' THEN greatest(happened_at(e.at, v_now), a.intent_at)
                 WHEN e.disposition IN ('answered', 'machine', 'fax', 'abandoned') THEN v_now - make_interval(secs => coalesce(e.duration_secs, 0)) END),
             ended_at = CASE e.state WHEN 'ended' THEN v_now END,
             duration_secs = coalesce(e.duration_secs, a.duration_secs),
@@ -167,7 +174,7 @@ BEGIN
             IF v_changes[i].verdict IS NULL THEN
                 v_changes[i] := apply_unmoved(p_businesses[i], p_attempts[i], p_sources[i], p_call_ids[i], p_states[i], p_dispositions[i],
                     p_durations_secs[i], p_answered_by[i], p_carrier_statuses[i], p_carrier_codes[i], p_sip_codes[i], p_prices[i],
-                    p_currencies[i], p_sent_ms_ago[i]);
+                    p_currencies[i], p_sent_ms_ago[i], p_at[i]);
             ELSIF v_changes[i].requeue THEN
                 PERFORM tally_moved(j.run_id, 'dialing', j.state, j.disposition, 1, j.charged)
                 FROM settle_job(v_changes[i].job_id, 'requeue', NULL, NULL, NULL) j WHERE j.run_id IS NOT NULL;
@@ -219,7 +226,7 @@ END $$;
 -- An event that did not move its attempt: there is none, it was there already, it is closed, or this is another call.
 CREATE FUNCTION apply_unmoved(p_business uuid, p_attempt uuid, p_source text, p_call_id text, p_state text, p_disposition text,
     p_duration_secs integer, p_answered_by text, p_carrier_status text, p_carrier_code integer, p_sip_code integer,
-    p_price text, p_currency text, p_sent_ms_ago integer) RETURNS attempt_change LANGUAGE plpgsql AS $$
+    p_price text, p_currency text, p_sent_ms_ago integer, p_at timestamptz) RETURNS attempt_change LANGUAGE plpgsql AS $$
 DECLARE
     a attempt;
     v attempt_change;
@@ -233,7 +240,7 @@ BEGIN
         -- It came to a state that the event moves while its row was waited for: now the row is locked, and moves.
         SELECT * INTO v FROM apply_events(ARRAY[p_business], ARRAY[p_attempt], ARRAY[p_source], ARRAY[p_call_id], ARRAY[p_state],
             ARRAY[p_disposition], ARRAY[p_duration_secs], ARRAY[p_answered_by], ARRAY[p_carrier_status], ARRAY[p_carrier_code],
-            ARRAY[p_sip_code], ARRAY[p_price], ARRAY[p_currency], ARRAY[p_sent_ms_ago], '{NULL}');
+            ARRAY[p_sip_code], ARRAY[p_price], ARRAY[p_currency], ARRAY[p_sent_ms_ago], '{NULL}', ARRAY[p_at]);
         RETURN v;
     END IF;
     RETURN note_unmoved(a, p_source, p_call_id, p_state, p_answered_by, p_price::numeric, p_currency, p_sent_ms_ago);

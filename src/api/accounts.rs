@@ -14,7 +14,7 @@ use crate::{
         check::Check,
     },
     businesses::{
-        accounts::{self, Account, Outcome, Terms},
+        accounts::{self, Account, NewSecret, Outcome, Terms},
         rules,
         store::{self, Health},
     },
@@ -117,7 +117,7 @@ async fn put(
     Ids(business): Ids<BusinessId>,
     Body(new): Body<NewTwilioAccount>,
 ) -> Result<Json<TwilioAccount>, ApiError> {
-    let sealed = ctx.vault.seal(business, Carrier::Twilio, &new.auth_token)?;
+    let secret = NewSecret::seal(&ctx.vault, (business, Carrier::Twilio), &new.auth_token)?;
     let edit = checked(TwilioAccountChange {
         account_sid: Change::To(new.account_sid),
         auth_token: Change::To(new.auth_token),
@@ -127,7 +127,7 @@ async fn put(
     })?;
     let mut terms = blank();
     edit(&mut terms);
-    let outcome = accounts::put(&ctx.stores.pg, business, Carrier::Twilio, &terms, &sealed).await?;
+    let outcome = accounts::put(&ctx.stores.pg, business, Carrier::Twilio, &terms, &secret).await?;
     ctx.ring(business).await;
     done(outcome).map(Json)
 }
@@ -153,9 +153,9 @@ async fn change(
     Body(given): Body<TwilioAccountChange>,
 ) -> Result<Json<TwilioAccount>, ApiError> {
     let secret = given.auth_token.given();
-    let sealed = secret.map(|secret| ctx.vault.seal(business, Carrier::Twilio, secret)).transpose()?;
+    let secret = secret.map(|secret| NewSecret::seal(&ctx.vault, (business, Carrier::Twilio), secret)).transpose()?;
     let edit = checked(given)?;
-    let outcome = accounts::change(&ctx.stores.pg, business, Carrier::Twilio, edit, sealed.as_ref()).await?;
+    let outcome = accounts::change(&ctx.stores.pg, business, Carrier::Twilio, edit, secret.as_ref()).await?;
     ctx.ring(business).await;
     done(outcome).map(Json)
 }

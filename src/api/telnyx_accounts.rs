@@ -15,7 +15,7 @@ use crate::{
         check::Check,
     },
     businesses::{
-        accounts::{self, Account, Terms},
+        accounts::{self, Account, NewSecret, Terms},
         rules,
         store::Health,
     },
@@ -115,7 +115,7 @@ async fn put(
     Ids(business): Ids<BusinessId>,
     Body(new): Body<NewTelnyxAccount>,
 ) -> Result<Json<TelnyxAccount>, ApiError> {
-    let sealed = ctx.vault.seal(business, Carrier::Telnyx, &new.api_key)?;
+    let secret = NewSecret::seal(&ctx.vault, (business, Carrier::Telnyx), &new.api_key)?;
     let edit = checked(TelnyxAccountChange {
         api_key: Change::To(new.api_key),
         connection_id: Change::To(new.connection_id),
@@ -126,7 +126,7 @@ async fn put(
     })?;
     let mut terms = blank();
     edit(&mut terms);
-    let outcome = accounts::put(&ctx.stores.pg, business, Carrier::Telnyx, &terms, &sealed).await?;
+    let outcome = accounts::put(&ctx.stores.pg, business, Carrier::Telnyx, &terms, &secret).await?;
     ctx.ring(business).await;
     done(outcome).map(Json)
 }
@@ -152,9 +152,9 @@ async fn change(
     Body(given): Body<TelnyxAccountChange>,
 ) -> Result<Json<TelnyxAccount>, ApiError> {
     let secret = given.api_key.given();
-    let sealed = secret.map(|secret| ctx.vault.seal(business, Carrier::Telnyx, secret)).transpose()?;
+    let secret = secret.map(|secret| NewSecret::seal(&ctx.vault, (business, Carrier::Telnyx), secret)).transpose()?;
     let edit = checked(given)?;
-    let outcome = accounts::change(&ctx.stores.pg, business, Carrier::Telnyx, edit, sealed.as_ref()).await?;
+    let outcome = accounts::change(&ctx.stores.pg, business, Carrier::Telnyx, edit, secret.as_ref()).await?;
     ctx.ring(business).await;
     done(outcome).map(Json)
 }

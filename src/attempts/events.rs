@@ -1,5 +1,6 @@
 //! What the carrier says of calls, applied to the ledger: any number of events in one round trip and one transaction.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use sqlx::{PgExecutor, PgPool};
 
@@ -31,6 +32,7 @@ pub struct Event {
     price: Option<(String, String)>,
     sent_ms_ago: Option<i32>,
     fence_ms: Option<i32>,
+    at: Option<DateTime<Utc>>,
 }
 
 /// What became of an event.
@@ -67,6 +69,7 @@ impl Event {
             price: said.price.map(|(amount, currency)| (amount.to_owned(), currency.to_owned())),
             sent_ms_ago: said.sent_ms_ago,
             fence_ms: None,
+            at: said.at,
         }
     }
 
@@ -109,7 +112,7 @@ pub async fn apply_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Resul
     let rows = sqlx::query!(
         r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted,
                   speak, message, variables
-           FROM apply_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"#,
+           FROM apply_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"#,
         &events.iter().map(|e| e.business.0).collect::<Vec<_>>(),
         &events.iter().map(|e| e.attempt.0).collect::<Vec<_>>(),
         &texts(|e| Some(e.source.as_str())) as &[Option<String>],
@@ -125,6 +128,7 @@ pub async fn apply_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Resul
         &texts(|e| e.price.as_ref().map(|price| price.1.as_str())) as &[Option<String>],
         &events.iter().map(|e| e.sent_ms_ago).collect::<Vec<_>>() as &[Option<i32>],
         &events.iter().map(|e| e.fence_ms).collect::<Vec<_>>() as &[Option<i32>],
+        &events.iter().map(|e| e.at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
     )
     .fetch_all(pg)
     .await?;

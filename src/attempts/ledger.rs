@@ -1,5 +1,6 @@
 //! The writing side of the dial ledger: every move of an attempt's state, each one round trip.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 use crate::{
@@ -27,6 +28,8 @@ pub struct Said<'a> {
     pub price: Option<(&'a str, &'a str)>,
     /// Milliseconds since the request left, where this is its answer.
     pub sent_ms_ago: Option<i32>,
+    /// When it happened, by the carrier's clock.
+    pub at: Option<DateTime<Utc>>,
 }
 
 /// What became of an event or a closing.

@@ -187,9 +187,11 @@ pub struct DueAccount {
     pub business: BusinessId,
     /// The carrier's own name of the account.
     pub account: String,
+    /// True where it could not be asked when it was last tried.
+    pub unreadable: bool,
 }
 
-/// Picks accounts with live calls whose list is due; it is due again after `lease_ms`.
+/// Picks accounts with live calls, or that could not be asked, whose list is due; it is due again after `lease_ms`.
 ///
 /// # Errors
 /// Where Postgres does not answer.
@@ -197,13 +199,12 @@ pub async fn pick_accounts(pg: &PgPool, most: i64, lease_ms: i64) -> sqlx::Resul
     sqlx::query_as!(
         DueAccount,
         r#"UPDATE carrier_account c SET live_look_at = clock_timestamp() + make_interval(secs => $2::float8 / 1000)
-           FROM (SELECT business_id, carrier FROM carrier_account d
-                 WHERE live_look_at <= clock_timestamp()
-                     AND EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = d.business_id AND a.account = d.reference
-                                 AND a.open AND a.rank >= 2)
+           FROM (SELECT business_id, carrier FROM carrier_account d WHERE live_look_at <= clock_timestamp()
+                     AND (unreadable_since IS NOT NULL OR EXISTS (SELECT 1 FROM attempt a
+                         WHERE a.business_id = d.business_id AND a.account = d.reference AND a.open AND a.rank >= 2))
                  ORDER BY live_look_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) due
            WHERE c.business_id = due.business_id AND c.carrier = due.carrier
-           RETURNING c.business_id AS "business: BusinessId", c.reference AS account"#,
+           RETURNING c.business_id AS "business: BusinessId", c.reference AS account, unreadable_since IS NOT NULL AS "unreadable!""#,
         most,
         lease_ms as f64,
     )

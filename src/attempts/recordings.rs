@@ -86,8 +86,26 @@ pub struct Untold {
     pub to: String,
 }
 
-/// Picks calls that ended `after_ms` ago, were answered and were to be recorded, and whose recording nobody told of. Each is given
-/// to one who asks, and then again when the time since its end is five times as long, until a day has passed.
+/// The carrier has a recording of this call and did not say which: it is asked for at once, where the call is over. (One that is not
+/// is asked about some time after its end, as any that nobody told of.)
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn ask_now(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE attempt SET next_look_at = clock_timestamp() WHERE attempt_id = $1 AND business_id = $2 AND record
+             AND recording_url IS NULL AND answered_at IS NOT NULL AND ended_at IS NOT NULL AND carrier_call_id IS NOT NULL",
+        attempt.0,
+        business.0
+    )
+    .execute(pg)
+    .await?;
+    Ok(())
+}
+
+/// Picks calls that ended `after_ms` ago, were answered and were to be recorded, and whose recording nobody told of, and those that
+/// are to be asked for at once. Each is given to one who asks, and then again when the time since its end is five times as long,
+/// until a day has passed.
 ///
 /// # Errors
 /// Where Postgres does not answer.
@@ -97,9 +115,9 @@ pub async fn pick_untold(pg: &PgPool, most: i64, after_ms: i64) -> sqlx::Result<
         r#"UPDATE attempt SET next_look_at = clock_timestamp() + 4 * (clock_timestamp() - ended_at)
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
                WHERE record AND recording_url IS NULL AND answered_at IS NOT NULL AND ended_at IS NOT NULL
-                   AND ended_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
-                   AND ended_at > clock_timestamp() - interval '24 hours'
-                   AND carrier_call_id IS NOT NULL AND (next_look_at IS NULL OR next_look_at <= clock_timestamp())
+                   AND (next_look_at <= clock_timestamp()
+                        OR (next_look_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)))
+                   AND ended_at > clock_timestamp() - interval '24 hours' AND carrier_call_id IS NOT NULL
                ORDER BY ended_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", to_number AS "to""#,

@@ -100,13 +100,18 @@ pub struct Answered {
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn answered(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> sqlx::Result<Option<Answered>> {
+pub async fn answered(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    ended_at: Option<DateTime<Utc>>,
+) -> sqlx::Result<Option<Answered>> {
     sqlx::query_as!(
         Answered,
-        r#"SELECT extract(epoch FROM clock_timestamp() - answered_at)::int AS "secs!", answered_by AS by FROM attempt
-           WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NOT NULL"#,
+        r#"SELECT greatest(round(extract(epoch FROM happened_at($3, clock_timestamp()) - answered_at)), 0)::int AS "secs!", answered_by AS by
+           FROM attempt WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NOT NULL"#,
         attempt.0,
-        business.0
+        business.0,
+        ended_at
     )
     .fetch_optional(pg)
     .await
@@ -127,21 +132,32 @@ pub async fn whom(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<(Strin
     Ok(row.map(|row| (row.called, row.carrier_call_id)))
 }
 
+/// A call that the carrier was too full to make.
+#[derive(Debug, Clone)]
+pub struct TurnedAway {
+    /// The account, the carrier's own name of it.
+    pub account: String,
+    /// Milliseconds since it was sent.
+    pub sent_ms_ago: i64,
+}
+
 /// Lets the job of a call that the carrier was too full to make go back to the queue, uncharged, when its end is applied as a
-/// cancel. Returns the account, the carrier's own name of it; `None` where it has been dialed `most` times: then it is no
-/// passing trouble.
+/// cancel. `None` where that happened to it `most` times: then it is no passing trouble.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn turned_away(
     pg: &PgPool,
     (business, attempt): (BusinessId, AttemptId),
-    most: i32,
-) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar!(
-        "UPDATE attempt SET queue_cancelled_at = clock_timestamp()
-         WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NULL AND job_id IS NOT NULL AND n <= $3
-         RETURNING account",
+    most: i64,
+) -> sqlx::Result<Option<TurnedAway>> {
+    sqlx::query_as!(
+        TurnedAway,
+        r#"UPDATE attempt a SET queue_cancelled_at = clock_timestamp()
+           WHERE attempt_id = $1 AND business_id = $2 AND open AND answered_at IS NULL AND job_id IS NOT NULL
+               AND (SELECT count(*) FROM attempt o WHERE o.job_id = a.job_id
+                        AND rang_nobody(o.state, o.disposition, o.queue_cancelled_at)) < $3
+           RETURNING account, (extract(epoch FROM clock_timestamp() - coalesce(sent_at, intent_at)) * 1000)::bigint AS "sent_ms_ago!""#,
         attempt.0,
         business.0,
         most

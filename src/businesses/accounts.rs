@@ -3,10 +3,14 @@
 //! Not here: what is done with an account, and who writes its health (`dialing`).
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgExecutor, PgPool, PgTransaction};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{PgConnection, PgExecutor, PgPool, PgTransaction};
 
 use crate::{
-    businesses::store::{self, Health},
+    businesses::{
+        store::{self, Health},
+        vault::Vault,
+    },
     ids::{BusinessId, Carrier},
 };
 
@@ -24,8 +28,40 @@ pub struct Account {
     pub health: Health,
 }
 
-/// A sealed secret and the id of the key that opens it.
-pub type Sealed = (Vec<u8>, String);
+/// A secret that is to be kept.
+#[derive(Debug)]
+pub struct NewSecret<'a> {
+    vault: &'a Vault,
+    secret: SecretString,
+    /// The envelope, and the id of the key that opens it.
+    sealed: (Vec<u8>, String),
+}
+
+impl<'a> NewSecret<'a> {
+    /// Seals the secret of a business's account at a carrier.
+    ///
+    /// # Errors
+    /// Where the operating system gives no random bytes.
+    pub fn seal(
+        vault: &'a Vault,
+        (business, carrier): (BusinessId, Carrier),
+        secret: &SecretString,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { vault, secret: secret.clone(), sealed: vault.seal(business, carrier, secret)? })
+    }
+
+    /// True where the account has this very secret: two envelopes never look the same. One that cannot be opened has another.
+    async fn is_kept(&self, db: impl PgExecutor<'_>, business: BusinessId, carrier: Carrier) -> sqlx::Result<bool> {
+        let kept = sqlx::query!(
+            "SELECT secret, sealing_key FROM carrier_account WHERE business_id = $1 AND carrier = $2",
+            business.0,
+            carrier as Carrier
+        );
+        let kept = kept.fetch_optional(db).await?;
+        let kept = kept.and_then(|kept| self.vault.open(business, carrier, &kept.secret, &kept.sealing_key).ok());
+        Ok(kept.is_some_and(|kept| kept.expose_secret() == self.secret.expose_secret()))
+    }
+}
 
 /// The account at a carrier.
 ///
@@ -82,7 +118,7 @@ pub async fn put(
     business: BusinessId,
     carrier: Carrier,
     terms: &Terms,
-    sealed: &Sealed,
+    secret: &NewSecret<'_>,
 ) -> sqlx::Result<Outcome> {
     let mut tx = pg.begin().await?;
     if !store::lock(&mut *tx, business).await? {
@@ -95,7 +131,7 @@ pub async fn put(
             return Ok(Outcome::CallsOpen(open));
         }
     }
-    write(&mut *tx, business, carrier, terms, sealed).await?;
+    write(&mut tx, business, carrier, terms, secret).await?;
     done(tx, business, carrier).await
 }
 
@@ -109,7 +145,7 @@ pub async fn change(
     business: BusinessId,
     carrier: Carrier,
     edit: impl FnOnce(&mut Terms),
-    sealed: Option<&Sealed>,
+    secret: Option<&NewSecret<'_>>,
 ) -> sqlx::Result<Outcome> {
     let mut tx = pg.begin().await?;
     if !store::lock(&mut *tx, business).await? {
@@ -131,8 +167,8 @@ pub async fn change(
             return Ok(Outcome::CallsOpen(open));
         }
     }
-    match sealed {
-        Some(sealed) => write(&mut *tx, business, carrier, &terms, sealed).await?,
+    match secret {
+        Some(secret) => write(&mut tx, business, carrier, &terms, secret).await?,
         None => write_without_secret(&mut *tx, business, carrier, &terms).await?,
     }
     done(tx, business, carrier).await
@@ -165,22 +201,36 @@ async fn done(mut tx: PgTransaction<'_>, business: BusinessId, carrier: Carrier)
     Ok(account.map_or(Outcome::NoAccount, Outcome::Done))
 }
 
+/// What signs and did not change ends the time of what signed before it neither sooner nor later.
 async fn write(
-    db: impl PgExecutor<'_>,
+    db: &mut PgConnection,
     business: BusinessId,
     carrier: Carrier,
     terms: &Terms,
-    (secret, sealing_key): &Sealed,
+    secret: &NewSecret<'_>,
 ) -> sqlx::Result<()> {
+    let other_secret = !secret.is_kept(&mut *db, business, carrier).await?;
+    let (secret, sealing_key) = &secret.sealed;
     sqlx::query!(
         "INSERT INTO carrier_account (business_id, carrier, reference, caller_ids, calls_per_second, api_base_url, secret, sealing_key,
              public_key)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (business_id, carrier) DO UPDATE SET
-             former_secret = CASE WHEN carrier_account.reference = excluded.reference THEN carrier_account.secret END,
-             former_sealing_key = CASE WHEN carrier_account.reference = excluded.reference THEN carrier_account.sealing_key END,
-             former_public_key = CASE WHEN carrier_account.reference = excluded.reference THEN carrier_account.public_key END,
-             former_until = CASE WHEN carrier_account.reference = excluded.reference THEN clock_timestamp() + interval '1 day' END,
+             former_secret = CASE WHEN carrier_account.reference <> excluded.reference THEN NULL
+                 WHEN $10 OR (carrier_account.former_until > clock_timestamp()) IS NOT TRUE THEN carrier_account.secret
+                 ELSE carrier_account.former_secret END,
+             former_sealing_key = CASE WHEN carrier_account.reference <> excluded.reference THEN NULL
+                 WHEN $10 OR (carrier_account.former_until > clock_timestamp()) IS NOT TRUE THEN carrier_account.sealing_key
+                 ELSE carrier_account.former_sealing_key END,
+             former_public_key = CASE WHEN carrier_account.reference <> excluded.reference THEN NULL
+                 WHEN carrier_account.public_key IS DISTINCT FROM excluded.public_key
+                     OR (carrier_account.former_until > clock_timestamp()) IS NOT TRUE THEN carrier_account.public_key
+                 ELSE carrier_account.former_public_key END,
+             former_until = CASE WHEN carrier_account.reference <> excluded.reference THEN NULL
+                 -- Where there is a public key, the secret signs nothing.
+                 WHEN carrier_account.public_key IS DISTINCT FROM excluded.public_key OR (excluded.public_key IS NULL AND $10)
+                     THEN clock_timestamp() + interval '1 day'
+                 ELSE carrier_account.former_until END,
              public_key = excluded.public_key, reference = excluded.reference, caller_ids = excluded.caller_ids,
              calls_per_second = excluded.calls_per_second, api_base_url = excluded.api_base_url, secret = excluded.secret,
              sealing_key = excluded.sealing_key, secret_updated_at = clock_timestamp(), updated_at = clock_timestamp(),
@@ -193,7 +243,8 @@ async fn write(
         terms.api_base_url.as_deref(),
         secret,
         sealing_key,
-        terms.public_key.as_deref()
+        terms.public_key.as_deref(),
+        other_secret
     )
     .execute(db)
     .await?;

@@ -64,6 +64,8 @@ pub struct SealedAccount {
     pub held: bool,
     /// False where the last that was heard of it was bad.
     pub healthy: bool,
+    /// True where the carrier refuses it: one call now and then tries whether it still does.
+    pub refused: bool,
 }
 
 /// Keys that were replaced.
@@ -164,6 +166,7 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
             dialed: row.dialed == Some(true),
             held: row.held == Some(true),
             healthy: row.health.as_deref() == Some("ok"),
+            refused: row.health.as_deref() == Some("refused"),
         });
     }
     Ok(Some(profile))

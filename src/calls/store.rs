@@ -60,6 +60,16 @@ pub struct Ticket {
     pub frames: Option<String>,
 }
 
+/// A call that waits for a session. Not `Debug`: a ticket is a secret.
+pub struct Opened {
+    /// So the call is.
+    pub held: CallState,
+    /// The ticket of one stream, a text for a path.
+    pub ticket: String,
+    /// How many the call was given, this one included.
+    pub tickets: u32,
+}
+
 /// A call that a session has taken.
 #[derive(Debug, Clone)]
 pub struct Claim {
@@ -117,16 +127,18 @@ impl Calls {
     ///
     /// # Errors
     /// Where Redis cannot be asked, or the operating system gives no random bytes.
-    pub async fn open(&self, state: &CallState, ticket: &Ticket) -> anyhow::Result<(CallState, String)> {
+    pub async fn open(&self, state: &CallState, ticket: &Ticket) -> anyhow::Result<Opened> {
         let mut secret = [0; 32];
         SysRng.try_fill_bytes(&mut secret).map_err(|error| anyhow::anyhow!("no random bytes: {error}"))?;
         let text = URL_SAFE_NO_PAD.encode(secret);
-        let held: String = self
+        let (held, tickets): (String, u32) = self
             .open
             .key(self.state_key(&state.call_id))
             .key(self.waiting_key())
             .key(self.watched_key())
             .key(self.ticket_key(&text))
+            .key(self.opened_key(&state.call_id))
+            .key(self.epoch_key(&state.call_id))
             .arg(serde_json::to_string(state)?)
             .arg(millis(ttl(state)))
             .arg(&state.call_id)
@@ -135,7 +147,7 @@ impl Calls {
             .arg(millis(TICKET))
             .invoke_async(&mut self.redis.clone())
             .await?;
-        Ok((serde_json::from_str(&held)?, text))
+        Ok(Opened { held: serde_json::from_str(&held)?, ticket: text, tickets })
     }
 
     /// What a ticket lets in; it is used up. `None` where it is wrong, used or too old.
@@ -276,6 +288,10 @@ impl Calls {
 
     fn epoch_key(&self, call_id: &str) -> String {
         self.keys.key(format_args!("calls:epoch:{call_id}"))
+    }
+
+    fn opened_key(&self, call_id: &str) -> String {
+        self.keys.key(format_args!("calls:opened:{call_id}"))
     }
 
     /// The ticket itself is nowhere: whoever reads Redis cannot open a stream.

@@ -192,6 +192,8 @@ pub enum Told {
     StreamOver(CallEvent),
     /// A recording is ready.
     Recorded(CallEvent, Recording),
+    /// The same where the carrier does not say what it calls the recording.
+    RecordedSomewhere(CallEvent),
     /// Something that changes nothing here; its name.
     Other(String),
 }
@@ -207,6 +209,22 @@ impl Told {
             | Self::SpeechOver(event)
             | Self::MessageLeft(event)
             | Self::StreamOver(event)
+            | Self::RecordedSomewhere(event)
+            | Self::Recorded(event, _) => Some(event),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// The same, to complete what the carrier left out of it.
+    pub fn event_mut(&mut self) -> Option<&mut CallEvent> {
+        match self {
+            Self::Moved(event)
+            | Self::Detected(event)
+            | Self::GreetingOver(event)
+            | Self::SpeechOver(event)
+            | Self::MessageLeft(event)
+            | Self::StreamOver(event)
+            | Self::RecordedSomewhere(event)
             | Self::Recorded(event, _) => Some(event),
             Self::Other(_) => None,
         }

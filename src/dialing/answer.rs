@@ -3,6 +3,7 @@
 //! One carrier asks for it, another has to be told. Telling may happen twice (a doubled event, a look that comes with it): the
 //! carrier ignores a second command of the same name, and the ledger remembers what was said.
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
@@ -117,6 +118,7 @@ async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), clos
         Stream::To(url) => Ok(Hears::Agent(url)),
         Stream::Nothing => Ok(Hears::Nothing),
         Stream::Over => Ok(Hears::Over),
+        Stream::Broken(speech) => Ok(speech.map_or(Hears::Nothing, Hears::Speech)),
         Stream::NoRoom(instead, from) => {
             tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
             Ok(match instead {
@@ -139,7 +141,8 @@ pub(super) fn speech(message: Value, variables: Map<String, Value>) -> anyhow::R
     })
 }
 
-/// Tells the carrier what an answered call is to hear, or hangs it up where that is nothing. True where it hears something.
+/// Tells the carrier what an answered call is to hear, or hangs it up where that is nothing. True where it hears something. `at`: when
+/// it was answered, by the carrier's clock.
 ///
 /// # Errors
 /// Where a store or the carrier does not answer: the same may be asked for again.
@@ -148,13 +151,13 @@ pub async fn by_command(
     account: &Account,
     key: (BusinessId, AttemptId),
     source: Source,
-    call_id: &str,
+    (call_id, at): (&str, Option<DateTime<Utc>>),
 ) -> Result<bool, ApiError> {
     let known = speech::known(&ctx.stores.pg, key).await?;
     if known.said {
         return Ok(true);
     }
-    let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), ..Said::default() };
+    let said = Said { call_id: Some(call_id), carrier_status: Some("answered"), at, ..Said::default() };
     let may = may_hear(ctx, key, source, &said, if known.listened_first { machine::LISTENS_MS } else { 0 }).await?;
     if known.listened_first && may.is_some() {
         machine::act(ctx, account, key, call_id, false).await?;
@@ -194,7 +197,12 @@ pub async fn stream_over(
     call_id: &str,
 ) -> Result<(), ApiError> {
     let hears = once_more(ctx, key).await?;
-    told(ctx, account, key.1, call_id, hears, &uuid::Uuid::new_v4().to_string()).await.map(drop)
+    let name = match hears {
+        // What stands in for the agent is said once, however often the end of its last stream is told.
+        Hears::Speech(_) => format!("{}-trouble", key.1),
+        _ => uuid::Uuid::new_v4().to_string(),
+    };
+    told(ctx, account, key.1, call_id, hears, &name).await.map(drop)
 }
 
 async fn told(
@@ -274,7 +282,7 @@ pub async fn catch_up(ctx: &Context, account: &Account, key: (BusinessId, Attemp
             false => Ok(()),
             true if view.message_left => over(ctx, account, key, Some(call_id)).await,
             true if view.speech_over => machine::spoken(ctx, account, key, Some(call_id)).await,
-            true => by_command(ctx, account, key, Source::Reconcile, call_id).await.map(drop),
+            true => by_command(ctx, account, key, Source::Reconcile, (call_id, None)).await.map(drop),
         }
     };
     if let Err(error) = done.await {

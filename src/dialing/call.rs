@@ -335,8 +335,9 @@ async fn account(
             may.retain(owns);
         }
     }
-    // Where all are left alone, the ledger says so.
-    match may.iter().find(|account| !account.held).or(may.first()) {
+    // One that is refused is tried only where there is no other; where all are left alone, the ledger says so.
+    let free = || may.iter().filter(|account| !account.held);
+    match free().find(|account| !account.refused).or_else(|| free().next()).or(may.first()) {
         Some(account) => Ok((Arc::clone(&profile), (*account).clone())),
         None => Err(refusal(ctx, "account").await),
     }

@@ -22,7 +22,7 @@ use crate::{
     telemetry::voice as figures,
 };
 
-/// Streams of one call at most: a call whose sessions all break off is ended.
+/// Streams of one call at most: a call whose sessions all break off, or whose streams never become one, is ended.
 const MOST_STREAMS: u32 = 20;
 
 /// Where the stream of a call goes. Not `Debug`: it may hold a whole number.
@@ -34,6 +34,8 @@ pub enum Stream {
     Nothing,
     /// Its conversation is over: it is hung up, or a worker has it to do.
     Over,
+    /// No stream of it lasts: it hears of the agent's trouble, where the agent has words for that, and is ended.
+    Broken(Option<Speech>),
     /// It would be talked in, but no calls program has room: what it gets in place of that, and the caller id that goes with it.
     NoRoom(Instead, String),
 }
@@ -97,25 +99,35 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, clo
         media_url: media_url.clone(),
         frames: None,
     };
-    let (held, text) = ctx.calls.open(&state, &ticket).await?;
-    if held.phase == Phase::Ended || held.memory.sessions >= MOST_STREAMS {
+    let opened = ctx.calls.open(&state, &ticket).await?;
+    if opened.held.phase == Phase::Ended {
         ctx.calls.forget(&state.call_id).await?;
-        return Ok(if held.phase == Phase::Ended { Stream::Over } else { Stream::Nothing });
+        return Ok(Stream::Over);
     }
-    Ok(Stream::To(format!("{media_url}/{text}").parse()?))
+    if opened.held.memory.sessions >= MOST_STREAMS || opened.tickets > MOST_STREAMS {
+        ctx.calls.forget(&state.call_id).await?;
+        tracing::error!(attempt.id = %attempt, tickets = opened.tickets, "no media stream of this call lasts; it is ended");
+        return Ok(Stream::Broken(trouble(opened.held.definition)?));
+    }
+    Ok(Stream::To(format!("{media_url}/{}", opened.ticket).parse()?))
+}
+
+/// What an agent that cannot talk has said in its place.
+fn trouble(definition: serde_json::Value) -> serde_json::Result<Option<Speech>> {
+    let agents::Definition { trouble, language, .. } = serde_json::from_value(definition)?;
+    Ok(trouble.map(|text| Speech { text, language, voice: None }))
 }
 
 /// An answered call that no calls program has room for hears of the agent's trouble; somebody who rang is treated as one whom there
 /// was no room for from the start, as far as the number says how.
 async fn no_room(ctx: &Context, state: CallState) -> anyhow::Result<Stream> {
-    let definition: agents::Definition = serde_json::from_value(state.definition)?;
-    let (inbound, language) = (state.direction == "inbound", definition.language);
+    let inbound = state.direction == "inbound";
     let mut instead = match inbound {
         true => instead(ctx, state.business, &state.to, &state.from).await?,
         false => Instead::default(),
     };
-    if let Some(text) = definition.trouble {
-        instead.speech = Some(Speech { text, language, voice: None });
+    if let Some(speech) = trouble(state.definition)? {
+        instead.speech = Some(speech);
     }
     super::overview::count_rejected(ctx, instead.how()).await;
     Ok(Stream::NoRoom(instead, if inbound { state.to } else { state.from }))

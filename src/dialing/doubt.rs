@@ -16,6 +16,7 @@ use crate::{
         looks::{self, InDoubt},
         state::{AttemptState, Source},
     },
+    businesses::health,
     carriers::{Account, CallView, CarrierError, ListFilter},
     context::Context,
     dialing::{answer, finish, translate},
@@ -79,7 +80,9 @@ pub(crate) fn again_ms(ctx: &Context) -> i64 {
 
 async fn one(ctx: &Context, attempt: InDoubt) {
     let mut step = traces::step(attempt.attempt, "look for it");
-    if let Err(error) = resolve(ctx, &attempt).await {
+    let resolved = resolve(ctx, &attempt).await;
+    told_of_carrier(ctx, &attempt, resolved.as_ref().err()).await;
+    if let Err(error) = resolved {
         metrics::look_failed();
         step.failed("the carrier cannot be asked");
         let secs = attempt.age_ms / 1_000;
@@ -88,6 +91,19 @@ async fn one(ctx: &Context, attempt: InDoubt) {
         } else {
             tracing::warn!(attempt.id = %attempt.attempt, error = format!("{error:#}"), "the carrier cannot be asked; the slot stays held");
         }
+    }
+}
+
+/// Writes down whether the carrier can be asked about the account's calls: where none of them is known, only this look tells.
+async fn told_of_carrier(ctx: &Context, doubt: &InDoubt, error: Option<&anyhow::Error>) {
+    let (pg, account) = (&ctx.stores.pg, doubt.account.as_str());
+    let written = match error {
+        None => health::readable(pg, doubt.business, account).await,
+        Some(error) if error.is::<CarrierError>() => health::unreadable(pg, doubt.business, account).await.map(drop),
+        Some(_) => Ok(()),
+    };
+    if let Err(error) = written {
+        tracing::debug!(%error, "whether the carrier can be asked was not written down");
     }
 }
 

@@ -2,9 +2,7 @@
 //!
 //! It runs after the commit and changes no fact; if the process dies before it, the sweep does the same within seconds.
 
-use std::time::Duration;
-
-use rand::RngExt;
+use std::time::{Duration, Instant};
 
 use crate::{
     attempts::{
@@ -13,8 +11,9 @@ use crate::{
         speech,
         state::Source,
     },
-    businesses::health::{self, Hold},
+    businesses::health,
     carriers::{AnsweredBy, CallEvent, CallState, CallView, Disposition},
+    config::Times,
     context::Context,
     dialing::translate,
     ids::{AttemptId, BusinessId},
@@ -25,8 +24,16 @@ use crate::{
 
 /// A Redis that hangs must not keep a carrier waiting for its 2xx: what is left undone here, the sweep does.
 const REDIS_PATIENCE: Duration = Duration::from_secs(1);
-/// A job that was dialed so often is not sent back any more by a carrier that is full.
-const MOST_TURNED_AWAY: i32 = 5;
+/// What a callback leaves open is asked of the carrier for so long after it arrived, by all looks together: a carrier that does not
+/// answer must not have its own word waiting until it takes that for lost. Then what is known is applied.
+const LOOKS: Duration = Duration::from_secs(1);
+/// A job that a carrier was too full for so often is not sent back any more.
+const MOST_TURNED_AWAY: i64 = 5;
+
+/// Until when what a callback that `arrived` then leaves open may be asked of its carrier.
+pub(super) fn looks_end(arrived: Instant) -> tokio::time::Instant {
+    (arrived + LOOKS).into()
+}
 
 /// Applies a verified callback. `None` where its attempt does not exist.
 ///
@@ -36,8 +43,9 @@ pub async fn callback(
     ctx: &Context,
     (business, attempt): (BusinessId, AttemptId),
     event: &CallEvent,
+    arrived: Instant,
 ) -> sqlx::Result<Option<Change>> {
-    let event = &completed(ctx, (business, attempt), event).await?;
+    let event = &completed(ctx, (business, attempt), event, arrived).await?;
     let said = Said {
         call_id: event.call_id.as_deref(),
         duration_secs: event.duration_secs.and_then(|secs| i32::try_from(secs).ok()),
@@ -72,17 +80,28 @@ pub async fn callback(
 }
 
 /// The event with what the carrier leaves out of it: whether anybody had picked up, for how long, and that nobody was called.
-async fn completed(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> sqlx::Result<CallEvent> {
+async fn completed(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    event: &CallEvent,
+    arrived: Instant,
+) -> sqlx::Result<CallEvent> {
     let mut event = event.clone();
     let CallState::Ended(disposition) = event.state else { return Ok(event) };
     let picked_up = matches!(disposition, Disposition::Answered | Disposition::Machine | Disposition::Fax);
     if (picked_up || event.unclear) && event.duration_secs.is_none() {
-        match speech::answered(&ctx.stores.pg, key).await? {
+        match speech::answered(&ctx.stores.pg, key, event.at).await? {
             Some(answered) => {
                 event.state = CallState::Ended(of_whoever(answered.by.as_deref()));
                 event.duration_secs = u32::try_from(answered.secs).ok();
             }
-            None if event.unclear => event.state = looked_up(ctx, key.0, &event).await,
+            None if event.unclear => {
+                let looked = tokio::time::timeout_at(looks_end(arrived), looked_up(ctx, key.0, &event)).await;
+                event.state = looked.unwrap_or_else(|_| {
+                    tracing::warn!(attempt.id = %key.1, "whether anybody had picked up could not be asked for in time");
+                    event.state
+                });
+            }
             None => {}
         }
     }
@@ -122,11 +141,13 @@ pub(crate) async fn turned_away(
     if state != CallState::Ended(Disposition::TurnedAway) {
         return Ok(state);
     }
-    let Some(account) = speech::turned_away(&ctx.stores.pg, key, MOST_TURNED_AWAY).await? else {
+    let Some(call) = speech::turned_away(&ctx.stores.pg, key, MOST_TURNED_AWAY).await? else {
         return Ok(CallState::Ended(Disposition::Failed));
     };
-    let time = Duration::from_millis(rand::rng().random_range(1_000..2_000));
-    health::hold(&ctx.stores.pg, key.0, &account, Hold::BackOff, time, "the carrier is full").await?;
+    let sent_ago = Times::ms(call.sent_ms_ago.unsigned_abs());
+    // As long as one whose credentials are refused: much longer, and room that came free stays empty.
+    let longest = Times::ms(ctx.settings.times.refused_retry_ms);
+    health::too_full(&ctx.stores.pg, key.0, &call.account, sent_ago, longest).await?;
     ctx.profiles.forget(key.0);
     Ok(CallState::Ended(Disposition::Cancelled))
 }

@@ -38,7 +38,9 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
 async fn one(ctx: &Context, due: DueAccount) -> usize {
     let pg = &ctx.stores.pg;
     match read(ctx, &due).await {
-        Ok(fetched) => {
+        // Nothing had to be asked: that says nothing of the carrier.
+        Ok(None) => 0,
+        Ok(Some(fetched)) => {
             if let Err(error) = health::readable(pg, due.business, &due.account).await {
                 tracing::debug!(%error, "that the carrier answers again was not written down");
             }
@@ -58,17 +60,18 @@ async fn one(ctx: &Context, due: DueAccount) -> usize {
     }
 }
 
-async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<usize> {
+/// How many calls had to be fetched one by one; `None` where the carrier did not have to be asked at all.
+async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<Option<usize>> {
     if mostly_asked(ctx, &due.account).await {
         let soon = i64::try_from(ctx.settings.times.live_look_fast_ms)?;
         looks::look_again_after(&ctx.stores.pg, due, soon).await?;
     }
     let calls = looks::live_calls(&ctx.stores.pg, due).await?;
     let silent_after = i64::try_from(ctx.settings.times.silent_after_ms)?;
-    if calls.iter().all(|call| call.silent_ms < silent_after) {
-        return Ok(0);
+    if !due.unreadable && calls.iter().all(|call| call.silent_ms < silent_after) {
+        return Ok(None);
     }
-    let Some(account) = ctx.account(due.business, &due.account).await? else { return Ok(0) };
+    let Some(account) = ctx.account(due.business, &due.account).await? else { return Ok(None) };
     let listed = live_list(ctx, &account).await?;
     let mut silent = Vec::new();
     for call in calls {
@@ -85,7 +88,7 @@ async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<usize> {
     }
     let fetched = silent.len();
     stream::iter(&silent).for_each_concurrent(AT_ONCE, |call| hang_up::look(ctx, &account, call)).await;
-    Ok(fetched)
+    Ok(Some(fetched))
 }
 
 /// True where more than a tenth of the last minute's ends were learned by asking: callbacks are being lost.

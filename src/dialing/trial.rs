@@ -88,6 +88,6 @@ pub async fn open(
         media_url: media_url.clone(),
         frames: Some(frames.to_owned()),
     };
-    let (_, text) = ctx.calls.open(&state, &ticket).await?;
+    let text = ctx.calls.open(&state, &ticket).await?.ticket;
     Ok(format!("{media_url}/{text}").parse().map_err(anyhow::Error::from)?)
 }

@@ -163,6 +163,8 @@ struct AccountFacts {
     health: Health,
     detail: Option<String>,
     held_until: Option<DateTime<Utc>>,
+    /// Since when the carrier cannot be asked about its calls.
+    unreadable_since: Option<DateTime<Utc>>,
     /// The carrier's own name of it.
     reference: String,
     calls_per_second: f64,
@@ -214,7 +216,7 @@ async fn facts(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Op
                        GROUP BY d.rule ORDER BY d.rule) h) AS "waiting!: Json<Vec<HeldBack>>",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
-                          'reference', a.reference, 'calls_per_second', a.calls_per_second,
+                          'reference', a.reference, 'calls_per_second', a.calls_per_second, 'unreadable_since', a.unreadable_since,
                           'held_until', CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END)
                           ORDER BY array_position(r.carriers, a.carrier)), '[]') FROM carrier_account a
                    WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))
@@ -331,6 +333,12 @@ fn reasons(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Reaso
             }
         };
         add(applies, of_account, code, queued, held_until, detail);
+        // It may still take calls: their slots are what does not come free.
+        if let Some(since) = account.unreadable_since.map(Time) {
+            let detail =
+                format!("{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can.");
+            add(!(applies && code == "carrier_down"), Stops::Not, "carrier_down", queued, None, detail);
+        }
     }
     let detail = format!(
         "It is outside the calling window for {}{} numbers that are queued.",

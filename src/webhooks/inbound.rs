@@ -56,7 +56,7 @@ async fn rung(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiErr
     };
     if let CallState::Ended(_) = event.state {
         if let Some(attempt) = inbound::known(&ctx.stores.pg, business, account, call_id).await? {
-            let change = finish::callback(&ctx, (business, attempt), &event).await?;
+            let change = finish::callback(&ctx, (business, attempt), &event, begin).await?;
             log_applied(attempt, &event, change.as_ref());
         }
         metrics::webhook_applied(Webhook::Status, begin.elapsed());

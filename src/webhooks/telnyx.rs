@@ -13,7 +13,7 @@ use axum::{
 };
 
 use crate::{
-    attempts::state::Source,
+    attempts::{recordings, speech, state::Source},
     carriers::{
         Account, CallEvent, CallState, Told,
         telnyx::{
@@ -80,25 +80,28 @@ pub(super) async fn happened(
     ctx: &Context,
     key: (BusinessId, AttemptId),
     account: &Account,
-    told: Told,
+    mut told: Told,
     (listened, begin): (bool, Instant),
 ) -> Result<Webhook, ApiError> {
+    if let Some(event) = told.event_mut() {
+        named(ctx, key, account, event).await?;
+    }
     Ok(match told {
         Told::Moved(mut event) => {
             if listened {
-                machine::ended(ctx, key, &mut event).await;
+                machine::ended(ctx, key, &mut event, begin).await;
             }
             let mut step = traces::asked_since(key.1, "webhook status", begin);
             step.says("state", event.state.as_str());
-            moved(ctx, key, account, &event).await?
+            moved(ctx, key, account, &event, begin).await?
         }
         Told::Detected(event) => {
-            apply(ctx, key, &event).await?;
+            apply(ctx, key, &event, begin).await?;
             machine::detected(ctx, account, key, &event, false).await?;
             Webhook::Status
         }
         Told::GreetingOver(event) => {
-            apply(ctx, key, &event).await?;
+            apply(ctx, key, &event, begin).await?;
             machine::detected(ctx, account, key, &event, true).await?;
             Webhook::Status
         }
@@ -124,11 +127,30 @@ pub(super) async fn happened(
             recorded(ctx, key, &recording).await?;
             Webhook::Recording
         }
+        Told::RecordedSomewhere(_) => {
+            recordings::ask_now(&ctx.stores.pg, key).await?;
+            Webhook::Recording
+        }
         Told::Other(name) => {
             tracing::debug!(attempt.id = %key.1, event = name, "an event that changes nothing");
             Webhook::Status
         }
     })
+}
+
+/// Telnyx leaves the call's id out of some events, and of a few the connection: the token names the attempt, the ledger knows its
+/// call, and the key that signed is the account's.
+async fn named(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    account: &Account,
+    event: &mut CallEvent,
+) -> sqlx::Result<()> {
+    event.account.get_or_insert_with(|| account.reference.clone());
+    if event.call_id.is_none() {
+        event.call_id = speech::whom(&ctx.stores.pg, key.1).await?.and_then(|(_, call_id)| call_id);
+    }
+    Ok(())
 }
 
 /// Applies how far a call has come; one that was answered is told what it hears.
@@ -137,22 +159,28 @@ async fn moved(
     key: (BusinessId, AttemptId),
     account: &Account,
     event: &CallEvent,
+    begin: Instant,
 ) -> Result<Webhook, ApiError> {
     match (event.state, &event.call_id) {
         (CallState::Answered, Some(call_id)) => {
             let _step = traces::step(key.1, "say");
-            answer::by_command(ctx, account, key, Source::Webhook, call_id).await?;
+            answer::by_command(ctx, account, key, Source::Webhook, (call_id, event.at)).await?;
             Ok(Webhook::Answer)
         }
         _ => {
-            apply(ctx, key, event).await?;
+            apply(ctx, key, event, begin).await?;
             Ok(Webhook::Status)
         }
     }
 }
 
-async fn apply(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent) -> Result<(), ApiError> {
-    let change = finish::callback(ctx, key, event).await?;
+async fn apply(
+    ctx: &Context,
+    key: (BusinessId, AttemptId),
+    event: &CallEvent,
+    begin: Instant,
+) -> Result<(), ApiError> {
+    let change = finish::callback(ctx, key, event, begin).await?;
     log_applied(key.1, event, change.as_ref());
     Ok(())
 }

@@ -72,11 +72,11 @@ async fn status(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, Ap
     let begin = Instant::now();
     let (key, mut event) = verified(&ctx, &sent).await?;
     if listened(&sent.uri) {
-        machine::ended(&ctx, key, &mut event).await;
+        machine::ended(&ctx, key, &mut event, begin).await;
     }
     let mut step = traces::asked_since(key.1, "webhook status", begin);
     step.says("state", event.state.as_str());
-    let change = finish::callback(&ctx, key, &event).await?;
+    let change = finish::callback(&ctx, key, &event, begin).await?;
     log_applied(key.1, &event, change.as_ref());
     metrics::webhook_applied(Webhook::Status, begin.elapsed());
     reach(Point::K7).await;
@@ -108,7 +108,7 @@ async fn detected(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, 
     };
     let (key, event) = authentic(&ctx, &sent, read).await?;
     let _step = traces::asked_since(key.1, "webhook detection", begin);
-    let change = finish::callback(&ctx, key, &event).await?;
+    let change = finish::callback(&ctx, key, &event, begin).await?;
     log_applied(key.1, &event, change.as_ref());
     let named = event.account.as_deref().unwrap_or_default();
     if let Some(account) = ctx.account(key.0, named).await? {

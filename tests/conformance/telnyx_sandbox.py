@@ -75,7 +75,7 @@ def until(name, call=None):
     """The next event of this name (of this call); others are kept: Telnyx promises no order."""
     while True:
         for at, (event, judged) in enumerate(kept):
-            if event["event_type"] == name and call in (None, event["payload"]["call_control_id"]):
+            if event["event_type"] == name and call in (None, event["payload"].get("call_control_id")):
                 del kept[at]
                 return event["payload"], judged
         kept.append(Hooks.received.get(timeout=PATIENCE))

@@ -111,7 +111,7 @@ async fn a_ticket_lets_one_stream_in_and_redis_does_not_hold_it() {
     let house = House::open(Options::default()).await;
     let calls = &house.ctx.calls;
     let state = state();
-    let (_, text) = calls.open(&state, &ticket(&state)).await.unwrap();
+    let text = calls.open(&state, &ticket(&state)).await.unwrap().ticket;
     assert_eq!(text.len(), 43);
     let mut redis = house.ctx.stores.redis.clone();
     let pattern = format!("{}calls:token:*", house.ctx.stores.keys.prefix());
@@ -152,9 +152,40 @@ async fn a_state_that_a_session_has_written_is_not_put_back_by_a_second_answer()
     let claim = calls.claim(&state.call_id, "a", "r").await.unwrap().unwrap();
     state.phase = Phase::Ended;
     assert!(calls.save(&state, &owner("a", claim.epoch), Next::End).await.unwrap());
-    let (held, _) = calls.open(&CallState { phase: Phase::Answered, ..state.clone() }, &ticket(&state)).await.unwrap();
+    let again = CallState { phase: Phase::Answered, ..state.clone() };
+    let held = calls.open(&again, &ticket(&state)).await.unwrap().held;
     assert_eq!(held.phase, Phase::Ended);
     calls.forget(&state.call_id).await.unwrap();
     assert_eq!(calls.waiting().await.unwrap(), 0);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_stream_after_one_that_no_session_came_of_gives_the_call_no_more_time() {
+    let house = House::open(Options::default()).await;
+    let calls = &house.ctx.calls;
+    let state = state();
+    let watched = house.ctx.stores.keys.key("calls:watched");
+    let looked_for = async || {
+        let mut redis = house.ctx.stores.redis.clone();
+        let score = redis::cmd("ZSCORE").arg(&watched).arg(&state.call_id).query_async::<f64>(&mut redis);
+        score.await.unwrap()
+    };
+    let early = async || {
+        let mut redis = house.ctx.stores.redis.clone();
+        let moved = redis::cmd("ZADD").arg(&watched).arg(1).arg(&state.call_id).query_async::<()>(&mut redis);
+        moved.await.unwrap();
+    };
+    assert_eq!(calls.open(&state, &ticket(&state)).await.unwrap().tickets, 1);
+    assert!(looked_for().await > 1.0);
+    early().await;
+    assert_eq!(calls.open(&state, &ticket(&state)).await.unwrap().tickets, 2);
+    assert!(looked_for().await <= 1.0, "it is looked for when it was to be");
+    // A session that broke off has had the call: the next one may take as long as the first.
+    calls.claim(&state.call_id, "a", "r").await.unwrap().unwrap();
+    early().await;
+    assert_eq!(calls.open(&state, &ticket(&state)).await.unwrap().tickets, 3);
+    assert!(looked_for().await > 1.0);
+    calls.forget(&state.call_id).await.unwrap();
     house.close().await;
 }

@@ -164,6 +164,15 @@ async fn changed_credentials_are_unchecked_again_and_other_changes_keep_health_a
     let renewed = change(json!({"auth_token": "another-token"})).await.body;
     assert_eq!(renewed["health"], "unchecked");
     assert_ne!(renewed["secrets"], made["secrets"]);
+    // The same once more is no new one: what the one before it signed counts as long as it did.
+    assert_eq!(change(json!({"auth_token": "another-token", "calls_per_second": 2})).await.status, 200);
+    let former = sqlx::query!(
+        r#"SELECT former_secret AS "secret!", former_sealing_key AS "key!" FROM carrier_account WHERE business_id = $1"#,
+        business.0
+    );
+    let former = former.fetch_one(&app.ctx.stores.pg).await.unwrap();
+    let former = app.ctx.vault.open(business, Carrier::Twilio, &former.secret, &former.key).unwrap();
+    assert_ne!(former.expose_secret(), "another-token");
     refuse().await;
     let moved = change(json!({"api_base_url": "http://127.0.0.1:9099/"})).await.body;
     assert_eq!((&moved["health"], &moved["api_base_url"]), (&json!("unchecked"), &json!("http://127.0.0.1:9099")));

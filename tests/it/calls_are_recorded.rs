@@ -95,6 +95,28 @@ async fn a_recording_that_no_carrier_told_of_is_asked_for_and_kept_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_that_its_carrier_tells_of_without_a_name_is_asked_for_at_once() {
+    let mut house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.telnyx_business(1).await;
+    let run = house.started(business, &numbers(1)).await;
+    house.until_run_is(run, "completed").await;
+    // Nobody else asks.
+    house.stop_workers().await;
+    let attempt = house.only_attempt(run).await;
+    let pg = &house.ctx.stores.pg;
+    sqlx::query!("UPDATE attempt SET record = true").execute(pg).await.unwrap();
+    let hour = 3_600_000;
+    assert!(recordings::pick_untold(pg, 10, hour).await.unwrap().is_empty(), "it ended just now");
+    let mut saved = telnyx_event(business, "v3:x", "call.recording.saved", json!({"channels": "single",
+        "recording_started_at": "2026-11-20T17:30:00Z", "recording_urls": {"mp3": "https://example.com/x.mp3"}}));
+    saved["data"]["payload"].as_object_mut().unwrap().remove("call_control_id");
+    assert_eq!(house.telnyx_told(&house.telnyx_hook(business, attempt), &saved).await, 200);
+    assert_eq!(recordings::pick_untold(pg, 10, hour).await.unwrap().len(), 1);
+    sqlx::query!("UPDATE attempt SET recording_url = 'x'").execute(pg).await.unwrap();
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_call_is_recorded_and_a_doubled_or_forged_word_of_it_adds_nothing() {
     let house = House::open(Options { workers: 1, ..Options::default() }).await;
     let business = house.telnyx_business(1).await;

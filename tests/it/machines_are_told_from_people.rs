@@ -257,6 +257,26 @@ async fn an_end_that_overtakes_the_word_of_a_machine_is_a_machines_all_the_same(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_of_a_machine_that_names_no_call_is_of_the_call_of_its_token() {
+    let config = sim::Config {
+        talk_ms: Millis::exactly(600_000),
+        detect_ms: Millis::exactly(600_000),
+        ..sim::Config::quick()
+    };
+    let house = House::open(Options { sim: Some(config), workers: 1, ..Options::default() }).await;
+    let business = house.telnyx_business(1).await;
+    let (run, attempt, call) = greeted(&house, business, "hang_up").await;
+    let mut word = telnyx_event(business, &call.sid, "call.machine.detection.ended", json!({"result": "machine"}));
+    word["data"]["payload"].as_object_mut().unwrap().remove("call_control_id");
+    let path = format!("{}?detect=1", house.telnyx_hook(business, attempt));
+    assert_eq!(house.telnyx_told(&path, &word).await, 200);
+    // Nothing else ends it: the sandbox tells of nobody, and the message lasts longer than this test.
+    house.until_run_is(run, "completed").await;
+    assert_eq!(house.jobs(run).await[0].1.as_deref(), Some("machine"));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_leaves_its_message_on_a_machine_in_its_own_voice() {
     let config = sim::Config {
         detect_ms: Millis::exactly(50),

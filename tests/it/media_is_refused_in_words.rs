@@ -58,7 +58,7 @@ async fn waiting(house: &House, media: &Media, business: BusinessId) -> (String,
         media_url: media_url.clone(),
         frames: None,
     };
-    let (_, text) = house.ctx.calls.open(&state, &ticket).await.unwrap();
+    let text = house.ctx.calls.open(&state, &ticket).await.unwrap().ticket;
     (format!("{media_url}/{text}"), state)
 }
 
@@ -174,7 +174,7 @@ async fn a_second_stream_of_a_call_takes_it_from_the_first() {
         media_url: media_url.clone(),
         frames: None,
     };
-    let (_, text) = house.ctx.calls.open(&state, &ticket).await.unwrap();
+    let text = house.ctx.calls.open(&state, &ticket).await.unwrap().ticket;
     let mut second = connect(&format!("{media_url}/{text}"), Some(AUTH_TOKEN)).await.unwrap();
     second.send(start(&state.call_id, "audio/x-mulaw")).await.unwrap();
     assert_eq!(closed_with(first).await, 1008);

@@ -1,7 +1,14 @@
 //! `POST /v1/calls`: one call, admitted only where it has a slot and a line now, ahead of lists, never late.
 
 use reqwest::Method;
-use rollcall::{ids::BusinessId, sim};
+use rollcall::{
+    attempts::{
+        ledger::{self, Closing},
+        state::Source,
+    },
+    ids::{AttemptId, BusinessId},
+    sim,
+};
 use serde_json::{Value, json};
 
 use crate::house::{House, OPERATOR_KEY, Options, numbers};
@@ -156,5 +163,69 @@ async fn a_single_call_that_the_carrier_refused_is_never_sent_again() {
     let shown = state(&house, business, &id).await.1;
     assert_eq!((&shown["disposition"], &shown["reason"]), (&json!("refused"), &json!("refused")));
     assert_eq!(house.sim.figures().total.requests, 1, "one POST per attempt");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_account_is_tried_with_one_single_call_and_works_again_when_that_is_placed() {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(2).await;
+    house.ctx.gate.open().await.unwrap();
+    let pg = house.ctx.stores.pg.clone();
+    sqlx::query!(
+        "UPDATE carrier_account SET health = 'refused', hold_until = clock_timestamp() - interval '1 s' WHERE business_id = $1",
+        business.0
+    )
+    .execute(&pg)
+    .await
+    .unwrap();
+    let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550101"))).await;
+    assert_eq!(status, 201, "{made}");
+    let (status, problem) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550102"))).await;
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("holds this account back"), "{problem}");
+    house.start_worker();
+    let id = made["id"].as_str().unwrap().to_owned();
+    house.until("the call has ended", || async { state(&house, business, &id).await.0 == "ended" }).await;
+    house
+        .until("the account is well", || async {
+            let health = sqlx::query_scalar!("SELECT health FROM carrier_account WHERE business_id = $1", business.0);
+            health.fetch_one(&pg).await.unwrap() == "ok"
+        })
+        .await;
+    let (status, made) = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550103"))).await;
+    assert_eq!(status, 201, "{made}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_takes_a_single_call_of_a_refused_account_holds_the_account_again() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    house.ctx.gate.open().await.unwrap();
+    let pg = &house.ctx.stores.pg;
+    for to in ["+12125550101", "+12125550102"] {
+        assert_eq!(ask(&house, business, Method::POST, "/v1/calls", Some(call(to))).await.0, 201);
+    }
+    // Both were admitted before the carrier refused.
+    sqlx::query!("UPDATE carrier_account SET health = 'refused' WHERE business_id = $1", business.0).execute(pg).await.unwrap();
+    let claimed = async || {
+        let claimed = sqlx::query_scalar!(
+            r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['w'], '{}', '{}', '{}', '{}', 60000, 60000)
+               WHERE attempt_id IS NOT NULL"#,
+            business.0
+        );
+        claimed.fetch_one(pg).await.unwrap()
+    };
+    assert_eq!((claimed().await, claimed().await), (1, 0), "the second waits for what becomes of the first");
+    sqlx::query!("UPDATE carrier_account SET health = 'ok', hold_until = NULL WHERE business_id = $1", business.0)
+        .execute(pg)
+        .await
+        .unwrap();
+    assert_eq!(claimed().await, 1);
+    for attempt in sqlx::query_scalar!("SELECT attempt_id FROM attempt WHERE open").fetch_all(pg).await.unwrap() {
+        ledger::close(pg, AttemptId(attempt), Source::Reconcile, Closing::NOT_PLACED).await.unwrap();
+        house.ctx.gate.give_back(business, "", &[AttemptId(attempt)]).await.unwrap();
+    }
     house.close().await;
 }

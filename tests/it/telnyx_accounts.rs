@@ -37,6 +37,21 @@ async fn an_account_is_set_shown_without_its_key_changed_and_deleted(_: PgPoolOp
     );
     let former = former.fetch_one(&app.ctx.stores.pg).await.unwrap();
     assert_eq!((former.former_public_key.as_deref(), former.day), (Some(PUBLIC_KEY), true));
+    // What changes no key ends the time of the one before it neither sooner nor later; nor does a secret that signs nothing.
+    let kept = async || {
+        let kept = sqlx::query!("SELECT former_public_key, former_until FROM carrier_account");
+        let kept = kept.fetch_one(&app.ctx.stores.pg).await.unwrap();
+        (kept.former_public_key, kept.former_until)
+    };
+    let before = kept().await;
+    let mut same = account();
+    same["public_key"] = json!(OTHER_KEY);
+    assert_eq!(app.ask(Method::PUT, &path, OPERATOR, same.clone()).await.status, 200);
+    assert_eq!(kept().await, before);
+    assert_eq!(app.ask(Method::PATCH, &path, OPERATOR, json!({"calls_per_second": 7})).await.status, 200);
+    same["api_key"] = json!("KEY-secret-4567");
+    assert_eq!(app.ask(Method::PUT, &path, OPERATOR, same).await.status, 200);
+    assert_eq!(kept().await, before);
     for answer in [&set, &changed, &app.ask(Method::GET, &path, OPERATOR, Value::Null).await] {
         assert!(!answer.body.to_string().contains("KEY-secret"), "{}", answer.body);
     }

@@ -148,6 +148,12 @@ async fn a_hang_up_that_telnyx_does_not_take_is_asked_for_again() {
 async fn a_number_that_telnyx_turns_away_for_its_own_limit_is_dialed_again_and_not_for_ever() {
     let house = House::open(Options { workers: 1, ..Options::default() }).await;
     let business = house.telnyx_business(2).await;
+    // Neither a dial that was refused at once nor one that rang nobody counts: not against the number's limit, and the first not
+    // against that of the job.
+    let pg = &house.ctx.stores.pg;
+    sqlx::query!("UPDATE business SET cap_lifetime = 1 WHERE business_id = $1", business.0).execute(pg).await.unwrap();
+    let faults = Faults { create: vec![Rule::next(CreateFault::Http429, 3)], ..Faults::default() };
+    house.sim.set_faults(faults).unwrap();
     let run = house.started(business, &["+12125550199".to_owned()]).await;
     house.until_run_is(run, "completed").await;
     let failed = ("unreached".to_owned(), Some("failed".to_owned()), Some("attempts_used".to_owned()));
@@ -158,6 +164,8 @@ async fn a_number_that_telnyx_turns_away_for_its_own_limit_is_dialed_again_and_n
         .await
         .unwrap();
     assert_eq!(charged, 1, "what was turned away for a limit is not charged");
+    let in_a_row = sqlx::query_scalar!("SELECT turned_away FROM carrier_account WHERE business_id = $1", business.0);
+    assert_eq!(in_a_row.fetch_one(pg).await.unwrap(), 5, "the account is left alone for longer each time");
     house.close().await;
 }
 

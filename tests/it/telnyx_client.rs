@@ -248,6 +248,17 @@ async fn lists_are_read_to_their_end_and_are_whole_or_an_error() {
     let broken = Fake::start([active(&["v3:a"], Some("1")), Reply::Json(500, String::new())]).await;
     assert!(matches!(client().live(&account(&broken), None).await, Err(CarrierError::Unavailable { .. })));
 
+    // Its last page says so by what it leaves out.
+    let only = Reply::Json(200, json!({"data": [{"call_control_id": "v3:a"}], "meta": {"total_items": 1}}).to_string());
+    assert_eq!(client().live(&account(&Fake::start([only]).await), None).await.unwrap().len(), 1);
+    let short = Reply::Json(200, json!({"data": [{"call_control_id": "v3:a"}], "meta": {"total_items": 2}}).to_string());
+    let short = Fake::start([short]).await;
+    assert!(matches!(client().live(&account(&short), None).await, Err(CarrierError::Incomplete { .. })));
+    // Events without a word of how many pages there are end with the first empty one.
+    let uncounted = |rows: &[Value]| Reply::Json(200, json!({ "data": rows }).to_string());
+    let fake = Fake::start([uncounted(&[event("call.answered", 2, json!({}))]), uncounted(&[])]).await;
+    assert_eq!(client().list(&account(&fake), &ListFilter::default()).await.unwrap().len(), 1);
+
     let pages =
         [events(&[event("call.initiated", 1, json!({}))], 2), events(&[event("call.answered", 2, json!({}))], 2)];
     let fake = Fake::start(pages).await;

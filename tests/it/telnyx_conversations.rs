@@ -81,3 +81,19 @@ async fn a_call_over_telnyx_whose_calls_program_has_gone_is_told_so_and_hung_up(
     assert_eq!(house.sim.calls()[0].heard, ["Please call later."]);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_none_of_whose_streams_is_ever_connected_hears_so_and_is_over() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    // Nobody listens at that port.
+    let media = house.media_at(500, Some("ws://127.0.0.1:1")).await;
+    let business = house.telnyx_business(1).await;
+    let agent = house.agent(business, json!({"greeting": "Hello.", "trouble": "Please call later."})).await;
+    let run = house.talking(business, agent, &numbers(1)).await;
+    house.until_run_is(run, "completed").await;
+    let call = &house.sim.calls()[0];
+    assert_eq!(call.heard, ["Please call later."], "{call:?}");
+    assert!(call.conversations.is_empty(), "{call:?}");
+    media.close().await;
+    house.close().await;
+}

@@ -1,11 +1,15 @@
 //! I6 at Telnyx's door: what was not signed by its key for this very call moves no row, and every authentic event gets exactly 200.
 
+use std::time::{Duration, Instant, SystemTime};
+
+use chrono::{DateTime, Utc};
 use rollcall::{
     attempts::{
-        events,
+        detection, events,
         ledger::Said,
         state::{AttemptState, Source},
     },
+    businesses::health,
     ids::{AttemptId, BusinessId},
 };
 use serde_json::{Value, json};
@@ -13,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     by_hand::client,
     house::{House, Options, numbers},
+    scripted_carrier::Fake,
     telnyx_house::{SEED, connection, now_secs, telnyx_event},
 };
 
@@ -156,6 +161,47 @@ async fn an_end_without_a_word_of_an_answer_was_none_as_far_as_anybody_knows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_is_as_long_as_its_carrier_says_however_late_its_words_come() {
+    let street = Street::open().await;
+    let pg = &street.house.ctx.stores.pg;
+    let dialed = sqlx::query!("UPDATE attempt SET intent_at = clock_timestamp() - interval '1 min'");
+    dialed.execute(pg).await.unwrap();
+    let happened = |event: &str, secs_ago: u64, more: Value| {
+        let at = DateTime::<Utc>::from(SystemTime::now() - Duration::from_secs(secs_ago));
+        let mut event = street.event(event, more);
+        event["data"]["occurred_at"] = json!(at.to_rfc3339());
+        event
+    };
+    street.accepted(&happened("call.answered", 45, json!({}))).await;
+    street.accepted(&happened("call.hangup", 5, json!({"hangup_cause": "normal_clearing"}))).await;
+    street.is("ended", Some("answered")).await;
+    let secs = sqlx::query_scalar!("SELECT duration_secs FROM attempt").fetch_one(pg).await.unwrap();
+    assert_eq!(secs, Some(40));
+    street.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_does_not_wait_for_a_carrier_that_cannot_say_more() {
+    let street = Street::open().await;
+    let silent = Fake::start([]).await;
+    let pg = &street.house.ctx.stores.pg;
+    let base = silent.base.as_str();
+    sqlx::query!("UPDATE carrier_account SET api_base_url = $1", base).execute(pg).await.unwrap();
+    let rule = json!({"detect": "async", "then": "hang_up"});
+    detection::begin(pg, (street.business, street.attempt), &rule).await.unwrap();
+    street.house.ctx.profiles.forget(street.business);
+    let begin = Instant::now();
+    let path = format!("{}?detect=1", street.path);
+    let end = street.event("call.hangup", json!({"hangup_cause": "normal_clearing", "sip_hangup_cause": "200"}));
+    assert_eq!(street.house.telnyx_told(&path, &end).await, 200);
+    // Each look by itself would take ten.
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert!(!silent.requests().is_empty(), "it was asked");
+    street.is("ended", Some("no_answer")).await;
+    street.house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_mean_nothing_here_are_taken_and_change_nothing() {
     let street = Street::open().await;
     let before = street.house.ledger().await;
@@ -206,4 +252,34 @@ async fn an_answer_behind_the_fence_hears_nothing_and_is_hung_up() {
     assert!(house.only_call(&claimed.to).heard.is_empty());
     house.until_run_is(run, "cancelled").await;
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_full_is_left_alone_for_twice_as_long_until_a_call_comes_through() {
+    let street = Street::open().await;
+    let (pg, account) = (&street.house.ctx.stores.pg, connection(street.business));
+    let turned_away = async |sent_secs_ago: u64| {
+        let sent_ago = Duration::from_secs(sent_secs_ago);
+        health::too_full(pg, street.business, &account, sent_ago, Duration::from_secs(60)).await.unwrap();
+        let row = sqlx::query!(
+            r#"SELECT turned_away, extract(epoch FROM hold_until - clock_timestamp())::float8 AS "secs!" FROM carrier_account"#
+        );
+        let row = row.fetch_one(pg).await.unwrap();
+        (row.turned_away, row.secs)
+    };
+    // As if the hold had been an hour ago.
+    let later = async || {
+        let past = sqlx::query!("UPDATE carrier_account SET held_at = clock_timestamp() - interval '1 h', hold_until = NULL");
+        past.execute(pg).await.unwrap();
+    };
+    for (i, least) in (1..).zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]) {
+        let (times, secs) = turned_away(0).await;
+        assert!(times == i && (least - 0.9..least * 1.2 + 0.1).contains(&secs), "{times} {secs}");
+        let (times, again) = turned_away(5).await;
+        assert!(times == i && again <= secs, "what was sent before the hold is no news: {times} {again}");
+        later().await;
+    }
+    street.accepted(&street.busy()).await;
+    assert_eq!(turned_away(0).await.0, 1, "a call came through since");
+    street.house.close().await;
 }

@@ -1,13 +1,17 @@
 //! Choice and failover: a definite refusal moves the next attempts to the next carrier; what is in doubt moves nothing.
 
 use rollcall::{
+    businesses::health,
     dialing::why,
-    ids::{BusinessId, RunId},
+    ids::{BusinessId, Carrier, RunId},
     sim::{self, ApiFault, CreateFault, Faults, Rule, Until},
 };
 
+use serde_json::json;
+
 use crate::{
     house::{House, Options, numbers},
+    single_calls_go_first::ask,
     telnyx_house::connection,
 };
 
@@ -103,10 +107,37 @@ async fn what_is_in_doubt_at_one_carrier_is_not_dialed_at_the_next() {
     house.until("the attempt is in doubt", || async { house.attempts_in("unknown").await == 1 }).await;
     let more = house.sim.wait(Until::Requests(3), std::time::Duration::from_secs(4)).await;
     assert!(more.is_err(), "a dial while the first is in doubt");
+    // People are told that the carrier does not answer.
+    let troubles = async || health::troubles(&house.ctx.stores.pg).await.unwrap().accounts;
+    let unreadable = troubles().await;
+    assert_eq!(unreadable.len(), 1, "{unreadable:?}");
+    assert!(unreadable[0].carrier == Carrier::Telnyx && unreadable[0].unreadable_since.is_some(), "{unreadable:?}");
+    let told = why::of_run((&house.ctx.stores, &house.ctx.gate), &house.ctx.stores.pg, business, run).await.unwrap();
+    let down: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "carrier_down").collect();
+    assert!(down.len() == 1 && down[0].detail.starts_with("telnyx cannot be asked"), "{down:?}");
     house.sim.set_faults(Faults::default()).unwrap();
     house.until_run_is(run, "completed").await;
+    house.until("it is asked again", || async { troubles().await.is_empty() }).await;
     assert_eq!(house.attempts_in("not_placed").await, 1);
     assert_eq!(house.sim.figures().total.created, 1);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_goes_past_a_carrier_that_refuses_the_account() {
+    let (house, business) = house().await;
+    // Its hold is over: without another one it would be tried.
+    sqlx::query!("UPDATE carrier_account SET health = 'refused' WHERE business_id = $1 AND carrier = 'telnyx'", business.0)
+        .execute(&house.ctx.stores.pg)
+        .await
+        .unwrap();
+    house.ctx.profiles.forget(business);
+    house.until("the gate is open", || async { house.ctx.gate.is_ready().await.unwrap() }).await;
+    let new = json!({"to": "+12125550190", "message": {"text": "Hi"}});
+    let (status, made) = ask(&house, business, reqwest::Method::POST, "/v1/calls", Some(new)).await;
+    assert_eq!((status, &made["carrier"]), (201, &json!("twilio")), "{made}");
+    house.until("it is over", || async { house.open_attempts().await == 0 }).await;
+    assert_eq!(taken(&house, business), (0, 1));
     house.close().await;
 }
 

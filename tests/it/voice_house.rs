@@ -42,8 +42,14 @@ impl House {
 
     /// The same with room for so many conversations.
     pub(crate) async fn media_for(&self, most: u32) -> Media {
+        self.media_at(most, None).await
+    }
+
+    /// The same, which says of itself that it is at `elsewhere`.
+    pub(crate) async fn media_at(&self, most: u32, elsewhere: Option<&str>) -> Media {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("ws://{}", listener.local_addr().unwrap());
+        let own = format!("ws://{}", listener.local_addr().unwrap());
+        let base = elsewhere.map_or(own, str::to_owned);
         let mut settings = (*self.ctx.settings).clone();
         settings.voice.public_media_url = base.parse().unwrap();
         settings.voice.max_sessions = most;

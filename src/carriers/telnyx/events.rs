@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::list::PageMeta;
 use super::{answered_by, end_of, end_of_answered, is_call_id, is_leaving, is_whole, mark};
 use crate::carriers::CarrierError;
 use crate::carriers::call::{AnsweredBy, CallState, CallView, Disposition};
@@ -17,13 +18,8 @@ use crate::carriers::call::{AnsweredBy, CallState, CallView, Disposition};
 #[derive(Deserialize)]
 pub(super) struct EventPage {
     pub(super) data: Vec<Event>,
-    pub(super) meta: EventMeta,
-}
-
-/// Which page it is, and of how many.
-#[derive(Deserialize)]
-pub(super) struct EventMeta {
-    pub(super) total_pages: u64,
+    #[serde(default)]
+    pub(super) meta: PageMeta,
 }
 
 /// One event of a call.
@@ -31,6 +27,7 @@ pub(super) struct EventMeta {
 pub(super) struct Event {
     name: String,
     event_timestamp: String,
+    call_leg_id: Option<String>,
     #[serde(default)]
     metadata: Value,
 }
@@ -46,6 +43,16 @@ impl Event {
         places.iter().find_map(|place| self.metadata.pointer(place)?.get(name)?.as_str())
     }
 
+    /// The call, where the event names it: those of machines do not.
+    fn call(&self) -> Option<&str> {
+        self.text("call_control_id").filter(|id| is_call_id(id))
+    }
+
+    /// The leg, which belongs to one call only.
+    fn leg(&self) -> Option<&str> {
+        self.call_leg_id.as_deref().or_else(|| self.text("call_leg_id"))
+    }
+
     fn sip(&self) -> Option<u16> {
         self.text("sip_hangup_cause")?.parse().ok()
     }
@@ -54,13 +61,20 @@ impl Event {
 /// The calls that these events are of, each once, newest first.
 ///
 /// # Errors
-/// Where an event does not name its call: what a list does not show might be there all the same.
+/// Where no event of a leg names its call, and one bears a mark as ours do: what a list does not show might be there all the same.
+/// Without a mark it is a call of somebody else's, who may do on the same connection what we never do.
 pub(super) fn calls(events: &[Event]) -> Result<Vec<CallView>, CarrierError> {
+    let named = events.iter().filter_map(|event| event.leg().zip(event.call()));
+    let of_leg: BTreeMap<&str, &str> = named.collect();
     let mut of: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in events {
-        let id = event.text("call_control_id").filter(|id| is_call_id(id));
-        let id = id.ok_or_else(|| CarrierError::Unreadable { why: format!("a {} event names no call", event.name) })?;
-        of.entry(id).or_default().push(event);
+        match event.call().or_else(|| of_leg.get(event.leg()?).copied()) {
+            Some(id) => of.entry(id).or_default().push(event),
+            None if mark(event.text("client_state")).is_some() => {
+                return Err(CarrierError::Unreadable { why: format!("a {} event names no call", event.name) });
+            }
+            None => {}
+        }
     }
     let mut views: Vec<CallView> = of.into_iter().map(|(id, events)| view(id, &events)).collect();
     views.sort_by_key(|view| std::cmp::Reverse(view.created_at));
@@ -132,7 +146,7 @@ mod tests {
         let mut payload = payload;
         payload["call_control_id"] = json!(call);
         let item = json!({
-            "record_type": "call_event", "call_leg_id": "l", "call_session_id": "s", "type": "webhook", "name": name,
+            "record_type": "call_event", "call_leg_id": format!("leg of {call}"), "call_session_id": "s", "type": "webhook", "name": name,
             "event_timestamp": format!("2026-11-20T17:{at}.127783Z"), "metadata": { "payload": payload },
         });
         serde_json::from_value(item).expect("an event")
@@ -158,22 +172,37 @@ mod tests {
         assert_eq!(view.marks, Some(vec!["t".to_owned()]));
         let view = one(vec![initiated.clone(), answered.clone(), machine, cleared.clone()]);
         assert_eq!(view.state, Some(CallState::Ended(Disposition::Machine)));
+        let with_sip = json!({ "hangup_cause": "normal_clearing", "sip_hangup_cause": "200" });
+        let cleared_with_sip = event("v3:a", "call.hangup", "30:25", with_sip);
+        let unanswered = one(vec![initiated.clone(), cleared_with_sip]);
+        assert_eq!(unanswered.state, Some(CallState::Ended(Disposition::NoAnswer)), "nobody is known to have answered");
         assert_eq!(one(vec![initiated.clone(), cleared]).state, Some(CallState::Ended(Disposition::NoAnswer)));
         assert_eq!(one(vec![initiated.clone(), answered]).state, Some(CallState::Answered));
         assert_eq!(one(vec![initiated]).state, Some(CallState::Initiated));
     }
 
     #[test]
-    fn calls_are_kept_apart_and_an_event_that_names_none_spoils_the_list() {
+    fn calls_are_kept_apart_and_an_event_that_names_none_is_of_the_call_of_its_leg() {
         let busy = json!({ "hangup_cause": "user_busy", "sip_hangup_cause": "486" });
-        let mut nameless = event("v3:a", "call.hangup", "30:00", busy.clone());
-        nameless.metadata = json!({});
         let events = [event("v3:a", "call.initiated", "30:00", json!({})), event("v3:b", "call.hangup", "31:00", busy)];
         let views = calls(&events).expect("calls");
         let states: Vec<_> = views.iter().map(|view| (view.call_id.as_str(), view.state)).collect();
         let busy = Some(CallState::Ended(Disposition::Busy));
         assert_eq!(states, [("v3:b", busy), ("v3:a", Some(CallState::Initiated))]);
         assert_eq!(views[0].marks, None, "it shows no mark, so that it may be anybody's");
-        assert!(calls(&[nameless]).is_err());
+        // As in each example of Telnyx' of such an event.
+        let mut machine =
+            event("v3:a", "call.machine.detection.ended", "30:07", json!({ "result": "machine", "client_state": "dA==" }));
+        machine.metadata["payload"].as_object_mut().expect("a payload").remove("call_control_id");
+        let answered = event("v3:a", "call.answered", "30:05", json!({}));
+        for events in [[machine.clone(), answered.clone()], [answered, machine.clone()]] {
+            let views = calls(&events).expect("calls");
+            let seen: Vec<_> = views.iter().map(|view| (view.call_id.as_str(), view.answered_by)).collect();
+            assert_eq!(seen, [("v3:a", Some(AnsweredBy::Machine))]);
+        }
+        // A leg that nothing names: it may be ours where it bears a mark, and is nobody's we know where it bears none.
+        assert!(calls(std::slice::from_ref(&machine)).is_err());
+        machine.metadata = json!({});
+        assert_eq!(calls(&[machine]).expect("calls"), []);
     }
 }

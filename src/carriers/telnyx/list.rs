@@ -75,6 +75,7 @@ struct Status {
 #[derive(Deserialize)]
 struct ActivePage {
     data: Vec<Active>,
+    #[serde(default)]
     meta: Value,
 }
 
@@ -84,22 +85,48 @@ struct Active {
     client_state: Option<String>,
 }
 
+/// How many pages a numbered list has. Telnyx promises none of it.
+#[derive(Default, Deserialize)]
+pub(super) struct PageMeta {
+    page_size: Option<usize>,
+    total_pages: Option<usize>,
+    total_results: Option<usize>,
+}
+
+impl PageMeta {
+    /// True where no page follows page `number` with its `got` rows, after which `rows` were read: one that is full leaves it open.
+    pub(super) fn is_last(&self, number: usize, got: usize, rows: usize) -> bool {
+        match (self.total_pages, self.total_results) {
+            (Some(pages), _) => number >= pages,
+            (None, Some(all)) => rows >= all,
+            (None, None) => got < self.page_size.unwrap_or(1),
+        }
+    }
+}
+
 /// Which page of active calls to ask for: Telnyx's description shows cursors, its SDKs of 2026 count pages.
 enum Next {
     Number(u64),
     After(String),
 }
 
-/// The page after this one, by whichever `meta` there is; `None` at the end. One that says neither would look like the last.
-fn next_page(meta: &Value, number: u64) -> Result<Option<Next>, CarrierError> {
+/// The page after this one, by whichever `meta` there is; `None` at the end, which the schema of the cursors tells by leaving them
+/// out. `rows`: how many were read, this page included; fewer than there are in all are not all.
+fn next_page(meta: &Value, number: u64, rows: u64) -> Result<Option<Next>, CarrierError> {
     if let Some(pages) = meta["total_pages"].as_u64() {
         return Ok((number < pages).then_some(Next::Number(number + 1)));
     }
-    match (meta.get("next"), meta["cursors"]["after"].as_str()) {
-        (Some(Value::Null), _) => Ok(None),
-        (Some(Value::String(next)), _) if next.is_empty() => Ok(None),
-        (Some(Value::String(_)), Some(after)) => Ok(Some(Next::After(after.to_owned()))),
-        _ => Err(incomplete("a page does not say whether another follows")),
+    let said = |text: &Value| text.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    match (meta.get("next"), said(&meta["next"]), said(&meta["cursors"]["after"])) {
+        (_, Some(_), Some(after)) | (None, None, Some(after)) => Ok(Some(Next::After(after))),
+        (_, Some(_), None) => Err(incomplete("another page follows, and nothing says which")),
+        // A next page that is denied is not asked for.
+        (Some(_), None, _) => Ok(None),
+        (None, None, None) if !meta.is_object() => Err(incomplete("a page does not say whether another follows")),
+        (None, None, None) if meta["total_items"].as_u64().is_some_and(|all| all > rows) => {
+            Err(incomplete("it has more rows than its pages show"))
+        }
+        (None, None, None) => Ok(None),
     }
 }
 
@@ -166,15 +193,17 @@ impl Telnyx<'_> {
             Ok::<Url, CarrierError>(url)
         };
         let (mut seen, mut views, mut url) = (HashSet::new(), Vec::new(), page_url(&Next::Number(1))?);
+        let mut rows = 0;
         for number in (1..).take(self.limits.max_pages) {
             let page: Option<ActivePage> = self.get(url).await?;
             let page = page.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
             for active in page.data {
+                rows += 1;
                 if seen.insert(active.call_control_id.clone()) {
                     views.push(alive(active));
                 }
             }
-            match next_page(&page.meta, number)? {
+            match next_page(&page.meta, number, rows)? {
                 None => return Ok(views),
                 Some(next) => url = page_url(&next)?,
             }
@@ -256,8 +285,9 @@ impl Telnyx<'_> {
                 .append_pair("page[size]", &self.page_size());
             let page: Option<EventPage> = self.get(url).await?;
             let page = page.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
+            let got = page.data.len();
             rows.extend(page.data);
-            if u64::try_from(number).is_ok_and(|number| number >= page.meta.total_pages) {
+            if page.meta.is_last(number, got, rows.len()) {
                 return Ok(rows);
             }
         }
@@ -352,13 +382,17 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_does_not_say_whether_another_follows_is_no_last_page() {
-        let next = |meta: Value| next_page(&meta, 1).map(|next| next.is_some());
+    fn a_list_of_cursors_ends_where_none_is_given_and_not_before_all_its_rows_were_read() {
+        let next = |meta: Value| next_page(&meta, 1, 7).map(|next| next.is_some());
         assert!(matches!(next(json!({ "total_pages": 2 })), Ok(true)));
         assert!(matches!(next(json!({ "total_pages": 1 })), Ok(false)));
         assert!(matches!(next(json!({ "next": null })), Ok(false)));
         assert!(matches!(next(json!({ "next": "/x", "cursors": { "after": "c" } })), Ok(true)));
-        for meta in [json!({}), json!(null), json!({ "next": "/x" }), json!({ "total_items": 7 })] {
+        assert!(matches!(next(json!({ "cursors": { "after": "c" } })), Ok(true)));
+        for meta in [json!({}), json!({ "total_items": 7 }), json!({ "cursors": { "after": null, "before": "c" } })] {
+            assert!(matches!(next(meta.clone()), Ok(false)), "{meta}");
+        }
+        for meta in [json!(null), json!({ "next": "/x" }), json!({ "total_items": 8 })] {
             assert!(next(meta.clone()).is_err(), "{meta}");
         }
     }

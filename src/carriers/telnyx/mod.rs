@@ -54,7 +54,8 @@ fn end_of(cause: &str, sip: Option<u16>) -> End {
         // Declined: 603, 607 (unwanted), 608 (rejected).
         ("call_rejected", Some(603 | 607 | 608)) => sure(Disposition::NoAnswer),
         ("call_rejected", _) => sure(Disposition::Failed),
-        ("time_limit", _) | ("normal_clearing", Some(200)) => sure(Disposition::Answered),
+        ("time_limit", _) => sure(Disposition::Answered),
+        // Also with SIP 200: that it was answered only the event of the answer says.
         ("normal_clearing", _) => End { disposition: Disposition::NoAnswer, unclear: true },
         _ => End { disposition: Disposition::Failed, unclear: true },
     }
@@ -124,7 +125,7 @@ mod tests {
             ("call_rejected", Some(403), Disposition::TurnedAway, false),
             ("call_rejected", None, Disposition::Failed, false),
             ("time_limit", None, Disposition::Answered, false),
-            ("normal_clearing", Some(200), Disposition::Answered, false),
+            ("normal_clearing", Some(200), Disposition::NoAnswer, true),
             ("normal_clearing", None, Disposition::NoAnswer, true),
             ("normal_clearing", Some(480), Disposition::NoAnswer, true),
             ("unspecified", None, Disposition::Failed, true),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::client::{REFUSALS, Telnyx};
-use super::list::incomplete;
+use super::list::{PageMeta, incomplete};
 use crate::carriers::call::Recording;
 use crate::carriers::{CarrierError, http};
 
@@ -31,12 +31,8 @@ struct Downloads {
 #[derive(Deserialize)]
 struct Page {
     data: Vec<Row>,
-    meta: Meta,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    total_pages: u64,
+    #[serde(default)]
+    meta: PageMeta,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +65,7 @@ impl Telnyx<'_> {
         call_id: &str,
         to: &str,
     ) -> Result<Vec<Recording>, CarrierError> {
-        let mut found = Vec::new();
+        let (mut found, mut rows) = (Vec::new(), 0);
         for number in 1..=self.limits.max_pages {
             let mut url = self.url(&["recordings"])?;
             url.query_pairs_mut()
@@ -79,12 +75,14 @@ impl Telnyx<'_> {
                 .append_pair("page[size]", &self.page_size());
             let page: Option<Page> = self.get(url).await?;
             let page = page.ok_or_else(|| CarrierError::Unreadable { why: "HTTP 404 for a list".into() })?;
+            let got = page.data.len();
+            rows += got;
             let ours = page.data.into_iter().filter(|row| {
                 let ready = row.status.as_deref().is_none_or(|status| status == "completed");
                 ready && row.call_control_id.as_deref() == Some(call_id) && uuid::Uuid::parse_str(&row.id).is_ok()
             });
             found.extend(ours.map(Row::recording));
-            if u64::try_from(number).is_ok_and(|number| number >= page.meta.total_pages) {
+            if page.meta.is_last(number, got, rows) {
                 return Ok(found);
             }
         }

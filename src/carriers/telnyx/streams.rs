@@ -22,6 +22,8 @@ impl Telnyx<'_> {
         let body = json!({
             "stream_url": url.as_str(),
             "stream_track": "inbound_track",
+            // Without it the callee's sound comes in the codec of the call, whichever that is.
+            "stream_codec": "PCMU",
             "stream_bidirectional_mode": "rtp",
             "stream_bidirectional_codec": "PCMU",
             "command_id": key,

@@ -1,5 +1,7 @@
 //! What is heard of a machine by asking the carrier, because its own word is late or lost.
 
+use std::time::Instant;
+
 use futures::{StreamExt, stream};
 
 use crate::{
@@ -11,7 +13,10 @@ use crate::{
     },
     carriers::{Account, CallEvent, CallState, Disposition},
     context::Context,
-    dialing::machine::{act, saw},
+    dialing::{
+        finish,
+        machine::{act, saw},
+    },
     ids::{AttemptId, BusinessId},
     telemetry::traces,
 };
@@ -22,8 +27,8 @@ const MOST: i64 = 50;
 const AGAIN_MS: i64 = 5_000;
 
 /// The end of a call that is listened to, with who had picked up where its carrier's word for that is still on its way: it is
-/// asked, because an end does not change.
-pub async fn ended(ctx: &Context, key: (BusinessId, AttemptId), event: &mut CallEvent) {
+/// asked, because an end does not change; for a moment after the event `arrived`.
+pub async fn ended(ctx: &Context, key: (BusinessId, AttemptId), event: &mut CallEvent, arrived: Instant) {
     let picked_up = matches!(event.state, CallState::Ended(Disposition::Answered)) || event.unclear;
     if !picked_up || event.answered_by.is_some() {
         return;
@@ -41,7 +46,8 @@ pub async fn ended(ctx: &Context, key: (BusinessId, AttemptId), event: &mut Call
         }
         anyhow::Ok(view.and_then(|view| view.answered_by))
     };
-    match looked.await {
+    let looked = tokio::time::timeout_at(finish::looks_end(arrived), looked).await;
+    match looked.unwrap_or_else(|_| Err(anyhow::anyhow!("the carrier took too long"))) {
         Ok(by) => event.answered_by = by,
         Err(error) => {
             tracing::warn!(attempt.id = %key.1, error = format!("{error:#}"), "who had picked up could not be asked for");

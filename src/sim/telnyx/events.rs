@@ -12,6 +12,9 @@ use crate::sim::{
     twilio::Forged,
 };
 
+/// Events of a machine name their leg and session and not their call (Telnyx' OpenAPI description, in each of its examples).
+const OF_A_MACHINE: &str = "call.machine.";
+
 /// One event of a call.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
@@ -53,6 +56,9 @@ pub(crate) fn event(
         ("to".to_owned(), json!(call.dial.to)),
     ]);
     payload.extend(more);
+    if name.starts_with(OF_A_MACHINE) {
+        payload.remove("call_control_id");
+    }
     let event = Event { name, at: Stamp::now(), payload: Value::Object(payload) };
     let parcel = order.webhook_url.clone().map(|url| Parcel {
         url,
