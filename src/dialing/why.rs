@@ -296,7 +296,9 @@ fn blockers(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Bloc
         add(applies, code, queued, held_until, detail);
         // It may still take calls: their slots are what does not come free.
         if let Some(since) = account.unreadable_since.map(Time) {
-            let detail = format!("{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can.");
+            let detail = format!(
+                "{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can."
+            );
             add(!(applies && code == "carrier_down"), "carrier_down", queued, None, detail);
         }
     }
