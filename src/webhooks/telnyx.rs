@@ -174,12 +174,7 @@ async fn moved(
     }
 }
 
-async fn apply(
-    ctx: &Context,
-    key: (BusinessId, AttemptId),
-    event: &CallEvent,
-    begin: Instant,
-) -> Result<(), ApiError> {
+async fn apply(ctx: &Context, key: (BusinessId, AttemptId), event: &CallEvent, begin: Instant) -> Result<(), ApiError> {
     let change = finish::callback(ctx, key, event, begin).await?;
     log_applied(key.1, event, change.as_ref());
     Ok(())

@@ -168,13 +168,11 @@ async fn a_stream_after_one_that_no_session_came_of_gives_the_call_no_more_time(
     let watched = house.ctx.stores.keys.key("calls:watched");
     let looked_for = async || {
         let mut redis = house.ctx.stores.redis.clone();
-        let score = redis::cmd("ZSCORE").arg(&watched).arg(&state.call_id).query_async::<f64>(&mut redis);
-        score.await.unwrap()
+        redis::cmd("ZSCORE").arg(&watched).arg(&state.call_id).query_async::<f64>(&mut redis).await.unwrap()
     };
     let early = async || {
         let mut redis = house.ctx.stores.redis.clone();
-        let moved = redis::cmd("ZADD").arg(&watched).arg(1).arg(&state.call_id).query_async::<()>(&mut redis);
-        moved.await.unwrap();
+        redis::cmd("ZADD").arg(&watched).arg(1).arg(&state.call_id).query_async::<()>(&mut redis).await.unwrap();
     };
     assert_eq!(calls.open(&state, &ticket(&state)).await.unwrap().tickets, 1);
     assert!(looked_for().await > 1.0);

@@ -107,8 +107,13 @@ async fn a_recording_that_its_carrier_tells_of_without_a_name_is_asked_for_at_on
     sqlx::query!("UPDATE attempt SET record = true").execute(pg).await.unwrap();
     let hour = 3_600_000;
     assert!(recordings::pick_untold(pg, 10, hour).await.unwrap().is_empty(), "it ended just now");
-    let mut saved = telnyx_event(business, "v3:x", "call.recording.saved", json!({"channels": "single",
-        "recording_started_at": "2026-11-20T17:30:00Z", "recording_urls": {"mp3": "https://example.com/x.mp3"}}));
+    let mut saved = telnyx_event(
+        business,
+        "v3:x",
+        "call.recording.saved",
+        json!({"channels": "single",
+        "recording_started_at": "2026-11-20T17:30:00Z", "recording_urls": {"mp3": "https://example.com/x.mp3"}}),
+    );
     saved["data"]["payload"].as_object_mut().unwrap().remove("call_control_id");
     assert_eq!(house.telnyx_told(&house.telnyx_hook(business, attempt), &saved).await, 200);
     assert_eq!(recordings::pick_untold(pg, 10, hour).await.unwrap().len(), 1);

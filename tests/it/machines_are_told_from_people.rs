@@ -258,11 +258,8 @@ async fn an_end_that_overtakes_the_word_of_a_machine_is_a_machines_all_the_same(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_word_of_a_machine_that_names_no_call_is_of_the_call_of_its_token() {
-    let config = sim::Config {
-        talk_ms: Millis::exactly(600_000),
-        detect_ms: Millis::exactly(600_000),
-        ..sim::Config::quick()
-    };
+    let config =
+        sim::Config { talk_ms: Millis::exactly(600_000), detect_ms: Millis::exactly(600_000), ..sim::Config::quick() };
     let house = House::open(Options { sim: Some(config), workers: 1, ..Options::default() }).await;
     let business = house.telnyx_business(1).await;
     let (run, attempt, call) = greeted(&house, business, "hang_up").await;

@@ -208,7 +208,10 @@ async fn a_claim_that_takes_a_single_call_of_a_refused_account_holds_the_account
         assert_eq!(ask(&house, business, Method::POST, "/v1/calls", Some(call(to))).await.0, 201);
     }
     // Both were admitted before the carrier refused.
-    sqlx::query!("UPDATE carrier_account SET health = 'refused' WHERE business_id = $1", business.0).execute(pg).await.unwrap();
+    sqlx::query!("UPDATE carrier_account SET health = 'refused' WHERE business_id = $1", business.0)
+        .execute(pg)
+        .await
+        .unwrap();
     let claimed = async || {
         let claimed = sqlx::query_scalar!(
             r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['w'], '{}', '{}', '{}', '{}', 60000, 60000)

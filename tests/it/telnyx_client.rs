@@ -251,7 +251,8 @@ async fn lists_are_read_to_their_end_and_are_whole_or_an_error() {
     // Its last page says so by what it leaves out.
     let only = Reply::Json(200, json!({"data": [{"call_control_id": "v3:a"}], "meta": {"total_items": 1}}).to_string());
     assert_eq!(client().live(&account(&Fake::start([only]).await), None).await.unwrap().len(), 1);
-    let short = Reply::Json(200, json!({"data": [{"call_control_id": "v3:a"}], "meta": {"total_items": 2}}).to_string());
+    let short =
+        Reply::Json(200, json!({"data": [{"call_control_id": "v3:a"}], "meta": {"total_items": 2}}).to_string());
     let short = Fake::start([short]).await;
     assert!(matches!(client().live(&account(&short), None).await, Err(CarrierError::Incomplete { .. })));
     // Events without a word of how many pages there are end with the first empty one.

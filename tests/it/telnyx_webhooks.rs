@@ -269,7 +269,8 @@ async fn an_account_that_is_full_is_left_alone_for_twice_as_long_until_a_call_co
     };
     // As if the hold had been an hour ago.
     let later = async || {
-        let past = sqlx::query!("UPDATE carrier_account SET held_at = clock_timestamp() - interval '1 h', hold_until = NULL");
+        let past =
+            sqlx::query!("UPDATE carrier_account SET held_at = clock_timestamp() - interval '1 h', hold_until = NULL");
         past.execute(pg).await.unwrap();
     };
     for (i, least) in (1..).zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]) {

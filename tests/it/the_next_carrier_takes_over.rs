@@ -127,10 +127,13 @@ async fn what_is_in_doubt_at_one_carrier_is_not_dialed_at_the_next() {
 async fn a_single_call_goes_past_a_carrier_that_refuses_the_account() {
     let (house, business) = house().await;
     // Its hold is over: without another one it would be tried.
-    sqlx::query!("UPDATE carrier_account SET health = 'refused' WHERE business_id = $1 AND carrier = 'telnyx'", business.0)
-        .execute(&house.ctx.stores.pg)
-        .await
-        .unwrap();
+    sqlx::query!(
+        "UPDATE carrier_account SET health = 'refused' WHERE business_id = $1 AND carrier = 'telnyx'",
+        business.0
+    )
+    .execute(&house.ctx.stores.pg)
+    .await
+    .unwrap();
     house.ctx.profiles.forget(business);
     house.until("the gate is open", || async { house.ctx.gate.is_ready().await.unwrap() }).await;
     let new = json!({"to": "+12125550190", "message": {"text": "Hi"}});

@@ -191,8 +191,12 @@ mod tests {
         assert_eq!(states, [("v3:b", busy), ("v3:a", Some(CallState::Initiated))]);
         assert_eq!(views[0].marks, None, "it shows no mark, so that it may be anybody's");
         // As in each example of Telnyx' of such an event.
-        let mut machine =
-            event("v3:a", "call.machine.detection.ended", "30:07", json!({ "result": "machine", "client_state": "dA==" }));
+        let mut machine = event(
+            "v3:a",
+            "call.machine.detection.ended",
+            "30:07",
+            json!({ "result": "machine", "client_state": "dA==" }),
+        );
         machine.metadata["payload"].as_object_mut().expect("a payload").remove("call_control_id");
         let answered = event("v3:a", "call.answered", "30:05", json!({}));
         for events in [[machine.clone(), answered.clone()], [answered, machine.clone()]] {

@@ -239,7 +239,8 @@ mod tests {
         let Told::Recorded(_, recording) = told("call.recording.saved", saved) else { panic!("a recording") };
         assert_eq!(recording, Recording { id: id.to_owned(), duration_secs: Some(12), channels: Some(2) });
         assert!(read(&body("call.recording.saved", json!({ "recording_id": "../../calls" }))).is_err());
-        let nameless = told("call.recording.saved", json!({ "channels": "dual", "recording_urls": { "mp3": "https://x" } }));
+        let nameless =
+            told("call.recording.saved", json!({ "channels": "dual", "recording_urls": { "mp3": "https://x" } }));
         assert!(matches!(nameless, Told::RecordedSomewhere(_)), "{nameless:?}");
     }
 
