@@ -1,4 +1,5 @@
-//! House rules that neither compiler nor clippy checks: floors, sizes, module docs, and what must not be written anywhere.
+//! House rules that neither compiler nor clippy checks: floors, sizes, module docs, what must not be written anywhere, and that
+//! the documents name only commands that there are.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 use std::{
@@ -6,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::CommandFactory;
-use rollcall::config::Settings;
+use clap::{CommandFactory, Parser};
+use regex::Regex;
+use rollcall::{config::Settings, ops::Cli};
 
 /// Which module stands on which floor. A module may import only what stands below it: this list is the architecture.
 const FLOORS: &[(u8, &[&str])] = &[
@@ -255,4 +257,59 @@ fn the_example_settings_are_those_that_the_programs_read() {
     let listed: Vec<&str> = text.lines().filter(|line| line.starts_with('#') && !line.starts_with("##")).collect();
     let expected = known.join("\n");
     assert!(listed.join("\n") == expected, "\n.env.example should hold, in this order:\n\n{expected}\n");
+}
+
+/// Every command of `rollcall-ops` that a document names: in a line of its own or in backticks, also by way of the containers.
+fn commands_in(text: &str) -> Vec<String> {
+    let begin = Regex::new(r"(?:rollcall-ops|docker compose run --rm(?: -T)?(?: -v \S+)? ops) ([a-z][^`]*)").unwrap();
+    let shell = Regex::new(r" (?:[|<>&#]|&&) ?.*$|;.*$").unwrap();
+    let fenced = text.split("```").skip(1).step_by(2).flat_map(str::lines).map(ToOwned::to_owned);
+    let prose: String = text.split("```").step_by(2).collect();
+    let spans = prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " "));
+    fenced
+        .chain(spans.collect::<Vec<_>>())
+        .filter_map(|line| Some(shell.replace(begin.captures(&line)?[1].trim(), "").trim().to_owned()))
+        .collect()
+}
+
+/// What stands for something that the reader puts in, as something of its kind.
+fn filled_in(word: &str) -> String {
+    match word.trim_matches('"') {
+        "$ADMIN" => "http://127.0.0.1:9090".to_owned(),
+        "$HEAD" => "0".repeat(64),
+        id if id.starts_with('$') && id[1..].bytes().all(|b| b.is_ascii_uppercase() || b == b'_') => {
+            uuid::Uuid::max().to_string()
+        }
+        word => word.to_owned(),
+    }
+}
+
+#[test]
+fn every_command_of_the_runbook_and_the_manual_is_one_that_the_program_takes() {
+    let mut wrong = Vec::new();
+    for (document, least) in [("RUNBOOK.md", 30), ("docs/operations.md", 4)] {
+        let commands = commands_in(&fs::read_to_string(root().join(document)).unwrap());
+        assert!(commands.len() >= least, "{document} names only {commands:?}");
+        for command in commands {
+            let words = std::iter::once("rollcall-ops".to_owned()).chain(command.split_whitespace().map(filled_in));
+            let refused = Cli::try_parse_from(words).err().filter(clap::Error::use_stderr);
+            wrong.extend(refused.map(|error| format!("{document}: `{command}`: {error}")));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+#[test]
+fn every_reason_of_a_failed_conversation_begins_at_zero_and_is_in_the_runbook() {
+    let told = Regex::new(r#"session_failed\("(\w+)"\)"#).unwrap();
+    let figures = fs::read_to_string(root().join("src/telemetry/voice.rs")).unwrap();
+    let runbook = fs::read_to_string(root().join("RUNBOOK.md")).unwrap();
+    let begun = figures.split_once("const FAILED_BY").unwrap().1.split_once(';').unwrap().1.split_once(';').unwrap().0;
+    no_source(|source| {
+        let reasons = told.captures_iter(&source.code).map(|found| found[1].to_owned());
+        let lacks = |why: &String| !begun.contains(&format!("\"{why}\"")) || !runbook.contains(&format!("`{why}`"));
+        let lacking: Vec<String> = reasons.filter(lacks).collect();
+        (!lacking.is_empty() && !source.is_test())
+            .then(|| format!("{lacking:?} begin nowhere, or RUNBOOK.md does not say them"))
+    });
 }

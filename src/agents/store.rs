@@ -83,6 +83,14 @@ pub async fn insert(
     one(pg, business, id).await
 }
 
+/// True where any business has an agent.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn any(pg: &PgPool) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT EXISTS (SELECT 1 FROM agent WHERE deleted_at IS NULL) AS "any!""#).fetch_one(pg).await
+}
+
 /// Agents of a business in the order in which they were made, after the one with the id `after`.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! `/dashboard`: everything that an engineer looks at first, in one answer. It answers while a store is away, too: what
 //! cannot be read then is null.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -14,12 +14,22 @@ use crate::{
         gate::Drift,
         overview::{self, Ledger, Pulse},
     },
-    heartbeats::Seen,
+    heartbeats::{Rounds, Seen},
     stores::{PostgresReport, RedisReport},
 };
 
+// The thresholds are those of deploy/prometheus/alerts.yml: a person and Prometheus are told the same.
+
 /// Bells and single calls that wait for a worker: more is an alarm.
 const QUEUE_ALARM: i64 = 50;
+/// Since a sweep last ended anywhere: longer is an alarm.
+const SWEEP_ALARM: Duration = Duration::from_secs(10);
+/// Since the carriers were last asked about calls in doubt and silent ones: longer is an alarm.
+const RECONCILE_ALARM: Duration = Duration::from_secs(60);
+/// In doubt for longer is an alarm.
+const UNKNOWN_ALARM: Duration = Duration::from_secs(300);
+/// Percent of Redis' memory limit: more is an alarm.
+const REDIS_MEMORY_ALARM: f64 = 85.0;
 /// Percent of a machine's memory: more is an alarm.
 const MEMORY_ALARM: f32 = 85.0;
 /// Percent of the dialed jobs of running runs that failed: more is an alarm.
@@ -126,7 +136,7 @@ pub async fn dashboard(ctx: &Context) -> Dashboard {
     let (ledger, pulse) = (ledger.as_ref(), pulse.as_ref());
     let machines = pulse.map(|pulse| Machines::of(&pulse.processes));
     Dashboard {
-        system: system(ledger, pulse, drift.as_ref(), machines.as_ref()),
+        system: system(ledger, pulse, drift.as_ref(), machines.as_ref(), ctx.heartbeats.known_for()),
         workers: pulse.map(|pulse| WorkerPool::of(pulse.workers())),
         runs: ledger.map(|ledger| Runs {
             states: ledger.runs.states.clone(),
@@ -188,14 +198,21 @@ fn system(
     pulse: Option<&Pulse>,
     drift: Option<&Drift>,
     machines: Option<&Machines>,
+    known_for: Duration,
 ) -> System {
     let mut versions: Vec<String> = pulse
         .map(|pulse| pulse.processes.iter().filter(|p| p.alive()).map(|p| p.beat.version.clone()).collect())
         .unwrap_or_default();
     versions.sort();
     versions.dedup();
-    let alarms = alarms(ledger, pulse, machines);
-    let well = ledger.is_some() && pulse.is_some() && alarms.is_empty() && drift.is_none_or(|drift| drift.size() == 0);
+    let mut alarms = of_ledger(ledger);
+    alarms.extend(of_pulse(pulse, known_for));
+    let queue = ledger.zip(pulse).map(|(ledger, pulse)| queue_length(ledger, pulse) as f64);
+    alarms.extend(above("session_queue_length", queue, QUEUE_ALARM as f64));
+    alarms.extend(above("gate_drift", drift.map(|drift| drift.size() as f64), 0.0));
+    let memory = machines.and_then(Machines::memory_percent).map(f64::from);
+    alarms.extend(above("memory_percent", memory, f64::from(MEMORY_ALARM)));
+    let well = ledger.is_some() && pulse.is_some() && alarms.is_empty();
     System {
         at: ledger.map(|ledger| ledger.attempts.at),
         status: if well { "ok" } else { "degraded" },
@@ -210,21 +227,42 @@ fn system(
     }
 }
 
-/// The figures beyond their thresholds now; `deploy/prometheus/alerts.yml` asks that they last.
-fn alarms(ledger: Option<&Ledger>, pulse: Option<&Pulse>, machines: Option<&Machines>) -> Vec<Alarm> {
-    let mut found = Vec::new();
-    let mut above = |name, value: Option<f64>, threshold: f64| {
-        if let Some(value) = value.filter(|value| *value > threshold) {
-            found.push(Alarm { name, value, threshold });
-        }
-    };
+/// A figure that is beyond its threshold now; `deploy/prometheus/alerts.yml` asks that it lasts.
+fn above(name: &'static str, value: Option<f64>, threshold: f64) -> Option<Alarm> {
+    value.filter(|value| *value > threshold).map(|value| Alarm { name, value, threshold })
+}
+
+fn of_ledger(ledger: Option<&Ledger>) -> Vec<Alarm> {
+    let count = |read: fn(&Ledger) -> i64| ledger.map(|ledger| read(ledger) as f64);
+    let found = [
+        above("unknown_oldest_ms", count(|l| l.attempts.oldest_unknown_ms.unwrap_or(0)), in_ms(UNKNOWN_ALARM)),
+        above("needs_person", count(|l| l.attempts.needs_person), 0.0),
+        above("accounts_refused", count(|l| l.troubles.refused), 0.0),
+        above("accounts_down", count(|l| l.troubles.down), 0.0),
+        above("accounts_unreadable", count(|l| l.troubles.unreadable), 0.0),
+        above("failure_percent", ledger.and_then(failure_percent), FAILURES_ALARM),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+/// A round of which Redis knows no end is as old as this process' knowledge, as in `/metrics`.
+fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> Vec<Alarm> {
     let workers = pulse.map(|pulse| WorkerPool::of(pulse.workers()));
-    above("missed_heartbeats", workers.as_ref().map(|pool| pool.stale_workers as f64), 0.0);
-    above("no_worker", workers.as_ref().map(|pool| if pool.total_workers == 0 { 1.0 } else { 0.0 }), 0.0);
-    let queue = ledger.zip(pulse).map(|(ledger, pulse)| queue_length(ledger, pulse) as f64);
-    above("session_queue_length", queue, QUEUE_ALARM as f64);
-    let memory = machines.and_then(Machines::memory_percent).map(f64::from);
-    above("memory_percent", memory, f64::from(MEMORY_ALARM));
-    above("failure_percent", ledger.and_then(failure_percent), FAILURES_ALARM);
-    found
+    let flag = |read: fn(&Pulse) -> bool| pulse.map(|pulse| f64::from(u8::from(read(pulse))));
+    let age =
+        |round: fn(&Rounds) -> Option<Duration>| pulse.map(|pulse| in_ms(round(&pulse.rounds).unwrap_or(known_for)));
+    let found = [
+        above("missed_heartbeats", workers.as_ref().map(|pool| pool.stale_workers as f64), 0.0),
+        above("no_worker", workers.as_ref().map(|pool| if pool.total_workers == 0 { 1.0 } else { 0.0 }), 0.0),
+        above("sweep_age_ms", age(|rounds| rounds.sweep), in_ms(SWEEP_ALARM)),
+        above("reconcile_age_ms", age(|rounds| rounds.reconcile), in_ms(RECONCILE_ALARM)),
+        above("redis_may_evict", flag(|pulse| pulse.redis.may_evict), 0.0),
+        above("redis_not_persistent", flag(|pulse| !pulse.redis.persistent), 0.0),
+        above("redis_memory_percent", pulse.and_then(|pulse| pulse.redis.memory_percent()), REDIS_MEMORY_ALARM),
+    ];
+    found.into_iter().flatten().collect()
+}
+
+fn in_ms(time: Duration) -> f64 {
+    millis(time) as f64
 }

@@ -13,7 +13,7 @@ use crate::{
     context::Context,
     dialing::overview::{self, Ledger, Pulse, Workers},
     error::ApiError,
-    heartbeats::{self, Seen, resources::Machine},
+    heartbeats::{self, Seen, resources::Machine, shown::Shown},
 };
 
 /// `/metrics.json`.
@@ -65,7 +65,7 @@ pub struct Status {
     cpu_percent: Option<f32>,
     sweep_age_ms: Option<u64>,
     reconcile_age_ms: Option<u64>,
-    workers: Vec<Seen>,
+    workers: Vec<Shown>,
 }
 
 /// Lines of the installation.
@@ -118,7 +118,7 @@ pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
         reconcile_age_ms: pulse.rounds.reconcile.map(millis),
         runs: ledger.runs.states,
         accounts_not_ok: ledger.troubles.accounts,
-        workers,
+        workers: workers.into_iter().map(Shown::from).collect(),
     })
 }
 
@@ -134,18 +134,18 @@ pub struct WorkerPool {
     /// Sends under way.
     pub in_flight: usize,
     /// Each of them.
-    pub data: Vec<Seen>,
+    pub data: Vec<Shown>,
 }
 
 impl WorkerPool {
-    pub(super) fn of(data: Vec<Seen>) -> Self {
-        let counts = Workers::of(&data);
+    pub(super) fn of(workers: Vec<Seen>) -> Self {
+        let counts = Workers::of(&workers);
         Self {
             total_workers: counts.alive(),
             ready_workers: counts.ready,
             stale_workers: counts.stale,
             in_flight: counts.in_flight,
-            data,
+            data: workers.into_iter().map(Shown::from).collect(),
         }
     }
 }

@@ -76,17 +76,18 @@ pub async fn page(
     .await
 }
 
-/// Who was dialed by the run, whole, with the accounts that were used.
+/// Between whom each attempt of the run is, the numbers whole. All of them at once: in a transaction of [`moment`], whose
+/// limits are made for it.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn dialed(pg: &PgPool, run: RunId) -> sqlx::Result<Vec<(AttemptId, String, String)>> {
+pub async fn dialed(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<Vec<(AttemptId, String, String)>> {
     let rows = sqlx::query!(
         r#"SELECT a.attempt_id AS "attempt: AttemptId", a.from_number, a.to_number
            FROM job j JOIN attempt a ON a.job_id = j.job_id WHERE j.run_id = $1"#,
         run.0
     );
-    let rows = rows.fetch_all(pg).await?;
+    let rows = rows.fetch_all(&mut **tx).await?;
     Ok(rows.into_iter().map(|row| (row.attempt, row.from_number, row.to_number)).collect())
 }
 

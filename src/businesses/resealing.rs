@@ -21,10 +21,11 @@ pub struct Resealed {
 }
 
 /// Seals every account's secret, and the one before it, under the key in force. Safe to repeat, and to stop at any moment.
+/// `told` hears before each account how many are done, and of how many.
 ///
 /// # Errors
 /// Where Postgres does not answer, or the operating system gives no random bytes.
-pub async fn reseal(pg: &PgPool, vault: &Vault) -> anyhow::Result<Resealed> {
+pub async fn reseal(pg: &PgPool, vault: &Vault, told: impl Fn(usize, usize)) -> anyhow::Result<Resealed> {
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business: BusinessId", carrier AS "carrier: Carrier", secret, sealing_key, former_secret,
                   former_sealing_key
@@ -33,7 +34,9 @@ pub async fn reseal(pg: &PgPool, vault: &Vault) -> anyhow::Result<Resealed> {
     .fetch_all(pg)
     .await?;
     let mut done = Resealed::default();
-    for row in rows {
+    let all = rows.len();
+    for (n, row) in rows.into_iter().enumerate() {
+        told(n, all);
         let former = row.former_secret.as_deref().zip(row.former_sealing_key.as_deref());
         if row.sealing_key == vault.key_id() && former.is_none_or(|(_, key)| key == vault.key_id()) {
             done.as_they_were += 1;

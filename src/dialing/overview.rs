@@ -195,7 +195,7 @@ fn of_ledger(ledger: Option<&Ledger>) -> [Level; 14] {
 }
 
 /// A round of which Redis knows no end is as old as this process' knowledge: its age rises all the same.
-fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 18] {
+fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 19] {
     let workers = pulse.map(|pulse| Workers::of(&pulse.workers()));
     let count = |read: fn(&Workers) -> usize| workers.as_ref().map(|workers| read(workers) as f64);
     let number = |read: fn(&Pulse) -> f64| pulse.map(read);
@@ -216,6 +216,7 @@ fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 18] {
         level("rollcall_redis_evicted_keys", number(|p| p.redis.evicted_keys as f64)),
         level("rollcall_redis_persistent", number(|p| f64::from(u8::from(p.redis.persistent)))),
         level("rollcall_redis_memory_bytes", number(|p| p.redis.memory_bytes as f64)),
+        level("rollcall_redis_memory_limit_bytes", number(|p| p.redis.memory_limit_bytes as f64)),
         level("rollcall_lines_waited_for", number(|p| p.lines.businesses as f64)),
         level("rollcall_line_wait_longest_seconds", number(|p| p.lines.longest.unwrap_or_default().as_secs_f64())),
         level("rollcall_sessions_live", number(|p| p.room().sessions as f64)),

@@ -53,8 +53,7 @@ pub async fn round(ctx: &Context) -> bool {
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.
 async fn ring(ctx: &Context) -> anyhow::Result<()> {
     let waiting = ending::businesses_with_work(&ctx.stores.pg).await?;
-    let idle = waiting.iter().map(|one| one.idle.unsigned_abs()).sum();
-    metrics::idle_slots(idle, ctx.heartbeats.own().sweep.unwrap_or_default().min(MOST_IDLE));
+    metrics::idle_slots(ending::idle(&waiting), ctx.heartbeats.own().sweep.unwrap_or_default().min(MOST_IDLE));
     let businesses = waiting.iter().map(|one| one.business).collect();
     for business in ctx.bells.oldest_first(businesses).await? {
         if ctx.bells.ring(business, Why::Work).await? == Rung::Full {

@@ -9,7 +9,7 @@ use crate::{
     dialing::cleanup::{self, Finding},
     ops::{
         exit, open,
-        print::{Form, cell, table, waiting},
+        print::{Form, cell, counting, table},
     },
 };
 
@@ -22,9 +22,9 @@ without workers.
 Exit codes:
   0   nothing is stuck, or all of it was put right
   1   a store does not answer
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   3   without --apply: something is stuck. With --apply: something is still stuck, the table says why
-  64  settings contradict each other";
+  64  settings contradict each other, or ROLLCALL_SEALING_KEY is missing";
 
 /// What to do.
 #[derive(Debug, Args)]
@@ -51,12 +51,17 @@ struct Answer {
 /// Where a store does not answer.
 pub(super) async fn cleanup(order: Cleanup) -> anyhow::Result<u8> {
     let ctx = open::context(order.settings)?;
-    let bar = waiting("looking for what is stuck, and asking the carrier".into());
     let at = ctx.stores.postgres_time().await?.into();
-    let mut findings = cleanup::find(&ctx).await?;
+    let bar = counting(0, "attempts asked about at the carrier")?;
+    let told = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let mut findings = cleanup::find(&ctx, &told).await?;
     if order.apply {
-        bar.set_message(format!("putting {} right", findings.len()));
-        cleanup::apply(&ctx, &mut findings).await?;
+        bar.reset();
+        bar.set_message("attempts put right");
+        cleanup::apply(&ctx, &mut findings, &told).await?;
     }
     bar.finish_and_clear();
     let left = findings.iter().any(|finding| finding.outcome.as_ref().is_none_or(|outcome| !outcome.done));

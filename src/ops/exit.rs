@@ -10,23 +10,22 @@ pub(super) const BROKEN: u8 = 4;
 /// Settings contradict each other (sysexits.h: `EX_USAGE`), as the other programs say it.
 pub(super) const SETTINGS: u8 = 64;
 
-/// Of commands that only read or do one thing.
+/// Of commands that only read or do one thing. They take the settings as they are: none of them ends with [`SETTINGS`].
 pub(super) const PLAIN: &str = "\
 Exit codes:
   0   done
   1   it failed; standard error says why
-  2   the command line is wrong
-  64  settings contradict each other";
+  2   the command line is wrong, or a variable of the environment cannot be read";
 
-/// Of the program.
+/// Of the program. 2 is clap's own code, for flags and variables alike.
 pub(super) const ALL: &str = "\
 Exit codes:
   0   done; nothing was found
   1   it failed; standard error says why
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   3   something was found: a warning of the doctor, a dry run that would act, rejected rows, an attempt still in doubt
   4   something is broken: the doctor failed a check, or a ledger is not sound
-  64  settings contradict each other
+  64  settings contradict each other, or ROLLCALL_SEALING_KEY is missing
   130 the demo was ended by Ctrl-C; with-stores ends with the code of its command";
 
 /// Settings that no program starts with.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     leads::store,
     ops::{
         exit, open,
-        print::{Form, cell, table},
+        print::{Form, cell, reading, table},
     },
     runs::{RunState, find},
 };
@@ -36,7 +36,7 @@ be called are rejected, and `GET /v1/runs/{id}/rejected.csv` lists every one of 
 Exit codes:
   0   it is in, and no row was rejected
   1   nothing was stored; standard error says why
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   3   it is in, and some rows were rejected";
 
 /// What goes where.
@@ -62,7 +62,7 @@ pub(super) async fn import(order: Import) -> anyhow::Result<u8> {
         anyhow::bail!("there is no run {}", order.run);
     };
     let file = whole(&order.file).await.with_context(|| order.file.display().to_string())?;
-    let bar = bar(file.metadata().await?.len())?;
+    let bar = reading(file.metadata().await?.len())?;
     let upload = Upload::Csv(Counted { file, bar: bar.clone() });
     let import = store::Import { id: ImportId::new(), run: order.run, business };
     let done = import::into_run(&stores.pg, import, None, upload).await;
@@ -89,12 +89,6 @@ async fn whole(path: &Path) -> io::Result<tokio::fs::File> {
         io::Result::Ok(file)
     });
     Ok(tokio::fs::File::from_std(read.await.map_err(io::Error::other)??))
-}
-
-fn bar(bytes: u64) -> anyhow::Result<ProgressBar> {
-    let style =
-        ProgressStyle::with_template("  {elapsed_precise} [{bar:40.cyan/blue}] {bytes}/{total_bytes} · {eta} left")?;
-    Ok(ProgressBar::new(bytes).with_style(style.progress_chars("=> ")))
 }
 
 /// A file that moves the bar as it is read.

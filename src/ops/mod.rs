@@ -89,7 +89,7 @@ enum Command {
     #[command(after_help = import::AFTER_HELP)]
     Import(Box<import::Import>),
     /// The dial ledger of a run as a file that proves itself, and the proof of such a file.
-    #[command(subcommand, after_help = exit::ALL)]
+    #[command(subcommand, after_help = ledger::AFTER_HELP)]
     Ledger(ledger::Ledger),
     /// Succeed where a program and its stores are ready: for health checks of containers.
     #[command(after_help = exit::PLAIN)]
@@ -160,4 +160,38 @@ async fn migrate(order: Migrate) -> anyhow::Result<()> {
 fn is_lost_store(cause: &(dyn std::error::Error + 'static)) -> bool {
     cause.downcast_ref::<sqlx::Error>().is_some_and(store_is_away)
         || cause.downcast_ref::<redis::RedisError>().is_some_and(|error| error.is_io_error() || error.is_timeout())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::runs::RunState;
+
+    #[test]
+    fn only_commands_that_judge_the_settings_promise_a_code_for_them() {
+        let command = Cli::command();
+        let help = |command: &clap::Command| command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let promise: Vec<_> = command.get_subcommands().filter(|one| help(one).contains("\n  64 ")).collect();
+        let promise: Vec<&str> = promise.into_iter().map(clap::Command::get_name).collect();
+        assert_eq!(promise, ["doctor", "cleanup", "reconcile", "secrets", "ledger"]);
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_a_wrong_command_line() {
+        let refused = Cli::try_parse_from(["rollcall-ops", "runs", "--database-pool", "1"]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+    }
+
+    #[test]
+    fn the_help_of_runs_names_every_state() {
+        use RunState::{Cancelled, Cancelling, Completed, Draft, Paused, Running, Scheduled};
+        let command = Cli::command();
+        let runs = command.find_subcommand("runs").unwrap();
+        let help = runs.get_arguments().find(|argument| argument.get_id() == "state").unwrap().get_help().unwrap();
+        for state in [Draft, Scheduled, Running, Paused, Cancelling, Cancelled, Completed] {
+            assert!(help.to_string().contains(state.as_str()), "{help} lacks {}", state.as_str());
+        }
+    }
 }

@@ -53,7 +53,7 @@ pub(super) fn plain(error: ApiError) -> anyhow::Error {
 /// One of everything, for the doctor, who judges settings himself: only what cannot be opened is refused.
 ///
 /// # Errors
-/// With a [`Contradiction`] where there is no usable sealing key.
+/// With a [`Contradiction`] where there is no usable sealing key, or the address of a store cannot be read.
 pub(super) fn uncertain(settings: Settings) -> anyhow::Result<Context> {
     start_logs(&settings);
     Context::lazily(settings, NAME).map_err(|error| Contradiction(format!("{error:#}")).into())

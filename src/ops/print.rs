@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{clock::Time, leads::mask};
@@ -90,9 +90,37 @@ pub(super) fn waiting(what: String) -> ProgressBar {
     bar
 }
 
+/// A bar over bytes that are read, on a terminal only; cleared by `finish_and_clear`.
+///
+/// # Errors
+/// Never, as long as its template is one.
+pub(super) fn reading(bytes: u64) -> anyhow::Result<ProgressBar> {
+    bar(bytes, "{bytes}/{total_bytes}", "")
+}
+
+/// A bar over `all` of what is named, on a terminal only; cleared by `finish_and_clear`.
+///
+/// # Errors
+/// Never, as long as its template is one.
+pub(super) fn counting(all: usize, what: &'static str) -> anyhow::Result<ProgressBar> {
+    bar(u64::try_from(all)?, "{pos}/{len} {msg}", what)
+}
+
+fn bar(all: u64, counts: &str, what: &'static str) -> anyhow::Result<ProgressBar> {
+    let template = format!("  {{elapsed_precise}} [{{bar:40.cyan/blue}}] {counts} · {{eta}} left");
+    let style = ProgressStyle::with_template(&template)?.progress_chars("=> ");
+    Ok(ProgressBar::new(all).with_style(style).with_message(what))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_bars_have_templates_that_can_be_read() {
+        assert_eq!(reading(7).unwrap().length(), Some(7));
+        assert_eq!(counting(8, "jobs").unwrap().length(), Some(8));
+    }
 
     #[test]
     fn a_page_names_where_the_next_begins_only_if_there_is_one() {

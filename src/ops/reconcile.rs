@@ -19,7 +19,7 @@ use crate::{
     ids::{AttemptId, BusinessId},
     ops::{
         exit, open,
-        print::{Form, List, masked, table, waiting},
+        print::{Form, List, counting, masked, table},
     },
 };
 
@@ -34,9 +34,9 @@ slot, and only two looks far enough apart prove that there is no call.
 Exit codes:
   0   every attempt that was asked about is settled, or there was none
   1   it failed; standard error says why
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   3   an attempt that was asked about still holds its slot; the table says why
-  64  settings contradict each other";
+  64  settings contradict each other, or ROLLCALL_SEALING_KEY is missing";
 
 /// The order.
 #[derive(Debug, Args)]
@@ -89,7 +89,7 @@ pub(super) async fn reconcile(order: Reconcile) -> anyhow::Result<u8> {
     };
     let ctx = open::context(order.settings)?;
     let attempts = chosen(&ctx, order.attempt).await?;
-    let bar = waiting(format!("asking the carrier about {} attempts", attempts.len()));
+    let bar = counting(attempts.len(), "attempts asked about at the carrier")?;
     let settled = match (&word, attempts.first()) {
         (Some(word), Some(open)) => {
             by_person::settle(&ctx, open.attempt, word).await?;
@@ -98,6 +98,7 @@ pub(super) async fn reconcile(order: Reconcile) -> anyhow::Result<u8> {
         _ => {
             let asked = stream::iter(&attempts).map(|open| async {
                 let heard = ask::settle(&ctx, open).await;
+                bar.inc(1);
                 settled(&ctx, open, heard.to_string()).await
             });
             let settled: Vec<sqlx::Result<Settled>> = asked.buffered(AT_ONCE).collect().await;

@@ -21,7 +21,7 @@ pub(super) struct Runs {
     /// Only this business's.
     #[arg(long)]
     business: Option<BusinessId>,
-    /// Only those in this state: draft, running, paused, cancelling, cancelled or completed.
+    /// Only those in this state: draft, scheduled, running, paused, cancelling, cancelled or completed.
     #[arg(long, value_parser = state)]
     state: Option<RunState>,
     /// How many at most, newest first.

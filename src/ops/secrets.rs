@@ -7,7 +7,10 @@ use serde_json::json;
 use crate::{
     businesses::resealing::reseal,
     config::Settings,
-    ops::{exit, open, print::Form},
+    ops::{
+        exit, open,
+        print::{Form, counting},
+    },
 };
 
 /// Exit codes, and how a key is replaced.
@@ -21,9 +24,9 @@ How the sealing key is replaced while calls run:
 Exit codes:
   0   every credential is sealed under the key in force
   1   it failed; standard error says why
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   3   a credential could not be opened with any key that was given; the others are sealed anew
-  64  settings contradict each other";
+  64  settings contradict each other, or ROLLCALL_SEALING_KEY is missing";
 
 /// What to do with secrets.
 #[derive(Debug, Subcommand)]
@@ -47,7 +50,14 @@ pub(super) async fn secrets(order: Secrets) -> anyhow::Result<u8> {
     let Secrets::Rotate(order) = order;
     let Rotate { form, settings } = *order;
     let ctx = open::context(settings)?;
-    let done = reseal(&ctx.stores.pg, &ctx.vault).await.context("the credentials could not all be sealed anew")?;
+    let bar = counting(0, "accounts looked at")?;
+    let told = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let done = reseal(&ctx.stores.pg, &ctx.vault, told).await;
+    bar.finish_and_clear();
+    let done = done.context("the credentials could not all be sealed anew")?;
     let key = ctx.vault.key_id();
     form.print(&json!({ "key": key, "accounts": done }), |_| {
         format!(

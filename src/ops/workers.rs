@@ -1,6 +1,5 @@
 //! `rollcall-ops workers`: every process that beats, and those that have stopped doing so within ten minutes.
 
-use chrono::DateTime;
 use clap::Args;
 use serde::Serialize;
 
@@ -8,7 +7,7 @@ use crate::{
     clock::Time,
     config::{Role, Settings},
     dialing::cleanup::span,
-    heartbeats::{self, Seen, State},
+    heartbeats::{self, Seen, State, shown},
     ops::{
         exit, open,
         print::{Form, List, cell, moment, table},
@@ -18,7 +17,7 @@ use crate::{
 /// Which processes.
 #[derive(Debug, Args)]
 pub(super) struct Workers {
-    /// The apis, too.
+    /// The apis and the calls programs, too.
     #[arg(long)]
     all: bool,
     #[command(flatten)]
@@ -46,7 +45,7 @@ struct Process {
 
 impl From<Seen> for Process {
     fn from(Seen { beat, state, age_ms }: Seen) -> Self {
-        let started = i64::try_from(beat.started_at).ok().and_then(|secs| DateTime::from_timestamp(secs, 0));
+        let started_at = shown::started(&beat);
         Self {
             name: beat.name,
             role: beat.role,
@@ -55,7 +54,7 @@ impl From<Seen> for Process {
             pid: beat.pid,
             version: beat.version,
             queues: beat.queues,
-            started_at: started.map(Time),
+            started_at,
             beat_age_ms: age_ms,
             in_flight: beat.in_flight,
             // The beat tells them as they were when it beat.

@@ -25,6 +25,15 @@ pub struct Waiting {
     pub business: BusinessId,
     /// Slots that stand free although a job is due.
     pub idle: i64,
+    /// Lines of the installation that are free: all businesses share them.
+    pub lines: i64,
+}
+
+/// How many more calls there could be now: the businesses' idle slots, but no more than there are lines for all of them.
+#[must_use]
+pub fn idle(waiting: &[Waiting]) -> u64 {
+    let lines = waiting.iter().map(|one| one.lines).max().unwrap_or(0);
+    waiting.iter().map(|one| one.idle).sum::<i64>().min(lines).unsigned_abs()
 }
 
 /// The active businesses with a queued job in a running run, a free slot, and no account held back; or with a single call
@@ -44,7 +53,8 @@ pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<Waiting>> {
            free AS MATERIALIZED (
                SELECT greatest(coalesce((SELECT max_lines FROM installation), 0) - (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL), 0) AS lines
            )
-           SELECT b.business_id AS "business!: BusinessId", least(b.max_concurrent_calls - own.open, free.lines) AS "idle!"
+           SELECT b.business_id AS "business!: BusinessId", least(b.max_concurrent_calls - own.open, free.lines) AS "idle!",
+                  free.lines AS "lines!"
            FROM listed l JOIN business b USING (business_id) CROSS JOIN free
            CROSS JOIN LATERAL (SELECT count(*) AS open FROM attempt a WHERE a.business_id = b.business_id AND a.open) own
            WHERE b.state = 'active'
@@ -52,9 +62,25 @@ pub async fn businesses_with_work(pg: &PgPool) -> sqlx::Result<Vec<Waiting>> {
                            AND (c.hold_until IS NULL OR c.hold_until <= clock_timestamp()))
                AND own.open < b.max_concurrent_calls
            UNION
-           SELECT a.business_id, 0 FROM attempt a
+           SELECT a.business_id, 0, 0 FROM attempt a
            WHERE (SELECT mine FROM mine) AND a.open AND a.owner IS NULL"#
     )
     .fetch_all(pg)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_slots_are_no_more_than_the_lines_that_all_businesses_share() {
+        let waiting = |idle: &[i64], lines| -> Vec<Waiting> {
+            idle.iter().map(|idle| Waiting { business: BusinessId::new(), idle: *idle, lines }).collect()
+        };
+        let untaken = Waiting { business: BusinessId::new(), idle: 0, lines: 0 };
+        assert_eq!((idle(&[]), idle(&[untaken])), (0, 0));
+        assert_eq!((idle(&waiting(&[3, 2, 3], 50)), idle(&waiting(&[3, 2, 3], 4))), (8, 4));
+        assert_eq!(idle(&[&waiting(&[2, 2], 3)[..], &[untaken]].concat()), 3);
+    }
 }

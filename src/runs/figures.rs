@@ -43,3 +43,15 @@ pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
         jobs_failed: work.failed,
     })
 }
+
+/// How many running runs have calls that talk to an agent.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn talking(pg: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"SELECT count(*) AS "runs!" FROM run WHERE state = 'running' AND business_id IS NOT NULL AND agent_id IS NOT NULL"#
+    )
+    .fetch_one(pg)
+    .await
+}

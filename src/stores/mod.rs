@@ -227,11 +227,19 @@ pub struct RedisReport {
     pub persistent: bool,
     /// Memory in use.
     pub memory_bytes: u64,
+    /// The most memory that it may use; 0 without a limit.
+    pub memory_limit_bytes: u64,
     /// Its version.
     pub version: String,
 }
 
 impl RedisReport {
+    /// How full it is, in percent of its limit; none without one. Full, it takes no key more.
+    #[must_use]
+    pub fn memory_percent(&self) -> Option<f64> {
+        (self.memory_limit_bytes > 0).then(|| self.memory_bytes as f64 * 100.0 / self.memory_limit_bytes as f64)
+    }
+
     fn read(info: &str) -> Self {
         let text = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("");
         let number = |name: &str| text(name).trim().parse::<u64>().unwrap_or(0);
@@ -240,6 +248,7 @@ impl RedisReport {
             evicted_keys: number("evicted_keys"),
             persistent: number("aof_enabled") == 1 && text("aof_last_write_status").trim() == "ok",
             memory_bytes: number("used_memory"),
+            memory_limit_bytes: number("maxmemory"),
             version: text("redis_version").trim().to_owned(),
         }
     }
@@ -359,5 +368,6 @@ mod tests {
         assert!(!report(0, "noeviction", 1, "err").persistent);
         assert!(!report(0, "noeviction", 0, "ok").persistent);
         assert_eq!((report(0, "x", 0, "").evicted_keys, report(0, "x", 0, "").memory_bytes), (5, 77));
+        assert_eq!([0, 154].map(|limit| report(limit, "noeviction", 1, "ok").memory_percent()), [None, Some(50.0)]);
     }
 }

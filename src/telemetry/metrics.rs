@@ -324,7 +324,7 @@ const COUNTS: [(&str, &str); 15] = [
 ];
 
 /// What `levels` and `machine` set.
-const LEVELS: [(&str, &str); 35] = [
+const LEVELS: [(&str, &str); 36] = [
     ("rollcall_store_up", "1 where the store answers"),
     ("rollcall_workers", "Workers by state: ready, draining, or stale after two missed heartbeats"),
     ("rollcall_workers_alive", "Workers that beat"),
@@ -353,6 +353,7 @@ const LEVELS: [(&str, &str); 35] = [
     ("rollcall_redis_evicted_keys", "Keys that Redis has evicted since it started"),
     ("rollcall_redis_persistent", "1 where Redis keeps an append-only file and its last write was well"),
     ("rollcall_redis_memory_bytes", "Memory that Redis uses"),
+    ("rollcall_redis_memory_limit_bytes", "Memory that Redis may use at most; 0 without a limit"),
     ("rollcall_postgres_transactions", "Transactions of this database since its statistics began; a statement is one"),
     ("rollcall_postgres_connections", "Connections to this database"),
     ("rollcall_sessions_live", "Conversations, over all calls programs"),

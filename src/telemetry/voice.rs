@@ -14,6 +14,9 @@ const DROPPED: &str = "rollcall_audio_dropped_total";
 const BROKEN_IN: &str = "rollcall_interruptions_total";
 const RECONNECTS: &str = "rollcall_provider_reconnects_total";
 
+/// Every reason of a failure that the programs tell. An alert sees a reason rise only where it began at zero.
+const FAILED_BY: [&str; 6] = ["provider", "panic", "dead_stream", "orphan", "start", "forgotten"];
+
 /// Bounds of the parts of a turn, seconds.
 pub(super) const BOUNDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.5, 3.0, 8.0];
 
@@ -77,7 +80,7 @@ pub(super) fn describe() {
     gauge!("rollcall_sessions").set(0.0);
     counter!(DROPPED).increment(0);
     counter!(BROKEN_IN).increment(0);
-    for why in ["provider", "panic", "dead_stream", "orphan"] {
+    for why in FAILED_BY {
         counter!(FAILURES, "why" => why).increment(0);
     }
     for why in ["hung_up", "ended_by_agent", "trouble"] {

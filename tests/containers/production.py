@@ -36,6 +36,8 @@ def write_secrets(folder):
     }
     for name, text in secrets.items():
         (folder / name).write_text(text + "\n")
+    for name in ("ROLLCALL_SEALING_KEYS_ALSO", "DEEPGRAM_API_KEY", "OPENAI_API_KEY", "ELEVENLABS_API_KEY"):
+        (folder / name).touch()
     run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
         "-keyout", str(folder / "TLS_KEY"), "-out", str(folder / "TLS_CERTIFICATE"))
     for file in folder.iterdir():
@@ -68,6 +70,8 @@ def looked_at(secrets):
     compose("up", "--detach")
     for service, replicas in (*((service, 2) for service in REPLICATED), ("nginx", 1)):
         until(f"{service} is healthy", lambda: health(service) == ["healthy"] * replicas)
+    commanded = json.loads(compose("run", "--rm", "-T", "ops", "runs", "--json"))
+    expect(commanded["data"] == [], f"`run ops runs` says {commanded}")
     plain, _ = answer_of(f"http://{published('nginx', 80)}/healthz")
     status, headers = answer_of(f"https://{published('nginx', 443)}/v1/businesses", secrets["ROLLCALL_OPERATOR_KEY"])
     expect((plain, status) == (308, 200) and "Strict-Transport-Security" in headers, f"{plain} {status} {headers}")

@@ -215,7 +215,13 @@ async fn every_process_shows_the_same_levels_and_no_label_names_anybody() {
         assert_eq!(metrics.lines().find(|line| id.is_match(line)), None);
         let one = |line: &&str| !line.is_empty() && !line.starts_with('#') && !line.contains("_bucket{");
         let series = metrics.lines().filter(one).count();
-        assert!(series < 120, "{series} series besides buckets");
+        assert!(series < 130, "{series} series besides buckets");
+    }
+    let board = json(&api, "dashboard").await;
+    let alarms: Vec<&str> =
+        board["system"]["alarms"].as_array().unwrap().iter().filter_map(|a| a["name"].as_str()).collect();
+    for name in ["unknown_oldest_ms", "accounts_refused"] {
+        assert!(alarms.contains(&name), "{name} is no alarm: {alarms:?}");
     }
     worker.kill().await;
     house

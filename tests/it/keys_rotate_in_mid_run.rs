@@ -67,7 +67,7 @@ async fn the_sealing_key_is_replaced_in_mid_run_and_no_dial_fails() {
         async move { worker::run(ctx, &format!("next-{}", uuid::Uuid::now_v7()), stop).await }
     });
     over(&house, 20).await;
-    let done = resealing::reseal(&ctx.stores.pg, &ctx.vault).await.unwrap();
+    let done = resealing::reseal(&ctx.stores.pg, &ctx.vault, |_, _| {}).await.unwrap();
     assert_eq!((done.sealed_anew, done.as_they_were, done.shut), (2, 0, 0));
     over(&house, 30).await;
     nothing_failed(&house, false).await;
@@ -75,7 +75,7 @@ async fn the_sealing_key_is_replaced_in_mid_run_and_no_dial_fails() {
     house.until_run_is(first, "completed").await;
     house.until_run_is(second, "completed").await;
     nothing_failed(&house, true).await;
-    let again = resealing::reseal(&ctx.stores.pg, &ctx.vault).await.unwrap();
+    let again = resealing::reseal(&ctx.stores.pg, &ctx.vault, |_, _| {}).await.unwrap();
     assert_eq!((again.sealed_anew, again.as_they_were, again.shut), (0, 2, 0));
     stop.cancel();
     next.await.unwrap().unwrap();
@@ -118,7 +118,7 @@ async fn a_secret_that_no_key_opens_is_left_and_said() {
     let at = args.iter().position(|arg| arg == SEALING_KEY).unwrap();
     NEW_KEY.clone_into(&mut args[at]);
     let stranger = Context::open(Settings::try_parse_from(&args).unwrap(), "test").await.unwrap();
-    let done = resealing::reseal(&stranger.stores.pg, &stranger.vault).await.unwrap();
+    let done = resealing::reseal(&stranger.stores.pg, &stranger.vault, |_, _| {}).await.unwrap();
     assert_eq!((done.sealed_anew, done.shut), (0, 1));
     let profile = house.ctx.profile(business).await.unwrap().unwrap();
     assert!(house.ctx.account(business, &profile.accounts[0].reference).await.unwrap().is_some(), "it still opens");

@@ -129,6 +129,11 @@ async fn nobody_who_works_an_old_version_and_an_account_that_is_refused_are_name
 
     let told = house.ops(&["doctor", "--json"]).await;
     assert!(told.check("workers")["evidence"].as_str().unwrap().contains("no worker is alive"));
+    assert!(told.check("apis")["evidence"].as_str().unwrap().contains("no api is alive"));
+    assert_eq!(
+        (&told.check("apis")["verdict"], &told.check("calls_programs")["verdict"]),
+        (&json!("fail"), &json!("ok"))
+    );
     let work = told.check("work");
     assert_eq!(work["verdict"], "fail");
     assert!(work["evidence"].as_str().unwrap().contains("4 jobs of 1 runs could be dialed"), "{work:#}");

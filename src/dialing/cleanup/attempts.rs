@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
-use super::{Action, Finding, Kind, span};
+use super::{Action, Finding, Kind, Told, span};
 use crate::{
     attempts::{
         open::{self, Open},
@@ -30,15 +30,22 @@ const PER_ROUND: usize = 50;
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub(super) async fn find(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
+pub(super) async fn find(ctx: &Context, told: Told<'_>) -> anyhow::Result<Vec<Finding>> {
     let open = open::list(&ctx.stores.pg, None).await?;
     let alive = alive(ctx, &open).await;
-    let asked = open.into_iter().filter(|open| suspicious(ctx, open) && !alive.contains(&open.attempt));
+    let mut asked = open;
+    asked.retain(|open| suspicious(ctx, open) && !alive.contains(&open.attempt));
+    let all = asked.len();
     let heard = stream::iter(asked).map(|open| async move {
         let heard = ask::look(ctx, &open).await;
         judge(ctx, open, &heard)
     });
-    let mut found: Vec<Finding> = heard.buffered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    let mut heard = heard.buffered(AT_ONCE).enumerate();
+    let mut found = Vec::new();
+    while let Some((n, finding)) = heard.next().await {
+        told(n + 1, all);
+        found.extend(finding);
+    }
     for stray in strays::open(&ctx.stores.pg, MOST_STRAYS).await? {
         let evidence = format!(
             "no open attempt answers for this call; it was heard of {} ago and not seen to end",
@@ -125,13 +132,19 @@ fn judge(ctx: &Context, open: Open, heard: &Heard) -> Option<Finding> {
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub(super) async fn apply(ctx: &Context, found: &mut [Finding]) -> anyhow::Result<()> {
+pub(super) async fn apply(ctx: &Context, found: &mut [Finding], told: Told<'_>) -> anyhow::Result<()> {
     let hang_ups = found.iter().filter(|f| matches!(f.action, Action::HangUp | Action::CancelInQueue)).count();
     for _ in 0..hang_ups.div_ceil(PER_ROUND) {
         hang_up::round(ctx).await?;
     }
-    let ours = found.iter_mut().filter(|finding| finding.kind == Kind::Attempt);
-    stream::iter(ours.map(Ok)).try_for_each_concurrent(AT_ONCE, |finding| one(ctx, finding)).await?;
+    let ours: Vec<&mut Finding> = found.iter_mut().filter(|finding| finding.kind == Kind::Attempt).collect();
+    let all = ours.len();
+    let mut settled = stream::iter(ours).map(|finding| one(ctx, finding)).buffer_unordered(AT_ONCE).enumerate();
+    while let Some((n, done)) = settled.next().await {
+        done?;
+        told(n + 1, all);
+    }
+    drop(settled);
     let open = strays::open(&ctx.stores.pg, MOST_STRAYS).await?;
     for finding in found.iter_mut().filter(|finding| finding.kind == Kind::StrayCall) {
         if open.iter().any(|stray| stray.call_id == finding.id) {

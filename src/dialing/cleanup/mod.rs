@@ -147,12 +147,15 @@ pub async fn gate_findings(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
     gate::find(ctx).await
 }
 
+/// Who is told how many attempts are done, and of how many.
+pub type Told<'a> = &'a dyn Fn(usize, usize);
+
 /// Looks for everything that is stuck, and asks the carrier about every attempt that could be. Changes nothing.
 ///
 /// # Errors
 /// Where a store does not answer. A carrier that does not is part of the evidence.
-pub async fn find(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
-    let (gate, attempts, runs) = tokio::try_join!(gate::find(ctx), attempts::find(ctx), runs::find(ctx))?;
+pub async fn find(ctx: &Context, told: Told<'_>) -> anyhow::Result<Vec<Finding>> {
+    let (gate, attempts, runs) = tokio::try_join!(gate::find(ctx), attempts::find(ctx, told), runs::find(ctx))?;
     let mut found: Vec<Finding> = gate.into_iter().chain(attempts).chain(runs).collect();
     found.sort_by_key(|finding| finding.kind);
     Ok(found)
@@ -162,9 +165,9 @@ pub async fn find(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
 ///
 /// # Errors
 /// Where a store does not answer; what was done until then stays done, and the rest is found again.
-pub async fn apply(ctx: &Context, found: &mut [Finding]) -> anyhow::Result<()> {
+pub async fn apply(ctx: &Context, found: &mut [Finding], told: Told<'_>) -> anyhow::Result<()> {
     // Attempts first: an attempt that is closed here lets go of its holder, and its run may end.
-    attempts::apply(ctx, found).await?;
+    attempts::apply(ctx, found, told).await?;
     gate::apply(ctx, found).await?;
     runs::apply(ctx, found).await
 }

@@ -31,10 +31,10 @@ pub(super) const AFTER_HELP: &str = "\
 Exit codes:
   0   every check is ok
   1   the doctor itself failed
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   3   the worst verdict is warn
   4   the worst verdict is fail
-  64  there is no ROLLCALL_SEALING_KEY, so that nothing sealed can be checked";
+  64  ROLLCALL_SEALING_KEY is missing or is no key, or the address of a store cannot be read: nothing can be checked";
 
 /// What to look at.
 #[derive(Debug, Args)]
@@ -149,7 +149,9 @@ async fn examine(ctx: &Context, quick: bool) -> Vec<Check> {
     checks.push(given(schema, "attempts_in_doubt", attempts::in_doubt(ctx)).await);
     checks.push(given(schema, "stray_calls", attempts::strays(ctx)).await);
     checks.push(given(schema, "accounts", accounts::check(ctx)).await);
+    checks.push(given(rd, "apis", work::apis(ctx)).await);
     checks.push(given(rd, "workers", work::workers(ctx)).await);
+    checks.push(given(schema && rd, "calls_programs", work::calls_programs(ctx)).await);
     checks.push(given(schema && rd, "work", work::due(ctx)).await);
     bar.finish_and_clear();
     checks.push(given(schema, "tallies", tallies::check(ctx, quick)).await);

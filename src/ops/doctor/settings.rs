@@ -4,10 +4,12 @@ use url::{Host, Url};
 
 use super::{Check, Fault};
 use crate::{
+    agents,
     businesses::standing::{self, Limits},
     config::{Role, Settings, WorkClass},
     context::Context,
-    heartbeats,
+    heartbeats::{self, Seen},
+    ids::Carrier,
 };
 
 /// The settings of this command, which should be those of the programs.
@@ -16,10 +18,7 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     let limits = standing::limits(&ctx.stores.pg).await?;
     let accounts = standing::accounts(&ctx.stores.pg).await?;
     let facts = ctx.stores.postgres().await?;
-    let real = accounts.iter().any(|account| {
-        let own = account.api_base_url.as_deref().and_then(|url| url.parse().ok());
-        !is_near(own.as_ref().unwrap_or(&settings.twilio_api_base_url))
-    });
+    let real = accounts.iter().any(|account| is_real(settings, account.carrier, account.api_base_url.as_deref()));
     let mut faults: Vec<Fault> =
         settings.contradictions().into_iter().map(|wrong| Fault::fail(wrong, "correct the setting")).collect();
     faults.extend(of_limits(settings, &limits));
@@ -28,6 +27,9 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     let processes = heartbeats::processes(&ctx.stores).await?;
     let alive = processes.iter().filter(|process| process.alive());
     let pools: usize = alive.map(|process| if process.beat.role == Role::Api { 2 } else { 1 }).sum();
+    if real && agents::store::any(&ctx.stores.pg).await? {
+        faults.extend(of_media(&processes));
+    }
     faults.extend(of_pool(settings.database_pool, i64::try_from(pools)?, facts.connections));
     let well = format!(
         "{} lines, pools of {} connections (Postgres takes {}), carriers call {}",
@@ -127,6 +129,33 @@ fn of_address(public: &Url, real_carrier: bool) -> Vec<Fault> {
     Vec::new()
 }
 
+/// True where the account's carrier is one that rings people: its API is outside of this machine and its network.
+fn is_real(settings: &Settings, carrier: Carrier, own: Option<&str>) -> bool {
+    let general = match carrier {
+        Carrier::Twilio => &settings.twilio_api_base_url,
+        Carrier::Telnyx => &settings.telnyx_api_base_url,
+    };
+    !is_near(own.and_then(|url| url.parse().ok()).as_ref().unwrap_or(general))
+}
+
+/// Where a real carrier is told to open media streams, as each living calls program says it of itself.
+fn of_media(processes: &[Seen]) -> Vec<Fault> {
+    let calls = processes.iter().filter(|process| process.beat.role == Role::Calls && process.alive());
+    let told = calls.filter_map(|process| Some((&process.beat.name, process.beat.media_url.as_deref()?.parse().ok()?)));
+    told.filter_map(|(name, url): (_, Url)| {
+        let why = if is_near(&url) {
+            "which no carrier on the internet reaches: whoever answers hears nothing"
+        } else if url.scheme() != "wss" {
+            "which carriers refuse: they open media streams by TLS only"
+        } else {
+            return None;
+        };
+        let evidence = format!("PUBLIC_MEDIA_URL of {name} is {url}, {why}");
+        Some(Fault::fail(evidence, "set PUBLIC_MEDIA_URL to the wss address that the carrier reaches"))
+    })
+    .collect()
+}
+
 /// `pools` of what beats, two for each api; those of one api, one worker and this command are there or will be.
 fn of_pool(pool: u32, pools: i64, connections: i64) -> Vec<Fault> {
     let (pool, pools) = (i64::from(pool), pools.max(3) + 1);
@@ -171,6 +200,30 @@ mod tests {
         }
         assert_eq!(address("http://calls.example.com", true), Some(Verdict::Warn));
         assert_eq!(address("https://calls.example.com/rollcall", true), None);
+    }
+
+    #[test]
+    fn an_account_is_judged_by_its_own_carriers_address() {
+        let settings = Settings::parse_from(["test", "--twilio-api-base-url", "http://127.0.0.1:8070"]);
+        let real = |carrier, own| is_real(&settings, carrier, own);
+        assert!(!real(Carrier::Twilio, None), "this one is the sandbox");
+        assert!(real(Carrier::Telnyx, None) && !real(Carrier::Telnyx, Some("http://carrier:8070")));
+        assert!(real(Carrier::Twilio, Some("https://api.dublin.ie1.twilio.com")));
+    }
+
+    #[test]
+    fn a_real_carrier_opens_media_streams_at_a_public_wss_address_only() {
+        let calls = |media: &str, beat_at_ms: u64| {
+            let beat = serde_json::json!({"role": "calls", "name": "c", "host": "h", "pid": 1, "version": "1",
+                "started_at": 1, "beat_at": 1, "beat_at_ms": beat_at_ms, "interval_ms": 5_000, "in_flight": 0, "media_url": media});
+            Seen::at(serde_json::from_value(beat).unwrap(), 100_000)
+        };
+        let faults = |media: &str| worst(&of_media(&[calls(media, 99_000)]));
+        for wrong in ["ws://127.0.0.1:8090", "wss://10.0.0.3", "ws://nginx", "ws://calls.example.com"] {
+            assert_eq!(faults(wrong), Some(Verdict::Fail), "{wrong}");
+        }
+        assert_eq!(faults("wss://calls.example.com"), None);
+        assert_eq!(worst(&of_media(&[calls("ws://nginx", 1_000)])), None, "one that is dead is given no stream");
     }
 
     #[test]

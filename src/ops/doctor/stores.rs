@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const QUESTIONS: usize = 5;
 /// Half of the questions answered slower than this make dialing slow: a call needs several of them.
 const SLOW: Duration = Duration::from_millis(20);
+/// Percent of Redis' memory limit from which on somebody has to see to it, and from which on it may be full at any time.
+const MEMORY_WARN: u64 = 85;
+const MEMORY_FAIL: u64 = 95;
 /// The oldest versions that are supported.
 const OLDEST_POSTGRES: u32 = 14;
 const OLDEST_REDIS: u32 = 6;
@@ -186,13 +189,36 @@ pub(super) async fn redis_persistence(ctx: &Context) -> anyhow::Result<Check> {
         let evidence = format!("{evicted} keys were evicted since it started");
         faults.push(Fault::fail(evidence, "set noeviction, give Redis more memory, then: rollcall-ops cleanup"));
     }
+    let bytes = |name| fact(&info, name).parse().unwrap_or(0);
+    faults.extend(of_memory(bytes("used_memory"), bytes("maxmemory")));
     let memory = format!("{} used, limit {}", fact(&info, "used_memory_human"), fact(&info, "maxmemory_human"));
     Ok(Check::of("redis_persistence", format!("append-only file on, {policy}, 0 keys evicted, {memory}"), faults))
+}
+
+/// How full Redis is. Full, it takes no key more: nobody gets a slot, and nobody is dialed.
+fn of_memory(used: u64, limit: u64) -> Option<Fault> {
+    let percent = used.saturating_mul(100).checked_div(limit)?;
+    let evidence = format!("{percent} % of its memory limit of {} MiB is used", limit >> 20);
+    let advice = "give Redis more memory and raise maxmemory; RUNBOOK, RollcallRedisFull, says what fills it";
+    match percent {
+        ..MEMORY_WARN => None,
+        MEMORY_WARN..MEMORY_FAIL => Some(Fault::warn(evidence, advice)),
+        MEMORY_FAIL.. => Some(Fault::fail(format!("{evidence}: when it is full nobody is dialed"), advice)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::doctor::Verdict;
+
+    #[test]
+    fn a_redis_that_is_nearly_full_is_warned_of_and_one_that_is_all_but_full_is_a_failure() {
+        let verdict = |used, limit| of_memory(used, limit).map(|fault| fault.verdict);
+        let judged = [84, 85, 94, 95, 100].map(|percent| verdict(percent << 20, 100 << 20));
+        assert_eq!(judged, [None, Some(Verdict::Warn), Some(Verdict::Warn), Some(Verdict::Fail), Some(Verdict::Fail)]);
+        assert_eq!(verdict(1 << 40, 0), None, "without a limit it is full when its machine is");
+    }
 
     #[test]
     fn the_major_version_is_the_first_number() {

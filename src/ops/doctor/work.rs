@@ -7,9 +7,9 @@ use crate::{
     config::Role,
     context::Context,
     dialing::cleanup::span,
-    heartbeats::{self, State},
+    heartbeats::{self, Room, Seen, State},
     jobs::rung,
-    runs::stuck,
+    runs::{figures, stuck},
 };
 
 /// Each round is made at least every second by every worker: one that is older is not made.
@@ -64,6 +64,36 @@ pub(super) async fn workers(ctx: &Context) -> anyhow::Result<Check> {
     Ok(Check::of("workers", well, faults))
 }
 
+/// An api is alive: without one nobody hears the carriers' callbacks, and nobody can start or stop a run.
+pub(super) async fn apis(ctx: &Context) -> anyhow::Result<Check> {
+    Ok(of_apis(&heartbeats::processes(&ctx.stores).await?))
+}
+
+fn of_apis(processes: &[Seen]) -> Check {
+    let alive = processes.iter().filter(|process| process.beat.role == Role::Api && process.alive()).count();
+    if alive == 0 {
+        let evidence = "no api is alive: callbacks of carriers and requests reach nobody";
+        return Check::fail("apis", evidence, "start rollcall-api, or look at its log: rollcall-ops workers --all");
+    }
+    Check::ok("apis", format!("{alive} alive"))
+}
+
+/// Runs whose calls talk to an agent have a calls program that takes conversations on.
+pub(super) async fn calls_programs(ctx: &Context) -> anyhow::Result<Check> {
+    let room = Room::of(&heartbeats::processes(&ctx.stores).await?);
+    Ok(of_room(&room, figures::talking(&ctx.stores.pg).await?))
+}
+
+fn of_room(room: &Room, runs: i64) -> Check {
+    if room.ready == 0 && runs > 0 {
+        let evidence = format!("{runs} running runs have an agent, and no calls program takes conversations on");
+        let advice = "start rollcall-calls, or look at its log: nobody of these runs is dialed until it beats";
+        return Check::fail("calls_programs", evidence, advice);
+    }
+    let well = format!("{} ready, {} of {} conversations; {runs} running runs", room.ready, room.sessions, room.most);
+    Check::ok("calls_programs", format!("{well} have an agent"))
+}
+
 /// Work that could be dialed now has somebody who dials it.
 pub(super) async fn due(ctx: &Context) -> anyhow::Result<Check> {
     let due = stuck::due(&ctx.stores.pg).await?;
@@ -94,4 +124,29 @@ pub(super) async fn due(ctx: &Context) -> anyhow::Result<Check> {
 
 fn text(time: Duration) -> String {
     span(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::doctor::Verdict;
+
+    fn api(beat_at_ms: u64) -> Seen {
+        let beat = serde_json::json!({"role": "api", "name": "a", "host": "h", "pid": 1, "version": "1",
+            "started_at": 1, "beat_at": 1, "beat_at_ms": beat_at_ms, "interval_ms": 5_000, "in_flight": 0});
+        Seen::at(serde_json::from_value(beat).unwrap(), 100_000)
+    }
+
+    #[test]
+    fn an_installation_without_a_living_api_is_broken() {
+        let verdict = |processes: &[Seen]| of_apis(processes).verdict;
+        assert_eq!((verdict(&[]), verdict(&[api(1_000)])), (Verdict::Fail, Verdict::Fail));
+        assert_eq!(verdict(&[api(1_000), api(99_000)]), Verdict::Ok);
+    }
+
+    #[test]
+    fn a_run_with_an_agent_needs_a_calls_program_and_no_other_run_does() {
+        let verdict = |ready, runs| of_room(&Room { ready, sessions: 0, most: 500 * ready }, runs).verdict;
+        assert_eq!((verdict(0, 1), verdict(0, 0), verdict(1, 3)), (Verdict::Fail, Verdict::Ok, Verdict::Ok));
+    }
 }

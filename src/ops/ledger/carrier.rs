@@ -20,16 +20,25 @@ use crate::{
 const CLOCKS_APART: TimeDelta = TimeDelta::seconds(5);
 
 /// Compares every attempt with what the carrier has: the number of its calls that were read, and what does not fit.
+/// `compared` is called before each attempt.
 ///
 /// # Errors
 /// Where an account is gone, the carrier cannot be asked, or Postgres does not answer.
-pub(super) async fn compare(ctx: &Context, ledger: &Ledger, told: &[Told]) -> anyhow::Result<(usize, Found)> {
+pub(super) async fn compare(
+    ctx: &Context,
+    ledger: &Ledger,
+    told: &[Told],
+    compared: impl Fn(),
+) -> anyhow::Result<(usize, Found)> {
     let mut found = Found::new();
     let mut by_account: BTreeMap<&str, Vec<&Told>> = BTreeMap::new();
     for one in told {
         by_account.entry(&one.dial.account).or_default().push(one);
     }
-    let dialed = export::dialed(&ctx.stores.pg, ledger.run_id).await?;
+    // Not held on to: the carrier takes minutes.
+    let (mut tx, _) = export::moment(&ctx.stores.pg).await?;
+    let dialed = export::dialed(&mut tx, ledger.run_id).await?;
+    tx.commit().await?;
     let dialed: HashMap<_, _> = dialed.into_iter().map(|(attempt, from, to)| (attempt, (from, to))).collect();
     let mut calls = 0;
     for (reference, told) in by_account {
@@ -38,6 +47,7 @@ pub(super) async fn compare(ctx: &Context, ledger: &Ledger, told: &[Told]) -> an
         let listed = listed(ctx, &account, ledger, &told).await?;
         calls += listed.len();
         for one in &told {
+            compared();
             let Some(call) = &one.dial.call_id else { continue };
             // Between whom a call was whose number was erased, nobody can say.
             let numbers = dialed.get(&one.dial.attempt_id).filter(|(_, to)| !to.starts_with(ERASED));

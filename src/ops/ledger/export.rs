@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::PathBuf,
 };
 
 use anyhow::Context as _;
 use clap::Args;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use sqlx::PgTransaction;
 
@@ -22,7 +23,7 @@ use crate::{
     jobs::results,
     ops::{
         exit, open,
-        print::{Form, masked},
+        print::{Form, counting, masked},
     },
     runs::find,
 };
@@ -38,8 +39,7 @@ the last one, the head, apart from the file: who has it can prove that even a fi
 Exit codes:
   0   it is written
   1   it failed; standard error says why
-  2   the command line is wrong
-  64  settings contradict each other";
+  2   the command line is wrong, or a variable of the environment cannot be read";
 
 /// What goes where.
 #[derive(Debug, Args)]
@@ -86,17 +86,21 @@ pub(crate) async fn export(order: Export) -> anyhow::Result<u8> {
     let mut file = File { out: BufWriter::new(out), chain: Chain::new(), attempts: 0, transitions: 0 };
     let (mut tx, at) = export::moment(&stores.pg).await?;
     file.add(&Record::Ledger(Ledger { version: VERSION, run_id: order.run, business_id, at }))?;
+    let jobs = jobs(&mut tx, order.run).await?;
+    let bar = bar(&jobs, order.out.is_some())?;
     let mut after = None;
     loop {
         let part = export::page(&mut tx, order.run, after, PART).await?;
         let Some(last) = part.last() else { break };
+        // The attempts of a job follow each other, from the first on.
+        bar.inc(part.iter().filter(|attempt| attempt.n == 1).count() as u64);
         after = Some((last.job_id, last.n));
         for attempt in part {
             file.attempt(attempt, order.numbers)?;
         }
     }
-    let jobs = jobs(&mut tx, order.run).await?;
     tx.commit().await?;
+    bar.finish_and_clear();
     let written = file.end(order.run, jobs)?;
     if order.out.is_some() {
         order.form.print(&written, text)?;
@@ -104,6 +108,16 @@ pub(crate) async fn export(order: Export) -> anyhow::Result<u8> {
         eprintln!("{}", text(&written));
     }
     Ok(exit::OK)
+}
+
+/// A bar over the jobs that may have been dialed; those that were cancelled before it are among them, and it ends early by
+/// as many. Where the lines themselves go to a terminal there is none: it would stand between them.
+fn bar(jobs: &BTreeMap<String, i64>, to_a_file: bool) -> anyhow::Result<ProgressBar> {
+    if !to_a_file && io::stdout().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    let dialed = jobs.iter().filter(|(state, _)| state.as_str() != "skipped" && state.as_str() != "queued");
+    counting(usize::try_from(dialed.map(|(_, count)| *count).sum::<i64>())?, "jobs written")
 }
 
 async fn jobs(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<BTreeMap<String, i64>> {

@@ -15,6 +15,15 @@ mod verify;
 pub(super) use export::{Export, export};
 pub(super) use verify::{Verify, verify};
 
+/// Exit codes of these commands.
+pub(super) const AFTER_HELP: &str = "\
+Exit codes:
+  0   it is written, or sound
+  1   it failed; standard error says why
+  2   the command line is wrong, or a variable of the environment cannot be read
+  4   the file is not sound
+  64  verify --carrier: settings contradict each other, or ROLLCALL_SEALING_KEY is missing";
+
 /// What to do with the ledger.
 #[derive(Debug, Subcommand)]
 pub(super) enum Ledger {

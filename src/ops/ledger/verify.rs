@@ -20,7 +20,7 @@ use crate::{
     config::Settings,
     ops::{
         exit, open,
-        print::{Form, table, waiting},
+        print::{Form, counting, reading, table},
     },
 };
 
@@ -33,9 +33,9 @@ ledger knows.
 Exit codes:
   0   it is sound
   1   it could not be checked; standard error says why
-  2   the command line is wrong
+  2   the command line is wrong, or a variable of the environment cannot be read
   4   it was changed, or shows a broken promise; each line that gives it away is named
-  64  settings contradict each other";
+  64  with --carrier: settings contradict each other, or ROLLCALL_SEALING_KEY is missing";
 
 /// Which file.
 #[derive(Debug, Args)]
@@ -85,8 +85,8 @@ pub(crate) async fn verify(order: Verify) -> anyhow::Result<u8> {
     if order.carrier {
         let ctx = open::context(order.settings)?;
         let Some(ledger) = &read.ledger else { anyhow::bail!("without its first line the file names no business") };
-        let bar = waiting(format!("asking the carrier about {} attempts", read.told.len()));
-        let (calls, more) = carrier::compare(&ctx, ledger, &read.told).await?;
+        let bar = counting(read.told.len(), "attempts compared with the carrier's list")?;
+        let (calls, more) = carrier::compare(&ctx, ledger, &read.told, || bar.inc(1)).await?;
         bar.finish_and_clear();
         found.extend(more);
         calls_at_carrier = Some(calls);
@@ -121,9 +121,12 @@ impl Read {
     fn file(path: &Path) -> anyhow::Result<Self> {
         let mut read =
             Self { lines: 0, chain: Chain::new(), ledger: None, told: Vec::new(), found: Found::new(), ended: false };
-        for line in BufReader::new(File::open(path)?).split(b'\n') {
+        let file = File::open(path)?;
+        let bar = reading(file.metadata()?.len())?;
+        for line in BufReader::new(bar.wrap_read(file)).split(b'\n') {
             read.line(&String::from_utf8_lossy(&line?));
         }
+        bar.finish_and_clear();
         Ok(read)
     }
 
