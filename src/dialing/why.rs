@@ -335,8 +335,9 @@ fn reasons(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Reaso
         add(applies, of_account, code, queued, held_until, detail);
         // It may still take calls: their slots are what does not come free.
         if let Some(since) = account.unreadable_since.map(Time) {
-            let detail =
-                format!("{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can.");
+            let detail = format!(
+                "{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can."
+            );
             add(!(applies && code == "carrier_down"), Stops::Not, "carrier_down", queued, None, detail);
         }
     }
