@@ -1,0 +1,72 @@
+//! Who is dialed again, and who is not: after a cancel, a carrier's outage, a change of the rules, or the end of a run.
+
+use rollcall::{
+    attempts::{
+        ledger::{self, Closing, JobThen},
+        speech,
+        state::{AttemptState, Source},
+        store::want_ended,
+    },
+    ids::{AttemptId, RunId},
+    stores::MIGRATOR,
+};
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+use crate::{
+    campaign_rules::one_lead,
+    runs_harness::{Desk, event, number},
+};
+
+impl Desk {
+    /// Claims the next job with slot 1 and has somebody pick up.
+    async fn answered(&self) -> AttemptId {
+        let attempt = self.claim(1).await.expect("something is due");
+        event(self.pg(), self.business, attempt, "answered", None).await;
+        attempt
+    }
+
+    /// They agree on four in the afternoon.
+    async fn agree(&self, attempt: AttemptId) {
+        assert!(speech::call_back(self.pg(), attempt, "2026-11-23T16:00:00Z".parse().unwrap()).await.unwrap());
+    }
+
+    /// No byte of this attempt left.
+    async fn not_sent(&self, attempt: AttemptId) {
+        let closing = Closing { state: AttemptState::NotSent, job: JobThen::Requeue, ..Closing::NOT_PLACED };
+        assert!(ledger::close(self.pg(), attempt, Source::Response, closing).await.unwrap().unwrap().closed);
+    }
+}
+
+fn tried(most: u32, ended_as: &str) -> Value {
+    json!({"retry": {"max_attempts": most, "rules": {ended_as: {"delay_secs": 60, "jitter_pct": 0}}}})
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_job_that_somebody_cancelled_is_not_dialed_again_whoever_picks_up_and_whatever_is_agreed(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-23T15:00:00Z").await;
+    for (ended_as, agrees) in [("machine", false), ("answered", true)] {
+        let run = desk.started(one_lead(&tried(3, "machine"))).await;
+        let attempt = desk.answered().await;
+        if agrees {
+            desk.agree(attempt).await;
+        }
+        let job = desk.jobs(run).await[0]["id"].as_str().unwrap().to_owned();
+        assert_eq!(desk.post(&format!("/v1/jobs/{job}/cancel"), Value::Null).await.status, 200);
+        event(desk.pg(), desk.business, attempt, "ended", Some(ended_as)).await;
+        let job = &desk.jobs(run).await[0];
+        assert_eq!((&job["state"], &job["disposition"]), (&json!("completed"), &json!(ended_as)));
+        assert_eq!(desk.state(run).await, "completed");
+    }
+    // What is hung up because its session broke was cancelled by nobody: what was agreed holds.
+    let run = desk.started(one_lead(&json!({}))).await;
+    let attempt = desk.answered().await;
+    desk.agree(attempt).await;
+    assert!(want_ended(desk.pg(), attempt).await.unwrap());
+    event(desk.pg(), desk.business, attempt, "ended", Some("answered")).await;
+    assert_eq!(desk.jobs(run).await[0]["state"], "waiting");
+}
