@@ -234,6 +234,7 @@ END $$;
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
 -- named without an attempt: it is to be claimed for alone. So nobody waits for another's lock, and tallies are locked in one order.
+-- A run that is named without an attempt has its first jobs in the way: hold_back is to be called for it, by a transaction of its own.
 -- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds.
 CREATE FUNCTION claim_jobs(p_businesses uuid[], p_carriers text[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
     p_intent_grace_ms integer, p_refused_retry_ms integer)
@@ -294,7 +295,7 @@ BEGIN
                        CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
                        coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
-                    SELECT w.* FROM (
+                    SELECT w.*, asked.verdict IS NOT NULL AS is_blocked FROM (SELECT x.*, row_number() OVER own AS stand, lead(x.job_id) OVER own IS NULL AS is_last FROM (
                         -- A few more than there is room for: what may not be dialed is held back by a claim that finds too little.
                         SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
                             SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
@@ -304,16 +305,24 @@ BEGIN
                         WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
                             -- Nobody's phone rings when the window has closed.
                             AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
-                        ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) w
-                    WHERE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after, b.cap_per_day,
-                                      b.cap_per_24h, b.cap_lifetime)).verdict IS NULL
+                        ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) x WINDOW own AS (ORDER BY x.place, x.job_id)) w
+                    -- Asked job by job, and of no more of them than there is room for.
+                    CROSS JOIN LATERAL (SELECT (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after,
+                        b.cap_per_day, b.cap_per_24h, b.cap_lifetime)).verdict OFFSET 0) asked
+                    -- The last comes along whatever is said of it: it tells that all before it were asked for.
+                    WHERE asked.verdict IS NULL OR w.is_last
                     ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) c
                 WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
                     AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
         ), pick AS (
             -- Runs of a business take turns by weight; within one, priority decides.
             SELECT *, row_number() OVER (PARTITION BY business_id ORDER BY nth::float8 / weight, place, job_id) AS i FROM candidate
-            WHERE (nth > most) IS NOT TRUE AND (nth - others > budget_left) IS NOT TRUE
+            WHERE NOT is_blocked AND (nth > most) IS NOT TRUE AND (nth - others > budget_left) IS NOT TRUE
+        ), blocked AS (
+            -- Of a run, fewer than there is room for, because the first of its jobs may not be dialed now: there may be others behind them,
+            -- which are owed their turn however much the other runs have.
+            SELECT business_id, run_id FROM candidate GROUP BY business_id, run_id, room
+            HAVING bool_or(is_last) AND count(*) FILTER (WHERE NOT is_blocked) < least(room, max(stand))
         ), held AS (
             SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
             FROM unnest(p_holding, p_attempts, p_slots, p_lines) AS h (holding, attempt, slot, line) JOIN able b ON b.business_id = holding
@@ -345,7 +354,9 @@ BEGIN
                 queued = t.queued + excluded.queued, dialing = t.dialing + excluded.dialing
         )
         SELECT b.business_id AS business, b.room, b.carrier, b.reference, b.health,
-            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id) < b.room AS wanting, row_number() OVER own AS nth, i.*,
+            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id AND NOT c.is_blocked) < b.room AS wanting,
+            ARRAY (SELECT run_id FROM blocked k WHERE k.business_id = b.business_id ORDER BY run_id) AS blocked,
+            row_number() OVER own AS nth, i.*,
             (SELECT c.talks FROM chosen c WHERE c.attempt = i.attempt_id) AS talks
         FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
         WINDOW own AS (PARTITION BY b.business_id)
@@ -383,30 +394,37 @@ BEGIN
                 SELECT z.run_id, z.zone_set FROM run r JOIN run_zone z USING (run_id) WHERE r.business_id = v.business AND r.state = 'running'
                     AND z.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF z SKIP LOCKED) s
             WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set;
-            IF hold_back(v.business, v.reference) THEN
+            IF hold_back(v.business, v.reference, NULL) THEN
                 RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
             END IF;
+        ELSIF v.nth = 1 THEN
+            -- Not here: tallies of other runs were moved by this transaction, and they are moved in the order of the runs.
+            RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, k, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean,
+                NULL::boolean FROM unnest(v.blocked) k;
         END IF;
     END LOOP;
 END $$;
 
--- Takes the first jobs of every list that is awake, as far as they may not be dialed now, out of the way of the claims: to wait for
--- their time, or for good. The caller has locked the business. True where there were any, so that a claim may find others.
-CREATE FUNCTION hold_back(p_business uuid, p_account text) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Takes the first jobs of every list that is awake, of p_runs or of all, as far as they may not be dialed now, out of the way of the
+-- claims: to wait for their time, or for good. The caller has locked the business. True where there were any, so that a claim may find
+-- others.
+CREATE FUNCTION hold_back(p_business uuid, p_account text, p_runs uuid[]) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v       record;
     v_any   boolean := false;
 BEGIN
     FOR v IN
         WITH looked AS (
-            SELECT j.*, (verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
-                                    b.cap_per_24h, b.cap_lifetime)).*
+            SELECT j.job_id, (asked.said).*
             FROM business b JOIN run r USING (business_id) JOIN run_zone z USING (run_id) CROSS JOIN LATERAL (
                 SELECT job_id, to_number, time_zones, not_before, not_after FROM job
                 WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                     AND ((- priority), job_id) >= (z.first_place, z.first_job)
                 ORDER BY (- priority), job_id LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) j
+            CROSS JOIN LATERAL (SELECT verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
+                                                  b.cap_per_24h, b.cap_lifetime) AS said OFFSET 0) asked
             WHERE b.business_id = p_business AND r.state = 'running' AND z.opens_at <= wall_clock()
+                AND (p_runs IS NULL OR r.run_id = ANY (p_runs))
         )
         SELECT * FROM hold_jobs(ARRAY (SELECT job_id FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
             ARRAY (SELECT verdict FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),

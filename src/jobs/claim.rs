@@ -55,6 +55,8 @@ pub struct Got {
     /// There may be more: it was locked, nothing was due where its claims begin, or jobs that may not be dialed now were taken out of
     /// the way. It is to be claimed for alone.
     pub again: bool,
+    /// Runs that others got ahead of because the first of their jobs may not be dialed now: [`make_way`].
+    pub blocked: Vec<RunId>,
 }
 
 /// Claims the single calls that wait, and due jobs for the given holders; holders without an answer are free to be given back.
@@ -118,7 +120,10 @@ pub async fn claim_all(
         let (Some(attempt), Some(account), Some(from), Some(to), Some(ring_timeout_secs), Some(call_time_limit_secs)) =
             whole
         else {
-            got.again = true;
+            match row.run {
+                Some(run) => got.blocked.push(run),
+                None => got.again = true,
+            }
             continue;
         };
         let (record, talks) = (row.record.unwrap_or(false), row.talks.unwrap_or(false));
@@ -137,6 +142,24 @@ pub async fn claim_all(
         });
     }
     Ok(got)
+}
+
+/// Takes the first jobs of these runs out of the way, as far as they may not be dialed now; true where there were any. A transaction of
+/// its own: it moves tallies, and so did the claim.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn make_way(pg: &PgPool, wanted: &Wanted, runs: &[RunId]) -> sqlx::Result<bool> {
+    let runs: Vec<_> = runs.iter().map(|run| run.0).collect();
+    let made = sqlx::query_scalar!(
+        r#"SELECT hold_back(b.business_id, a.reference, $3) AS "any!"
+           FROM (SELECT business_id FROM business WHERE business_id = $1 FOR NO KEY UPDATE) b JOIN carrier_account a USING (business_id)
+           WHERE a.carrier = $2"#,
+        wanted.business.0,
+        wanted.carrier.as_str(),
+        &runs
+    );
+    Ok(made.fetch_optional(pg).await?.unwrap_or(false))
 }
 
 /// Postgres refused the statement, or it was never sent: nothing of the claim exists.
