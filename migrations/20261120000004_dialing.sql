@@ -163,6 +163,24 @@ CREATE FUNCTION caller_in_turn(p_callers text[], p_to text, p_dials integer) RET
     SELECT p_callers[(1 + (p_dials::bigint + (hashtext(p_to) & 2147483647)) % cardinality(p_callers))::integer]
 $$;
 
+-- How many more calls may come from these numbers now, by their limits; null: as many as one likes.
+CREATE FUNCTION callers_left(p_business uuid, p_run_callers text[], p_account_callers text[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_day  date;
+    v_left bigint;
+BEGIN
+    SELECT (clock_timestamp() AT TIME ZONE known_zone(time_zone))::date INTO v_day FROM business WHERE business_id = p_business;
+    SELECT CASE WHEN count(*) = count(c.calls) THEN coalesce(sum(c.calls), 0) END INTO v_left FROM (
+        SELECT greatest(least(s.max_per_day - CASE WHEN s.day = v_day THEN s.dials ELSE 0 END, s.max_at_once - coalesce(o.calls, 0)),
+                        CASE WHEN s.max_per_day IS NOT NULL OR s.max_at_once IS NOT NULL THEN 0 END) AS calls
+        FROM unnest(callers_of_run(p_run_callers, p_account_callers)) AS n (number)
+            LEFT JOIN caller_id s ON s.business_id = p_business AND s.number = n.number
+            LEFT JOIN (SELECT from_number, count(*) AS calls FROM attempt WHERE business_id = p_business AND open GROUP BY from_number) o
+                ON o.from_number = n.number
+        WHERE s.enabled IS NOT FALSE) c;
+    RETURN v_left;
+END $$;
+
 -- True where the business does not call this number.
 CREATE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_number
@@ -293,9 +311,13 @@ BEGIN
                 SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
                        r.caller_ids AS run_callers, r.local_presence, r.agent_id IS NOT NULL AS talks, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
                        CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
-                       coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
+                       l.callers_left, coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
-                    SELECT w.*, asked.verdict IS NOT NULL AS is_blocked FROM (SELECT x.*, row_number() OVER own AS stand, lead(x.job_id) OVER own IS NULL AS is_last FROM (
+                    SELECT CASE WHEN b.has_caller_rules
+                        THEN callers_left(b.business_id, r.caller_ids, b.caller_ids) END AS callers_left OFFSET 0) l
+                CROSS JOIN LATERAL (
+                    SELECT w.*, asked.verdict IS NOT NULL AS is_blocked FROM (
+                        SELECT x.*, row_number() OVER own AS stand, lead(x.job_id) OVER own IS NULL AS is_last FROM (
                         -- A few more than there is room for: what may not be dialed is held back by a claim that finds too little.
                         SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
                             SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
@@ -315,9 +337,10 @@ BEGIN
                 WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
                     AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
         ), pick AS (
-            -- Runs of a business take turns by weight; within one, priority decides.
+            -- Runs of a business take turns by weight; within one, priority decides. What no number may be called from takes no turn.
             SELECT *, row_number() OVER (PARTITION BY business_id ORDER BY nth::float8 / weight, place, job_id) AS i FROM candidate
             WHERE NOT is_blocked AND (nth > most) IS NOT TRUE AND (nth - others > budget_left) IS NOT TRUE
+                AND (nth - others > callers_left) IS NOT TRUE
         ), blocked AS (
             -- Of a run, fewer than there is room for, because the first of its jobs may not be dialed now: there may be others behind them,
             -- which are owed their turn however much the other runs have.

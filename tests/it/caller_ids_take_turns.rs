@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use rollcall::{
+    attempts::{
+        ledger::{self, Closing, JobThen},
+        state::{AttemptState, Source},
+    },
     ids::{AttemptId, BusinessId},
     stores::MIGRATOR,
 };
@@ -13,7 +17,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{api_harness::OPERATOR, runs_harness::Desk};
+use crate::{
+    api_harness::OPERATOR,
+    runs_harness::{Desk, number},
+};
 
 /// A pool over two area codes and two countries.
 const POOL: [&str; 5] = ["+12025550100", "+12025550101", "+12125550100", "+442071838750", "+441611838750"];
@@ -173,4 +180,22 @@ async fn a_number_has_no_more_calls_at_once_than_it_may_also_within_one_claim(_:
         .await
         .unwrap();
     assert_eq!(insert(50, 60).fetch_all(pg).await.unwrap(), [POOL[3]], "one came free, and one is taken");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_that_no_number_may_be_called_for_takes_no_turn_from_the_others(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = desk(pg).await;
+    let mut runs = Vec::new();
+    for (i, caller) in POOL[..2].iter().enumerate() {
+        let leads: Vec<Value> = (0..6).map(|n| json!({"to": number(i * 6 + n)})).collect();
+        let run = desk.run(json!({"message": {"text": "Hello"}, "caller_ids": [caller], "leads": leads})).await;
+        assert_eq!(desk.act(run, "start").await.status, 200);
+        runs.push(run);
+    }
+    patch(&desk, POOL[0], json!({"enabled": false})).await;
+    for slot in 1..=3 {
+        let attempt = desk.claim(slot).await.expect("the other run has numbers to call from");
+        let run = sqlx::query_scalar!(r#"SELECT run_id AS "run!" FROM attempt WHERE attempt_id = $1"#, attempt.0);
+        assert_eq!(run.fetch_one(desk.pg()).await.unwrap(), runs[1].0);
+    }
 }
