@@ -187,10 +187,11 @@ CREATE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LA
                    AND (expires_at IS NULL OR expires_at > clock_timestamp()))
 $$;
 
--- Dials of a number that count against its limits: those that a carrier was asked for.
+-- Dials of a number that count against its limits: those that a carrier was asked for, but for what left its queue without ringing.
 CREATE FUNCTION dials_of_number(p_business uuid, p_number text, p_since timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT count(*) FROM attempt WHERE business_id = p_business AND to_number = p_number AND intent_at >= p_since
         AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+        AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE
 $$;
 
 -- Why a job whose turn has come is not dialed. verdict: held (until next_at) or skipped; null: it may be dialed.
@@ -234,6 +235,7 @@ BEGIN
         SELECT intent_at + interval '24 h' INTO v_next FROM attempt
             WHERE business_id = p_business AND to_number = p_number AND intent_at >= v_now - interval '24 h'
                 AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+                AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE
             ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;
         RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
     END IF;

@@ -70,3 +70,22 @@ async fn a_job_that_somebody_cancelled_is_not_dialed_again_whoever_picks_up_and_
     event(desk.pg(), desk.business, attempt, "ended", Some("answered")).await;
     assert_eq!(desk.jobs(run).await[0]["state"], "waiting");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_call_that_left_the_carriers_queue_without_ringing_counts_as_no_dial(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let caps = json!({"attempt_caps": {"per_24h": 1}});
+    assert_eq!(desk.patch("/v1/calling-rules", caps).await.status, 200);
+    desk.started(one_lead(&json!({}))).await;
+    let queued = desk.claim(1).await.unwrap();
+    event(desk.pg(), desk.business, queued, "placed", None).await;
+    sqlx::query!("UPDATE attempt SET queue_cancelled_at = clock_timestamp() WHERE attempt_id = $1", queued.0)
+        .execute(desk.pg())
+        .await
+        .unwrap();
+    event(desk.pg(), desk.business, queued, "ended", Some("cancelled")).await;
+    let again = desk.claim(1).await.expect("nobody's phone rang");
+    desk.not_sent(again).await;
+    let later = desk.run(one_lead(&json!({"skip_called_within_days": 7}))).await;
+    assert_eq!(desk.jobs(later).await.len(), 1, "nor was anybody called lately");
+}
