@@ -545,10 +545,13 @@ BEGIN
     END LOOP;
 END $$;
 
--- When a job is dialed again whose callee agreed on a time; null: not any more. Ten dials are enough for anybody.
+-- When a job is dialed again whose callee agreed on a time; null: not any more. Ten calls are enough for anybody: dials that no carrier
+-- took are none, or an outage would break what was agreed.
 CREATE FUNCTION agreed_at(p_run uuid, p_job uuid, p_at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT greatest(p_at, wall_clock()) FROM run r JOIN job j USING (run_id)
-    WHERE r.run_id = p_run AND j.job_id = p_job AND j.dials < 10 AND r.state IN ('running', 'paused')
+    WHERE r.run_id = p_run AND j.job_id = p_job AND r.state IN ('running', 'paused') AND (j.dials < 10 OR (
+        SELECT count(*) FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
+            AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE) < 10)
 $$;
 
 -- When a job that was not reached is dialed again; null: never. Its attempt that ended just now is still open to this statement.
@@ -675,6 +678,10 @@ BEGIN
         v.verdict := 'applied';
         RETURN v;
     END IF;
+    -- It takes nothing from what may be called from that number on that day. Before the attempt is closed: a claim that holds the
+    -- number's row waits for nobody who closes an attempt with its slot.
+    UPDATE caller_id c SET dials = c.dials - 1 FROM business b WHERE b.business_id = a.business_id AND c.business_id = a.business_id
+        AND c.number = a.from_number AND c.dials > 0 AND c.day = (a.intent_at AT TIME ZONE known_zone(b.time_zone))::date;
     UPDATE attempt SET state = p_state, ended_at = clock_timestamp(), heard_at = clock_timestamp(), disposition = p_disposition,
         reason = coalesce(p_reason, CASE WHEN a.job_id IS NOT NULL THEN NULL WHEN a.hangup_wanted THEN 'cancelled'
             WHEN p_state = 'refused' THEN 'refused' ELSE 'expired' END),

@@ -14,7 +14,7 @@ CREATE TABLE caller_id (
     claimed     integer NOT NULL DEFAULT 0,
     PRIMARY KEY (business_id, number)
 ) WITH (fillfactor = 50);
-COMMENT ON COLUMN caller_id.dials IS 'How often it was taken for a call on that day, of the business''s zone. Counted here and not in the ledger, so that a claim reads one row.';
+COMMENT ON COLUMN caller_id.dials IS 'How often it was taken for a call on that day, of the business''s zone, but for attempts that were closed without one. Counted here and not in the ledger, so that a claim reads one row.';
 COMMENT ON COLUMN caller_id.claimed IS 'Of those, by the transaction named by claim: its attempts are not in the ledger yet.';
 ALTER TABLE caller_id ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON caller_id TO rollcall_tenant;

@@ -183,6 +183,22 @@ async fn a_number_has_no_more_calls_at_once_than_it_may_also_within_one_claim(_:
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_call_that_was_never_made_takes_nothing_from_the_day_of_its_number(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = desk(pg).await;
+    for number in POOL {
+        patch(&desk, number, json!({"max_per_day": 1})).await;
+    }
+    desk.running(1).await;
+    for _ in 0..=POOL.len() {
+        let attempt = desk.claim(1).await.expect("no number was called from yet");
+        let closing = Closing { state: AttemptState::NotSent, job: JobThen::Requeue, ..Closing::NOT_PLACED };
+        assert!(ledger::close(desk.pg(), attempt, Source::Response, closing).await.unwrap().unwrap().closed);
+    }
+    let listed = desk.get("/v1/caller-ids").await.body;
+    assert!(listed["data"].as_array().unwrap().iter().all(|row| row["dials_today"] == 0), "{listed}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_run_that_no_number_may_be_called_for_takes_no_turn_from_the_others(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = desk(pg).await;
     let mut runs = Vec::new();

@@ -89,3 +89,19 @@ async fn a_call_that_left_the_carriers_queue_without_ringing_counts_as_no_dial(_
     let later = desk.run(one_lead(&json!({"skip_called_within_days": 7}))).await;
     assert_eq!(desk.jobs(later).await.len(), 1, "nor was anybody called lately");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_outage_of_the_carrier_breaks_no_agreement(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-23T15:00:00Z").await;
+    let run = desk.started(one_lead(&json!({}))).await;
+    for _ in 0..10 {
+        let attempt = desk.claim(1).await.expect("it comes back uncharged");
+        desk.not_sent(attempt).await;
+    }
+    let attempt = desk.answered().await;
+    desk.agree(attempt).await;
+    event(desk.pg(), desk.business, attempt, "ended", Some("answered")).await;
+    let job = &desk.jobs(run).await[0];
+    assert_eq!((&job["state"], &job["next_at"]), (&json!("waiting"), &json!("2026-11-23T16:00:00.000Z")));
+}
