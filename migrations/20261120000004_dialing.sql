@@ -250,6 +250,14 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- True where the callee agreed in the last call of a job on being called again: that call is none of those that its run tries.
+CREATE FUNCTION was_agreed(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT call_back_at IS NOT NULL FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
+            AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE
+        ORDER BY n DESC LIMIT 1), false)
+$$;
+
 -- Claims due jobs of some businesses for the given holders: locks the businesses, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
@@ -322,8 +330,8 @@ BEGIN
                         SELECT x.*, row_number() OVER own AS stand, lead(x.job_id) OVER own IS NULL AS is_last FROM (
                         -- A few more than there is room for: what may not be dialed is held back by a claim that finds too little.
                         SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
-                            SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
-                            WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
+                            SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after, attempt_count
+                            FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                                 AND ((- priority), job_id) >= (z.first_place, z.first_job)
                             ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 2) q
                         WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
@@ -331,8 +339,9 @@ BEGIN
                             AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
                         ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) x WINDOW own AS (ORDER BY x.place, x.job_id)) w
                     -- Asked job by job, and of no more of them than there is room for.
-                    CROSS JOIN LATERAL (SELECT (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after,
-                        b.cap_per_day, b.cap_per_24h, b.cap_lifetime)).verdict OFFSET 0) asked
+                    CROSS JOIN LATERAL (SELECT CASE WHEN w.attempt_count >= r.max_attempts AND NOT was_agreed(w.job_id) THEN 'skipped'
+                        ELSE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after,
+                            b.cap_per_day, b.cap_per_24h, b.cap_lifetime)).verdict END AS verdict OFFSET 0) asked
                     -- The last comes along whatever is said of it: it tells that all before it were asked for.
                     WHERE asked.verdict IS NULL OR w.is_last
                     ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) c
@@ -442,12 +451,14 @@ BEGIN
         WITH looked AS (
             SELECT j.job_id, (asked.said).*
             FROM business b JOIN run r USING (business_id) JOIN run_zone z USING (run_id) CROSS JOIN LATERAL (
-                SELECT job_id, to_number, time_zones, not_before, not_after FROM job
+                SELECT job_id, to_number, time_zones, not_before, not_after, attempt_count FROM job
                 WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                     AND ((- priority), job_id) >= (z.first_place, z.first_job)
                 ORDER BY (- priority), job_id LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) j
-            CROSS JOIN LATERAL (SELECT verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
-                                                  b.cap_per_24h, b.cap_lifetime) AS said OFFSET 0) asked
+            CROSS JOIN LATERAL (SELECT CASE WHEN j.attempt_count >= r.max_attempts AND NOT was_agreed(j.job_id)
+                THEN ROW('skipped', 'attempts_used', format('Its run dials a number %s times.', r.max_attempts), NULL)::job_verdict
+                ELSE verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
+                                b.cap_per_24h, b.cap_lifetime) END AS said OFFSET 0) asked
             WHERE b.business_id = p_business AND r.state = 'running' AND z.opens_at <= wall_clock()
                 AND (p_runs IS NULL OR r.run_id = ANY (p_runs))
         )

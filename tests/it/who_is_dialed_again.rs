@@ -105,3 +105,34 @@ async fn an_outage_of_the_carrier_breaks_no_agreement(_: PgPoolOptions, pg: PgCo
     let job = &desk.jobs(run).await[0];
     assert_eq!((&job["state"], &job["next_at"]), (&json!("waiting"), &json!("2026-11-23T16:00:00.000Z")));
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_that_tries_less_often_from_now_on_ends_what_waits_for_more_but_for_what_was_agreed(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-23T15:00:00Z").await;
+    let mut body = tried(5, "busy");
+    body["message"] = json!({"text": "Hello"});
+    body["leads"] = json!([{"to": number(0)}, {"to": number(1)}]);
+    let run = desk.started(body).await;
+    desk.dial("busy").await;
+    let attempt = desk.answered().await;
+    desk.agree(attempt).await;
+    event(desk.pg(), desk.business, attempt, "ended", Some("answered")).await;
+    assert_eq!(desk.patch(&format!("/v1/runs/{run}"), json!({"retry": {"max_attempts": 1}})).await.status, 200);
+    desk.at("2026-11-23T16:00:00Z").await;
+    desk.sweep().await;
+    let agreed = desk.claim(1).await.expect("the other one was promised a call");
+    assert_eq!(desk.claim(2).await, None);
+    let jobs = desk.jobs(run).await;
+    assert_eq!(
+        [&jobs[0]["state"], &jobs[0]["reason"], &jobs[0]["disposition"]],
+        [&json!("unreached"), &json!("attempts_used"), &json!("busy")]
+    );
+    assert_eq!(jobs[1]["state"], "dialing");
+    event(desk.pg(), desk.business, agreed, "ended", Some("answered")).await;
+    desk.sweep().await;
+    assert_eq!(desk.state(run).await, "completed");
+}
