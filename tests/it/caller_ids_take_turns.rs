@@ -183,6 +183,29 @@ async fn a_number_has_no_more_calls_at_once_than_it_may_also_within_one_claim(_:
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_single_call_that_a_claim_takes_is_one_of_the_calls_that_its_number_has_at_once(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = desk(pg).await;
+    patch(&desk, POOL[0], json!({"max_at_once": 1})).await;
+    for number in &POOL[1..] {
+        patch(&desk, number, json!({"enabled": false})).await;
+    }
+    let admitted = sqlx::query_scalar!(
+        r#"SELECT admit_call($1, $2, 1, 1, 'twilio', $3, '+12025550199', NULL, '{}', '{"text": "Hello"}', 30, 600, 60, false, NULL)"#,
+        desk.business.0,
+        AttemptId::new().0,
+        POOL[0]
+    );
+    assert_eq!(admitted.fetch_one(desk.pg()).await.unwrap().as_deref(), Some("admitted"));
+    desk.running(2).await;
+    assert!(desk.claim(2).await.is_some(), "the single call is taken");
+    let open = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE open AND from_number = $1"#, POOL[0]);
+    assert_eq!(open.fetch_one(desk.pg()).await.unwrap(), 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_call_that_was_never_made_takes_nothing_from_the_day_of_its_number(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = desk(pg).await;
     for number in POOL {
