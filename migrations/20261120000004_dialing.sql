@@ -206,7 +206,8 @@ EXCEPTION WHEN invalid_parameter_value THEN
     RETURN 'UTC';
 END $$;
 
--- May this number ring for the business now? What run and zones say comes before.
+-- May this number ring for the business now? What run and zones say comes before. p_not_after: until when it may be dialed, with what may
+-- pass until it has stopped to ring taken off.
 CREATE FUNCTION verdict_on(p_business uuid, p_account text, p_number text, p_zones text[], p_not_before timestamptz,
     p_not_after timestamptz, p_per_day integer, p_per_24h integer, p_lifetime integer) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -219,7 +220,7 @@ BEGIN
         RETURN ROW('skipped', 'suppressed', 'The number is on the suppression list.', NULL)::job_verdict;
     END IF;
     IF p_not_after <= v_now THEN
-        RETURN ROW('skipped', 'expired', 'Its not_after has passed.', NULL)::job_verdict;
+        RETURN ROW('skipped', 'expired', 'Its not_after has passed, or it might ring beyond it.', NULL)::job_verdict;
     END IF;
     IF p_not_before > v_now THEN
         RETURN ROW('held', 'not_before', 'Its not_before has not come.', p_not_before)::job_verdict;
@@ -263,9 +264,10 @@ $$;
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
 -- named without an attempt: it is to be claimed for alone. So nobody waits for another's lock, and tallies are locked in one order.
 -- A run that is named without an attempt has its first jobs in the way: hold_back is to be called for it, by a transaction of its own.
--- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds.
+-- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds. p_until_rung_ms: what may pass between it
+-- and the first ring.
 CREATE FUNCTION claim_jobs(p_businesses uuid[], p_carriers text[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
-    p_intent_grace_ms integer, p_refused_retry_ms integer)
+    p_intent_grace_ms integer, p_refused_retry_ms integer, p_until_rung_ms integer)
 RETURNS TABLE (business_id uuid, attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
                ring_timeout_secs integer, call_time_limit_secs integer, record boolean, talks boolean)
 LANGUAGE plpgsql AS $$
@@ -340,7 +342,8 @@ BEGIN
                         ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) x WINDOW own AS (ORDER BY x.place, x.job_id)) w
                     -- Asked job by job, and of no more of them than there is room for.
                     CROSS JOIN LATERAL (SELECT CASE WHEN w.attempt_count >= r.max_attempts AND NOT was_agreed(w.job_id) THEN 'skipped'
-                        ELSE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after,
+                        ELSE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before,
+                            w.not_after - make_interval(secs => r.ring_timeout_secs + p_until_rung_ms / 1000.0),
                             b.cap_per_day, b.cap_per_24h, b.cap_lifetime)).verdict END AS verdict OFFSET 0) asked
                     -- The last comes along whatever is said of it: it tells that all before it were asked for.
                     WHERE asked.verdict IS NULL OR w.is_last
@@ -428,7 +431,7 @@ BEGIN
                 SELECT z.run_id, z.zone_set FROM run r JOIN run_zone z USING (run_id) WHERE r.business_id = v.business AND r.state = 'running'
                     AND z.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF z SKIP LOCKED) s
             WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set;
-            IF hold_back(v.business, v.reference, NULL) THEN
+            IF hold_back(v.business, v.reference, NULL, p_until_rung_ms) THEN
                 RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
             END IF;
         ELSIF v.nth = 1 THEN
@@ -442,7 +445,7 @@ END $$;
 -- Takes the first jobs of every list that is awake, of p_runs or of all, as far as they may not be dialed now, out of the way of the
 -- claims: to wait for their time, or for good. The caller has locked the business. True where there were any, so that a claim may find
 -- others.
-CREATE FUNCTION hold_back(p_business uuid, p_account text, p_runs uuid[]) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION hold_back(p_business uuid, p_account text, p_runs uuid[], p_until_rung_ms integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v       record;
     v_any   boolean := false;
@@ -457,8 +460,9 @@ BEGIN
                 ORDER BY (- priority), job_id LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) j
             CROSS JOIN LATERAL (SELECT CASE WHEN j.attempt_count >= r.max_attempts AND NOT was_agreed(j.job_id)
                 THEN ROW('skipped', 'attempts_used', format('Its run dials a number %s times.', r.max_attempts), NULL)::job_verdict
-                ELSE verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
-                                b.cap_per_24h, b.cap_lifetime) END AS said OFFSET 0) asked
+                ELSE verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before,
+                                j.not_after - make_interval(secs => r.ring_timeout_secs + p_until_rung_ms / 1000.0),
+                                b.cap_per_day, b.cap_per_24h, b.cap_lifetime) END AS said OFFSET 0) asked
             WHERE b.business_id = p_business AND r.state = 'running' AND z.opens_at <= wall_clock()
                 AND (p_runs IS NULL OR r.run_id = ANY (p_runs))
         )
@@ -520,11 +524,13 @@ CREATE FUNCTION skip_jobs(p_jobs uuid[], p_rule text, p_detail text) RETURNS TAB
         array_fill(p_detail, ARRAY[cardinality(p_jobs)]), array_fill(NULL::timestamptz, ARRAY[cardinality(p_jobs)]))
 $$;
 
--- True where the number of this job may not ring now, by the windows as they are now.
+-- True where the number of this job may not ring now, by the windows as they are now, or would ring beyond its not_after.
 CREATE FUNCTION out_of_window(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM job j JOIN run r USING (run_id) JOIN business b ON b.business_id = r.business_id
-        JOIN run_zone z ON z.run_id = j.run_id AND z.zone_set = j.zone_set AND z.version = r.window_version + b.window_version
-        WHERE j.job_id = p_job AND z.version > 0 AND (z.opens_at > wall_clock() OR z.closes_at <= wall_clock()))
+        LEFT JOIN run_zone z ON z.run_id = j.run_id AND z.zone_set = j.zone_set AND z.version = r.window_version + b.window_version
+            AND z.version > 0
+        WHERE j.job_id = p_job AND (z.opens_at > wall_clock() OR z.closes_at <= wall_clock()
+            OR j.not_after <= wall_clock() + make_interval(secs => r.ring_timeout_secs)))
 $$;
 
 -- Queues waiting jobs whose time has come, at most p_most of them. Returns how many of each run.

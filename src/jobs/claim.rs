@@ -1,6 +1,6 @@
 //! The claim: from holders at the gate to attempts in the ledger, in one round trip.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{PgExecutor, PgPool};
 
@@ -45,6 +45,14 @@ pub struct Wanted {
     pub owner: String,
     /// Its holders at the gate.
     pub held: Vec<Held>,
+    /// What may pass between the claim and the first ring, at most.
+    pub until_rung: Duration,
+}
+
+impl Wanted {
+    fn until_rung_ms(&self) -> i32 {
+        i32::try_from(self.until_rung.as_millis()).unwrap_or(i32::MAX)
+    }
 }
 
 /// What one business of several got.
@@ -59,7 +67,8 @@ pub struct Got {
     pub blocked: Vec<RunId>,
 }
 
-/// Claims the single calls that wait, and due jobs for the given holders; holders without an answer are free to be given back.
+/// Claims the single calls that wait, and due jobs for the given holders, as if they rang at once; holders without an answer are free to
+/// be given back.
 ///
 /// # Errors
 /// Where Postgres does not answer: then the commit may have happened all the same, and `attempts::ledger::intents_of`
@@ -71,7 +80,7 @@ pub async fn claim(
     held: &[Held],
     times: &Times,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec() };
+    let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec(), until_rung: Duration::ZERO };
     Ok(claim_alone(pg, &wanted, times).await?.claimed)
 }
 
@@ -98,7 +107,7 @@ pub async fn claim_all(
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,
                   from_number, to_number, ring_timeout_secs, call_time_limit_secs, record, talks
-           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
+           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
         &wanted.iter().map(|one| one.business.0).collect::<Vec<_>>(),
         &wanted.iter().map(|one| one.carrier.to_string()).collect::<Vec<_>>(),
         &wanted.iter().map(|one| one.owner.clone()).collect::<Vec<_>>(),
@@ -108,6 +117,7 @@ pub async fn claim_all(
         &held().map(|(_, held)| held.line).collect::<Vec<_>>(),
         i32::try_from(grace_ms).unwrap_or(i32::MAX),
         i32::try_from(retry_ms).unwrap_or(i32::MAX),
+        wanted.iter().map(|one| one.until_rung_ms()).max().unwrap_or(0),
     )
     .fetch_all(pg)
     .await?;
@@ -152,12 +162,13 @@ pub async fn claim_all(
 pub async fn make_way(pg: &PgPool, wanted: &Wanted, runs: &[RunId]) -> sqlx::Result<bool> {
     let runs: Vec<_> = runs.iter().map(|run| run.0).collect();
     let made = sqlx::query_scalar!(
-        r#"SELECT hold_back(b.business_id, a.reference, $3) AS "any!"
+        r#"SELECT hold_back(b.business_id, a.reference, $3, $4) AS "any!"
            FROM (SELECT business_id FROM business WHERE business_id = $1 FOR NO KEY UPDATE) b JOIN carrier_account a USING (business_id)
            WHERE a.carrier = $2"#,
         wanted.business.0,
         wanted.carrier.as_str(),
-        &runs
+        &runs,
+        wanted.until_rung_ms()
     );
     Ok(made.fetch_optional(pg).await?.unwrap_or(false))
 }
