@@ -136,3 +136,28 @@ async fn a_run_that_tries_less_often_from_now_on_ends_what_waits_for_more_but_fo
     desk.sweep().await;
     assert_eq!(desk.state(run).await, "completed");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_copy_for_those_that_nobody_reached_has_those_that_were_never_dialed(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let run = desk.running(7).await;
+    let rules = ["run_ended", "window_ended", "expired", "attempt_cap", "suppressed"];
+    for (i, rule) in rules.into_iter().enumerate() {
+        let skipped = sqlx::query_scalar!(
+            r#"SELECT n AS "n!" FROM skip_jobs(ARRAY (SELECT job_id FROM job WHERE run_id = $1 AND to_number = $2), $3, 'By hand.')"#,
+            run.0,
+            number(i),
+            rule
+        );
+        assert_eq!(skipped.fetch_one(desk.pg()).await.unwrap(), 1);
+    }
+    for reason in ["not_placed", "invalid_at_carrier"] {
+        let attempt = desk.claim(1).await.unwrap();
+        let closing = Closing { job: JobThen::Fail, reason: Some(reason), ..Closing::NOT_PLACED };
+        assert!(ledger::close(desk.pg(), attempt, Source::Ops, closing).await.unwrap().unwrap().closed);
+    }
+    let copy = desk.post(&format!("/v1/runs/{run}/clone"), json!({"name": "Again", "leads": "unreached"})).await;
+    let copy: RunId = copy.body["id"].as_str().unwrap().parse().unwrap();
+    let to: Vec<_> = desk.jobs(copy).await.iter().map(|job| job["to"].clone()).collect();
+    assert_eq!(to, [0, 1, 2, 3, 5].map(|i| json!(number(i))), "but not who is suppressed, or a number that is none");
+}
