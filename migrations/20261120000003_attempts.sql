@@ -74,6 +74,7 @@ CREATE TABLE attempt (
 COMMENT ON COLUMN attempt.rank IS 'Of state, kept by attempt_guard; open is rank < 9.';
 COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
 COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
+COMMENT ON COLUMN attempt.reason IS 'Of a single call: why it ended. Of a job''s: cancelled, where somebody cancelled the job meanwhile, or expired, where it was answered too late.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
 COMMENT ON COLUMN attempt.fenced IS 'It was answered behind the answer fence and heard nothing: its end is abandoned, never answered.';
 COMMENT ON COLUMN attempt.said_at IS 'When the carrier took the command to speak; only where it is told, not where it asks.';

@@ -163,6 +163,24 @@ CREATE FUNCTION caller_in_turn(p_callers text[], p_to text, p_dials integer) RET
     SELECT p_callers[(1 + (p_dials::bigint + (hashtext(p_to) & 2147483647)) % cardinality(p_callers))::integer]
 $$;
 
+-- How many more calls may come from these numbers now, by their limits; null: as many as one likes.
+CREATE FUNCTION callers_left(p_business uuid, p_run_callers text[], p_account_callers text[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_day  date;
+    v_left bigint;
+BEGIN
+    SELECT (clock_timestamp() AT TIME ZONE known_zone(time_zone))::date INTO v_day FROM business WHERE business_id = p_business;
+    SELECT CASE WHEN count(*) = count(c.calls) THEN coalesce(sum(c.calls), 0) END INTO v_left FROM (
+        SELECT greatest(least(s.max_per_day - CASE WHEN s.day = v_day THEN s.dials ELSE 0 END, s.max_at_once - coalesce(o.calls, 0)),
+                        CASE WHEN s.max_per_day IS NOT NULL OR s.max_at_once IS NOT NULL THEN 0 END) AS calls
+        FROM unnest(callers_of_run(p_run_callers, p_account_callers)) AS n (number)
+            LEFT JOIN caller_id s ON s.business_id = p_business AND s.number = n.number
+            LEFT JOIN (SELECT from_number, count(*) AS calls FROM attempt WHERE business_id = p_business AND open GROUP BY from_number) o
+                ON o.from_number = n.number
+        WHERE s.enabled IS NOT FALSE) c;
+    RETURN v_left;
+END $$;
+
 -- True where the business does not call this number.
 CREATE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM suppression WHERE business_id = p_business AND number = p_number
@@ -193,7 +211,8 @@ EXCEPTION WHEN invalid_parameter_value THEN
     RETURN 'UTC';
 END $$;
 
--- May this number ring for the business now? What run and zones say comes before.
+-- May this number ring for the business now? What run and zones say comes before. p_not_after: until when it may be dialed, with what may
+-- pass until it has stopped to ring taken off.
 CREATE FUNCTION verdict_on(p_business uuid, p_account text, p_number text, p_zones text[], p_not_before timestamptz,
     p_not_after timestamptz, p_per_day integer, p_per_24h integer, p_lifetime integer) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -206,7 +225,7 @@ BEGIN
         RETURN ROW('skipped', 'suppressed', 'The number is on the suppression list.', NULL)::job_verdict;
     END IF;
     IF p_not_after <= v_now THEN
-        RETURN ROW('skipped', 'expired', 'Its not_after has passed.', NULL)::job_verdict;
+        RETURN ROW('skipped', 'expired', 'Its not_after has passed, or it might ring beyond it.', NULL)::job_verdict;
     END IF;
     IF p_not_before > v_now THEN
         RETURN ROW('held', 'not_before', 'Its not_before has not come.', p_not_before)::job_verdict;
@@ -237,13 +256,23 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- True where the callee agreed in the last call of a job on being called again: that call is none of those that its run tries.
+CREATE FUNCTION was_agreed(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT coalesce((
+        SELECT call_back_at IS NOT NULL FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
+            AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE
+        ORDER BY n DESC LIMIT 1), false)
+$$;
+
 -- Claims due jobs of some businesses for the given holders: locks the businesses, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
 -- named without an attempt: it is to be claimed for alone. So nobody waits for another's lock, and tallies are locked in one order.
--- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds.
+-- A run that is named without an attempt has its first jobs in the way: hold_back is to be called for it, by a transaction of its own.
+-- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds. p_until_rung_ms: what may pass between it
+-- and the first ring.
 CREATE FUNCTION claim_jobs(p_businesses uuid[], p_carriers text[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
-    p_intent_grace_ms integer, p_refused_retry_ms integer)
+    p_intent_grace_ms integer, p_refused_retry_ms integer, p_until_rung_ms integer)
 RETURNS TABLE (business_id uuid, attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
                ring_timeout_secs integer, call_time_limit_secs integer, record boolean, talks boolean)
 LANGUAGE plpgsql AS $$
@@ -308,28 +337,43 @@ BEGIN
                 SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
                        r.caller_ids AS run_callers, r.local_presence, r.agent_id IS NOT NULL AS talks, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
                        CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
-                       coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
+                       l.callers_left, coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
-                    SELECT w.* FROM (
+                    SELECT CASE WHEN b.has_caller_rules
+                        THEN callers_left(b.business_id, r.caller_ids, b.caller_ids) END AS callers_left OFFSET 0) l
+                CROSS JOIN LATERAL (
+                    SELECT w.*, asked.verdict IS NOT NULL AS is_blocked FROM (
+                        SELECT x.*, row_number() OVER own AS stand, lead(x.job_id) OVER own IS NULL AS is_last FROM (
                         -- A few more than there is room for: what may not be dialed is held back by a claim that finds too little.
                         SELECT q.* FROM run_zone z CROSS JOIN LATERAL (
-                            SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after FROM job
-                            WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
+                            SELECT job_id, run_id, to_number, dials, (- priority) AS place, time_zones, not_before, not_after, attempt_count
+                            FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                                 AND ((- priority), job_id) >= (z.first_place, z.first_job)
                             ORDER BY (- priority), job_id LIMIT greatest(b.room, 0) + 2) q
                         WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= v_now
                             -- Nobody's phone rings when the window has closed.
                             AND z.closes_at > v_now + make_interval(secs => r.ring_timeout_secs)
-                        ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) w
-                    WHERE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before, w.not_after, b.cap_per_day,
-                                      b.cap_per_24h, b.cap_lifetime)).verdict IS NULL
+                        ORDER BY q.place, q.job_id LIMIT greatest(b.room, 0) + 8) x WINDOW own AS (ORDER BY x.place, x.job_id)) w
+                    -- Asked job by job, and of no more of them than there is room for.
+                    CROSS JOIN LATERAL (SELECT CASE WHEN w.attempt_count >= r.max_attempts AND NOT was_agreed(w.job_id) THEN 'skipped'
+                        ELSE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before,
+                            w.not_after - make_interval(secs => r.ring_timeout_secs + p_until_rung_ms / 1000.0),
+                            b.cap_per_day, b.cap_per_24h, b.cap_lifetime)).verdict END AS verdict OFFSET 0) asked
+                    -- The last comes along whatever is said of it: it tells that all before it were asked for.
+                    WHERE asked.verdict IS NULL OR w.is_last
                     ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) c
                 WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
                     AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
         ), pick AS (
-            -- Runs of a business take turns by weight; within one, priority decides.
+            -- Runs of a business take turns by weight; within one, priority decides. What no number may be called from takes no turn.
             SELECT *, row_number() OVER (PARTITION BY business_id ORDER BY nth::float8 / weight, place, job_id) AS i FROM candidate
-            WHERE (nth > most) IS NOT TRUE AND (nth - others > budget_left) IS NOT TRUE
+            WHERE NOT is_blocked AND (nth > most) IS NOT TRUE AND (nth - others > budget_left) IS NOT TRUE
+                AND (nth - others > callers_left) IS NOT TRUE
+        ), blocked AS (
+            -- Of a run, fewer than there is room for, because the first of its jobs may not be dialed now: there may be others behind them,
+            -- which are owed their turn however much the other runs have.
+            SELECT business_id, run_id FROM candidate GROUP BY business_id, run_id, room
+            HAVING bool_or(is_last) AND count(*) FILTER (WHERE NOT is_blocked) < least(room, max(stand))
         ), held AS (
             SELECT holding, attempt, slot, line, row_number() OVER (PARTITION BY holding ORDER BY slot) AS i
             FROM unnest(p_holding, p_attempts, p_slots, p_lines) AS h (holding, attempt, slot, line) JOIN able b ON b.business_id = holding
@@ -361,7 +405,9 @@ BEGIN
                 queued = t.queued + excluded.queued, dialing = t.dialing + excluded.dialing
         )
         SELECT b.business_id AS business, b.room, b.carrier, b.reference, b.health,
-            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id) < b.room AS wanting, row_number() OVER own AS nth, i.*,
+            (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id AND NOT c.is_blocked) < b.room AS wanting,
+            ARRAY (SELECT run_id FROM blocked k WHERE k.business_id = b.business_id ORDER BY run_id) AS blocked,
+            row_number() OVER own AS nth, i.*,
             (SELECT c.talks FROM chosen c WHERE c.attempt = i.attempt_id) AS talks
         FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
         WINDOW own AS (PARTITION BY b.business_id)
@@ -399,30 +445,40 @@ BEGIN
                 SELECT z.run_id, z.zone_set FROM run r JOIN run_zone z USING (run_id) WHERE r.business_id = v.business AND r.state = 'running'
                     AND z.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF z SKIP LOCKED) s
             WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set;
-            IF hold_back(v.business, v.reference) THEN
+            IF hold_back(v.business, v.reference, NULL, p_until_rung_ms) THEN
                 RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
             END IF;
+        ELSIF v.nth = 1 THEN
+            -- Not here: tallies of other runs were moved by this transaction, and they are moved in the order of the runs.
+            RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, k, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean,
+                NULL::boolean FROM unnest(v.blocked) k;
         END IF;
     END LOOP;
 END $$;
 
--- Takes the first jobs of every list that is awake, as far as they may not be dialed now, out of the way of the claims: to wait for
--- their time, or for good. The caller has locked the business. True where there were any, so that a claim may find others.
-CREATE FUNCTION hold_back(p_business uuid, p_account text) RETURNS boolean LANGUAGE plpgsql AS $$
+-- Takes the first jobs of every list that is awake, of p_runs or of all, as far as they may not be dialed now, out of the way of the
+-- claims: to wait for their time, or for good. The caller has locked the business. True where there were any, so that a claim may find
+-- others.
+CREATE FUNCTION hold_back(p_business uuid, p_account text, p_runs uuid[], p_until_rung_ms integer) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v       record;
     v_any   boolean := false;
 BEGIN
     FOR v IN
         WITH looked AS (
-            SELECT j.*, (verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
-                                    b.cap_per_24h, b.cap_lifetime)).*
+            SELECT j.job_id, (asked.said).*
             FROM business b JOIN run r USING (business_id) JOIN run_zone z USING (run_id) CROSS JOIN LATERAL (
-                SELECT job_id, to_number, time_zones, not_before, not_after FROM job
+                SELECT job_id, to_number, time_zones, not_before, not_after, attempt_count FROM job
                 WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued'
                     AND ((- priority), job_id) >= (z.first_place, z.first_job)
                 ORDER BY (- priority), job_id LIMIT 500 FOR NO KEY UPDATE SKIP LOCKED) j
+            CROSS JOIN LATERAL (SELECT CASE WHEN j.attempt_count >= r.max_attempts AND NOT was_agreed(j.job_id)
+                THEN ROW('skipped', 'attempts_used', format('Its run dials a number %s times.', r.max_attempts), NULL)::job_verdict
+                ELSE verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before,
+                                j.not_after - make_interval(secs => r.ring_timeout_secs + p_until_rung_ms / 1000.0),
+                                b.cap_per_day, b.cap_per_24h, b.cap_lifetime) END AS said OFFSET 0) asked
             WHERE b.business_id = p_business AND r.state = 'running' AND z.opens_at <= wall_clock()
+                AND (p_runs IS NULL OR r.run_id = ANY (p_runs))
         )
         SELECT * FROM hold_jobs(ARRAY (SELECT job_id FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
             ARRAY (SELECT verdict FROM looked WHERE verdict IS NOT NULL ORDER BY job_id),
@@ -482,11 +538,13 @@ CREATE FUNCTION skip_jobs(p_jobs uuid[], p_rule text, p_detail text) RETURNS TAB
         array_fill(p_detail, ARRAY[cardinality(p_jobs)]), array_fill(NULL::timestamptz, ARRAY[cardinality(p_jobs)]))
 $$;
 
--- True where the number of this job may not ring now, by the windows as they are now.
+-- True where the number of this job may not ring now, by the windows as they are now, or would ring beyond its not_after.
 CREATE FUNCTION out_of_window(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (SELECT 1 FROM job j JOIN run r USING (run_id) JOIN business b ON b.business_id = r.business_id
-        JOIN run_zone z ON z.run_id = j.run_id AND z.zone_set = j.zone_set AND z.version = r.window_version + b.window_version
-        WHERE j.job_id = p_job AND z.version > 0 AND (z.opens_at > wall_clock() OR z.closes_at <= wall_clock()))
+        LEFT JOIN run_zone z ON z.run_id = j.run_id AND z.zone_set = j.zone_set AND z.version = r.window_version + b.window_version
+            AND z.version > 0
+        WHERE j.job_id = p_job AND (z.opens_at > wall_clock() OR z.closes_at <= wall_clock()
+            OR j.not_after <= wall_clock() + make_interval(secs => r.ring_timeout_secs)))
 $$;
 
 -- Queues waiting jobs whose time has come, at most p_most of them. Returns how many of each run.
@@ -518,10 +576,13 @@ BEGIN
     END LOOP;
 END $$;
 
--- When a job is dialed again whose callee agreed on a time; null: not any more. Ten dials are enough for anybody.
+-- When a job is dialed again whose callee agreed on a time; null: not any more. Ten calls are enough for anybody: dials that no carrier
+-- took are none, or an outage would break what was agreed.
 CREATE FUNCTION agreed_at(p_run uuid, p_job uuid, p_at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT greatest(p_at, wall_clock()) FROM run r JOIN job j USING (run_id)
-    WHERE r.run_id = p_run AND j.job_id = p_job AND j.dials < 10 AND r.state IN ('running', 'paused')
+    WHERE r.run_id = p_run AND j.job_id = p_job AND r.state IN ('running', 'paused') AND (j.dials < 10 OR (
+        SELECT count(*) FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
+            AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE) < 10)
 $$;
 
 -- When a job that was not reached is dialed again; null: never. Its attempt that ended just now is still open to this statement.
@@ -648,6 +709,10 @@ BEGIN
         v.verdict := 'applied';
         RETURN v;
     END IF;
+    -- It takes nothing from what may be called from that number on that day. Before the attempt is closed: a claim that holds the
+    -- number's row waits for nobody who closes an attempt with its slot.
+    UPDATE caller_id c SET dials = c.dials - 1 FROM business b WHERE b.business_id = a.business_id AND c.business_id = a.business_id
+        AND c.number = a.from_number AND c.dials > 0 AND c.day = (a.intent_at AT TIME ZONE known_zone(b.time_zone))::date;
     UPDATE attempt SET state = p_state, ended_at = clock_timestamp(), heard_at = clock_timestamp(), disposition = p_disposition,
         reason = coalesce(p_reason, CASE WHEN a.job_id IS NOT NULL THEN NULL WHEN a.hangup_wanted THEN 'cancelled'
             WHEN p_state = 'refused' THEN 'refused' ELSE 'expired' END),

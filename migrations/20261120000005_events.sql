@@ -124,7 +124,9 @@ BEGIN
             reason = CASE WHEN o.again_at IS NULL THEN o.reason END,
             disposition = CASE WHEN o.again_at IS NULL THEN o.disposition END
         FROM (SELECT job_id, disposition AS ended_as, duration_secs,
-                  CASE WHEN given_up THEN NULL WHEN call_back_at IS NOT NULL THEN agreed_at(run_id, job_id, call_back_at)
+                  -- Who was taken from the list is not dialed again, whoever picked up meanwhile and whatever was agreed.
+                  CASE WHEN given_up OR reason = 'cancelled' THEN NULL
+                       WHEN call_back_at IS NOT NULL THEN agreed_at(run_id, job_id, call_back_at)
                        WHEN disposition <> 'answered' THEN retry_at(run_id, job_id, disposition) END AS again_at, call_back_at IS NOT NULL AS agreed,
                   CASE WHEN given_up AND NOT (disposition = 'abandoned' AND reason IS NOT DISTINCT FROM 'expired') THEN 'cancelled'
                        WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN 'completed' ELSE 'unreached' END AS state,

@@ -14,7 +14,7 @@ CREATE TABLE caller_id (
     claimed     integer NOT NULL DEFAULT 0,
     PRIMARY KEY (business_id, number)
 ) WITH (fillfactor = 50);
-COMMENT ON COLUMN caller_id.dials IS 'How often it was taken for a call on that day, of the business''s zone. Counted here and not in the ledger, so that a claim reads one row.';
+COMMENT ON COLUMN caller_id.dials IS 'How often it was taken for a call on that day, of the business''s zone, but for attempts that were closed without one. Counted here and not in the ledger, so that a claim reads one row.';
 COMMENT ON COLUMN caller_id.claimed IS 'Of those, by the transaction named by claim: its attempts are not in the ledger yet.';
 ALTER TABLE caller_id ENABLE ROW LEVEL SECURITY;
 GRANT SELECT, INSERT, UPDATE, DELETE ON caller_id TO rollcall_tenant;
@@ -80,9 +80,11 @@ BEGIN
         )
         SELECT * FROM ranked WHERE has_day ORDER BY near DESC, (place - v_turn % equals + equals) % equals
     LOOP
-        -- Attempts of this very transaction are counted by what it took, whether they are written already or not.
+        -- Attempts that this very transaction made are counted by what it took, whether they are written already or not. A single call
+        -- that has an owner was made by an earlier one, even where this one gave it the owner.
         CONTINUE WHEN c.max_at_once IS NOT NULL AND c.max_at_once <= c.claimed + (SELECT count(*) FROM attempt a
-            WHERE a.business_id = p_business AND a.open AND a.from_number = c.number AND a.xmin IS DISTINCT FROM pg_current_xact_id()::xid);
+            WHERE a.business_id = p_business AND a.open AND a.from_number = c.number
+                AND (a.xmin IS DISTINCT FROM pg_current_xact_id()::xid OR (a.job_id IS NULL AND a.owner IS NOT NULL)));
         IF c.has_row THEN
             UPDATE caller_id s SET dials = CASE WHEN s.day = v_day THEN s.dials ELSE 0 END + 1, day = v_day,
                 claimed = CASE WHEN s.claim = pg_current_xact_id() THEN s.claimed ELSE 0 END + 1, claim = pg_current_xact_id()

@@ -266,7 +266,9 @@ pub enum HangUp {
     Call(AttemptId),
 }
 
-/// Marks open attempts to be hung up by whoever has or learns their call id. Returns how many are open.
+/// Marks open attempts to be hung up by whoever has or learns their call id. Returns how many are open. That of a job is marked as
+/// cancelled, too: a run that is over dials nobody again, but a job is dialed again unless its last end says that somebody took it
+/// from the list, and the mark for the hang-up does not say so: sessions set it as well.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
@@ -277,7 +279,7 @@ pub async fn want_hangup(tx: &mut PgTransaction<'_>, business: BusinessId, what:
         HangUp::Call(call) => (None, None, Some(call)),
     };
     let done = sqlx::query!(
-        "UPDATE attempt SET hangup_wanted = true
+        "UPDATE attempt SET hangup_wanted = true, reason = CASE WHEN job_id = $3 THEN 'cancelled' ELSE reason END
          WHERE business_id = $1 AND open AND (run_id = $2 OR job_id = $3 OR (attempt_id = $4 AND job_id IS NULL))",
         business as BusinessId,
         run as Option<RunId>,

@@ -15,6 +15,7 @@ use crate::{
     dialing::{
         room,
         send::{self, ClaimedAt},
+        windows,
     },
     ids::{AttemptId, BusinessId, Held},
     jobs::{
@@ -220,7 +221,8 @@ async fn claim_and_send(
     reach(Point::K1).await;
     let at = ClaimedAt::after(rang);
     let claim = format!("{}/{}", owner.name, uuid::Uuid::now_v7());
-    let wanted = Wanted { business, carrier, owner: claim.clone(), held: held.clone() };
+    let until_rung = windows::until_rung(&ctx.settings);
+    let wanted = Wanted { business, carrier, owner: claim.clone(), held: held.clone(), until_rung };
     let claimed = match ctx.claims.claim(wanted, &ctx.settings.times).await {
         Ok(claimed) => claimed,
         Err(error) => {

@@ -87,7 +87,7 @@ pub async fn of_run(pg: &PgPool, settings: &Settings, business: BusinessId, run:
     }
     sqlx::query!("SELECT set_config('statement_timeout', '25s', true) AS a").fetch_one(&mut *tx).await?;
     windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
-    let mut held_back = held_back(&mut tx, business, run).await?;
+    let mut held_back = held_back(&mut tx, business, run, windows::until_rung(settings)).await?;
     let zones = zones(&mut tx, run).await?;
     let pace = pace(&mut tx, business, run, settings.ring_timeout_secs).await?;
     // Nothing of it stays: times of a draft are worked out again when it starts.
@@ -170,21 +170,28 @@ async fn zones(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<Vec<Zone>
 
 /// What the claim would hold or skip. Only jobs that a rule may be about are asked of it: whose number is suppressed, was dialed
 /// before, or has times of its own.
-async fn held_back(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) -> sqlx::Result<Vec<HeldBack>> {
+async fn held_back(
+    tx: &mut PgTransaction<'_>,
+    business: BusinessId,
+    run: RunId,
+    until_rung: Duration,
+) -> sqlx::Result<Vec<HeldBack>> {
     sqlx::query_as!(
         HeldBack,
         r#"SELECT v.rule AS "rule!", v.verdict AS "verdict!", count(*) AS "count!", min(v.next_at) AS "next_at: Time"
            FROM business b CROSS JOIN LATERAL (
-               SELECT j.* FROM job j WHERE j.run_id = $2 AND j.state IN ('queued', 'waiting')
+               SELECT j.*, r.ring_timeout_secs FROM job j JOIN run r USING (run_id)
+               WHERE j.run_id = $2 AND j.state IN ('queued', 'waiting')
                    AND (j.not_before IS NOT NULL OR j.not_after IS NOT NULL OR is_suppressed(b.business_id, j.to_number)
                         OR EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = b.business_id AND a.to_number = j.to_number
                                    AND a.intent_at IS NOT NULL))) j
-           CROSS JOIN LATERAL verdict_on(b.business_id, NULL, j.to_number, j.time_zones, j.not_before, j.not_after, b.cap_per_day,
-                                         b.cap_per_24h, b.cap_lifetime) v
+           CROSS JOIN LATERAL verdict_on(b.business_id, NULL, j.to_number, j.time_zones, j.not_before,
+               j.not_after - make_interval(secs => j.ring_timeout_secs + $3::float8), b.cap_per_day, b.cap_per_24h, b.cap_lifetime) v
            WHERE b.business_id = $1 AND v.verdict IS NOT NULL
            GROUP BY v.rule, v.verdict ORDER BY v.rule"#,
         business as BusinessId,
-        run as RunId
+        run as RunId,
+        until_rung.as_secs_f64()
     )
     .fetch_all(&mut **tx)
     .await

@@ -13,6 +13,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::{
     businesses::calling_rules,
+    config::Settings,
     ids::{BusinessId, RunId},
     policy::{Span, Window, window::next_span},
     runs::zones::{self, Stale},
@@ -20,6 +21,11 @@ use crate::{
 
 /// What passes between a claim and the carrier's acceptance, at most: a claim is sent within 5 s, its request ends within 10 s.
 const UNTIL_ACCEPTED: Duration = Duration::from_secs(15);
+
+/// What passes between a claim and the first ring, at most: a carrier may keep the call in its queue.
+pub(crate) fn until_rung(settings: &Settings) -> Duration {
+    UNTIL_ACCEPTED + Duration::from_secs(settings.carrier_queue_limit_secs)
+}
 
 /// Works out the times of one run.
 ///

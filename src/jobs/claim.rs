@@ -1,6 +1,6 @@
 //! The claim: from holders at the gate to attempts in the ledger, in one round trip.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{PgExecutor, PgPool};
 
@@ -45,6 +45,14 @@ pub struct Wanted {
     pub owner: String,
     /// Its holders at the gate.
     pub held: Vec<Held>,
+    /// What may pass between the claim and the first ring, at most.
+    pub until_rung: Duration,
+}
+
+impl Wanted {
+    fn until_rung_ms(&self) -> i32 {
+        i32::try_from(self.until_rung.as_millis()).unwrap_or(i32::MAX)
+    }
 }
 
 /// What one business of several got.
@@ -55,9 +63,12 @@ pub struct Got {
     /// There may be more: it was locked, nothing was due where its claims begin, or jobs that may not be dialed now were taken out of
     /// the way. It is to be claimed for alone.
     pub again: bool,
+    /// Runs that others got ahead of because the first of their jobs may not be dialed now: [`make_way`].
+    pub blocked: Vec<RunId>,
 }
 
-/// Claims the single calls that wait, and due jobs for the given holders; holders without an answer are free to be given back.
+/// Claims the single calls that wait, and due jobs for the given holders, as if they rang at once; holders without an answer are free to
+/// be given back.
 ///
 /// # Errors
 /// Where Postgres does not answer: then the commit may have happened all the same, and `attempts::ledger::intents_of`
@@ -69,7 +80,7 @@ pub async fn claim(
     held: &[Held],
     times: &Times,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec() };
+    let wanted = Wanted { business, carrier, owner: owner.to_owned(), held: held.to_vec(), until_rung: Duration::ZERO };
     Ok(claim_alone(pg, &wanted, times).await?.claimed)
 }
 
@@ -96,7 +107,7 @@ pub async fn claim_all(
     let rows = sqlx::query!(
         r#"SELECT business_id AS "business!", attempt_id AS "attempt: AttemptId", job_id AS "job: JobId", run_id AS "run: RunId", account,
                   from_number, to_number, ring_timeout_secs, call_time_limit_secs, record, talks
-           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9)"#,
+           FROM claim_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"#,
         &wanted.iter().map(|one| one.business.0).collect::<Vec<_>>(),
         &wanted.iter().map(|one| one.carrier.to_string()).collect::<Vec<_>>(),
         &wanted.iter().map(|one| one.owner.clone()).collect::<Vec<_>>(),
@@ -106,6 +117,7 @@ pub async fn claim_all(
         &held().map(|(_, held)| held.line).collect::<Vec<_>>(),
         i32::try_from(grace_ms).unwrap_or(i32::MAX),
         i32::try_from(retry_ms).unwrap_or(i32::MAX),
+        wanted.iter().map(|one| one.until_rung_ms()).max().unwrap_or(0),
     )
     .fetch_all(pg)
     .await?;
@@ -118,7 +130,10 @@ pub async fn claim_all(
         let (Some(attempt), Some(account), Some(from), Some(to), Some(ring_timeout_secs), Some(call_time_limit_secs)) =
             whole
         else {
-            got.again = true;
+            match row.run {
+                Some(run) => got.blocked.push(run),
+                None => got.again = true,
+            }
             continue;
         };
         let (record, talks) = (row.record.unwrap_or(false), row.talks.unwrap_or(false));
@@ -137,6 +152,25 @@ pub async fn claim_all(
         });
     }
     Ok(got)
+}
+
+/// Takes the first jobs of these runs out of the way, as far as they may not be dialed now; true where there were any. A transaction of
+/// its own: it moves tallies, and so did the claim.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn make_way(pg: &PgPool, wanted: &Wanted, runs: &[RunId]) -> sqlx::Result<bool> {
+    let runs: Vec<_> = runs.iter().map(|run| run.0).collect();
+    let made = sqlx::query_scalar!(
+        r#"SELECT hold_back(b.business_id, a.reference, $3, $4) AS "any!"
+           FROM (SELECT business_id FROM business WHERE business_id = $1 FOR NO KEY UPDATE) b JOIN carrier_account a USING (business_id)
+           WHERE a.carrier = $2"#,
+        wanted.business.0,
+        wanted.carrier.as_str(),
+        &runs,
+        wanted.until_rung_ms()
+    );
+    Ok(made.fetch_optional(pg).await?.unwrap_or(false))
 }
 
 /// Postgres refused the statement, or it was never sent: nothing of the claim exists.

@@ -72,18 +72,27 @@ impl Claims {
     /// # Errors
     /// Where Postgres does not answer: unless [`surely_not_committed`], the commit may have happened all the same.
     pub async fn claim(&self, wanted: Wanted, times: &Times) -> sqlx::Result<Vec<Claimed>> {
-        let Got { mut claimed, mut again } =
+        let Got { mut claimed, mut again, mut blocked } =
             self.lane.write(One { wanted: wanted.clone(), times: times.clone() }).await?.outcome;
         let mut wanted = wanted;
         for _ in 0..MOST_LOOKS {
             wanted.held.retain(|held| !claimed.iter().any(|one| one.attempt == held.attempt));
+            if !blocked.is_empty() {
+                // Also where nothing is held any more: the next claim is to find what comes behind them.
+                match claim::make_way(&self.pg, &wanted, &blocked).await {
+                    Ok(any) => again |= any,
+                    Err(error) => {
+                        tracing::warn!(business.id = %wanted.business, %error, "jobs that may not be dialed stay in the way of others");
+                    }
+                }
+            }
             if !again || wanted.held.is_empty() {
                 break;
             }
             match claim::claim_alone(&self.pg, &wanted, times).await {
                 Ok(got) => {
                     claimed.extend(got.claimed);
-                    again = got.again;
+                    (again, blocked) = (got.again, got.blocked);
                 }
                 // What was claimed is sent; the sweep rings for the rest.
                 Err(error) if !claimed.is_empty() && surely_not_committed(&error) => {

@@ -14,16 +14,25 @@ pub enum Leads {
     None,
     /// Every number that was accepted.
     All,
-    /// Those that nobody reached: unreached, cancelled or still waiting.
+    /// Those that nobody reached: unreached, cancelled, still waiting, or ended by a time or a limit of the run before they were dialed.
     Unreached,
 }
 
 impl Leads {
+    /// All that are in one of these states.
     fn states(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
             Self::All => &["queued", "waiting", "dialing", "completed", "unreached", "failed", "skipped", "cancelled"],
             Self::Unreached => &["queued", "waiting", "unreached", "cancelled"],
+        }
+    }
+
+    /// And those that ended for one of these reasons. A number that is suppressed, or that is none, is never reached.
+    fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::None | Self::All => &[],
+            Self::Unreached => &["run_ended", "window_ended", "expired", "attempt_cap", "not_placed"],
         }
     }
 }
@@ -41,11 +50,13 @@ pub async fn copy(
     if leads == Leads::None {
         return Ok((0, 0));
     }
-    let states: Vec<String> = leads.states().iter().map(|state| (*state).to_owned()).collect();
+    let [states, reasons] =
+        [leads.states(), leads.reasons()].map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     let counts = sqlx::query!(
         r#"WITH given AS (
                SELECT *, is_suppressed($1, to_number) AS suppressed, row_number() OVER (ORDER BY job_id) AS place
-               FROM job WHERE business_id = $1 AND run_id = $2 AND state::text = ANY ($4) AND NOT is_erased(to_number)
+               FROM job WHERE business_id = $1 AND run_id = $2 AND NOT is_erased(to_number)
+                   AND (state::text = ANY ($4) OR (state IN ('skipped', 'failed') AND reason::text = ANY ($5)))
            ), copied AS (
                INSERT INTO job (job_id, run_id, business_id, line, to_number, external_id, variables, time_zone, time_zones, zone_set, priority,
                                 not_before, not_after)
@@ -57,7 +68,8 @@ pub async fn copy(
         business as BusinessId,
         from as RunId,
         to as RunId,
-        &states
+        &states,
+        &reasons
     )
     .fetch_one(&mut **tx)
     .await?;

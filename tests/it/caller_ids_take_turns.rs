@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
 use rollcall::{
+    attempts::{
+        ledger::{self, Closing, JobThen},
+        state::{AttemptState, Source},
+    },
     ids::{AttemptId, BusinessId},
     stores::MIGRATOR,
 };
@@ -13,7 +17,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{api_harness::OPERATOR, runs_harness::Desk};
+use crate::{
+    api_harness::OPERATOR,
+    runs_harness::{Desk, number},
+};
 
 /// A pool over two area codes and two countries.
 const POOL: [&str; 5] = ["+12025550100", "+12025550101", "+12125550100", "+442071838750", "+441611838750"];
@@ -173,4 +180,61 @@ async fn a_number_has_no_more_calls_at_once_than_it_may_also_within_one_claim(_:
         .await
         .unwrap();
     assert_eq!(insert(50, 60).fetch_all(pg).await.unwrap(), [POOL[3]], "one came free, and one is taken");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_single_call_that_a_claim_takes_is_one_of_the_calls_that_its_number_has_at_once(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = desk(pg).await;
+    patch(&desk, POOL[0], json!({"max_at_once": 1})).await;
+    for number in &POOL[1..] {
+        patch(&desk, number, json!({"enabled": false})).await;
+    }
+    let admitted = sqlx::query_scalar!(
+        r#"SELECT admit_call($1, $2, 1, 1, 'twilio', $3, '+12025550199', NULL, '{}', '{"text": "Hello"}', 30, 600, 60, false, NULL)"#,
+        desk.business.0,
+        AttemptId::new().0,
+        POOL[0]
+    );
+    assert_eq!(admitted.fetch_one(desk.pg()).await.unwrap().as_deref(), Some("admitted"));
+    desk.running(2).await;
+    assert!(desk.claim(2).await.is_some(), "the single call is taken");
+    let open = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE open AND from_number = $1"#, POOL[0]);
+    assert_eq!(open.fetch_one(desk.pg()).await.unwrap(), 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_call_that_was_never_made_takes_nothing_from_the_day_of_its_number(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = desk(pg).await;
+    for number in POOL {
+        patch(&desk, number, json!({"max_per_day": 1})).await;
+    }
+    desk.running(1).await;
+    for _ in 0..=POOL.len() {
+        let attempt = desk.claim(1).await.expect("no number was called from yet");
+        let closing = Closing { state: AttemptState::NotSent, job: JobThen::Requeue, ..Closing::NOT_PLACED };
+        assert!(ledger::close(desk.pg(), attempt, Source::Response, closing).await.unwrap().unwrap().closed);
+    }
+    let listed = desk.get("/v1/caller-ids").await.body;
+    assert!(listed["data"].as_array().unwrap().iter().all(|row| row["dials_today"] == 0), "{listed}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_that_no_number_may_be_called_for_takes_no_turn_from_the_others(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = desk(pg).await;
+    let mut runs = Vec::new();
+    for (i, caller) in POOL[..2].iter().enumerate() {
+        let leads: Vec<Value> = (0..6).map(|n| json!({"to": number(i * 6 + n)})).collect();
+        let run = desk.run(json!({"message": {"text": "Hello"}, "caller_ids": [caller], "leads": leads})).await;
+        assert_eq!(desk.act(run, "start").await.status, 200);
+        runs.push(run);
+    }
+    patch(&desk, POOL[0], json!({"enabled": false})).await;
+    for slot in 1..=3 {
+        let attempt = desk.claim(slot).await.expect("the other run has numbers to call from");
+        let run = sqlx::query_scalar!(r#"SELECT run_id AS "run!" FROM attempt WHERE attempt_id = $1"#, attempt.0);
+        assert_eq!(run.fetch_one(desk.pg()).await.unwrap(), runs[1].0);
+    }
 }

@@ -364,3 +364,28 @@ async fn numbers_that_may_not_be_dialed_do_not_stand_in_the_way_of_those_behind_
     assert_eq!(house.sim.figures().total.created, 10);
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_first_numbers_may_not_be_dialed_has_its_turn_beside_one_that_has_plenty() {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(1).await;
+    let pg = house.ctx.stores.pg.clone();
+    let all = numbers(330);
+    let run = house.run(business, &all[..30]).await;
+    sqlx::query!(
+        "UPDATE job SET not_before = now() + interval '1 day' WHERE job_id IN
+             (SELECT job_id FROM job WHERE run_id = $1 ORDER BY job_id LIMIT 29)",
+        run.0
+    )
+    .execute(&pg)
+    .await
+    .unwrap();
+    let other = house.run(business, &all[30..]).await;
+    house.start_worker();
+    house.ctx.ring(business).await;
+    house.until("the last one is over", || async { house.jobs_in(run, "completed").await == 1 }).await;
+    assert!(house.jobs_in(other, "queued").await > 0, "it did not wait for the other run");
+    assert_eq!(house.jobs_in(run, "waiting").await, 29);
+    house.stop_dialing(other).await;
+    house.close().await;
+}

@@ -37,8 +37,8 @@ fn codes(why: &Value) -> Vec<&str> {
 async fn a_run_that_waits_for_its_time_is_looked_at_again_when_it_is_changed(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     let (first, second) = (desk.agent("Hello").await, desk.agent("Hi").await);
-    let changed = desk.app.ask(Method::PATCH, &format!("/v1/agents/{first}"), &desk.key, json!({"greeting": "Ho"}));
-    assert_eq!(changed.await.body["version"], 2);
+    let changed = desk.patch(&format!("/v1/agents/{first}"), json!({"greeting": "Ho"})).await;
+    assert_eq!(changed.body["version"], 2);
     let leads = json!([{"to": number(0)}]);
     let run = desk.started(json!({"agent_id": first, "start_at": LATER, "leads": leads})).await;
     assert_eq!((desk.state(run).await.as_str(), desk.pinned(run).await), ("scheduled", Some(2)));

@@ -140,7 +140,7 @@ async fn events_and_claims_find_their_rows_by_the_right_index_also_where_the_tab
         .unwrap();
         assert_eq!(verdict, "applied");
         let claimed = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['o'], '{}', '{}', '{}', '{}', 5000, 5000)
+            r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['o'], '{}', '{}', '{}', '{}', 5000, 5000, 0)
                WHERE attempt_id IS NOT NULL"#,
             business.0
         );

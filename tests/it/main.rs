@@ -102,4 +102,5 @@ mod verdicts_are_told_once;
 mod versions_side_by_side;
 mod voice_house;
 mod what_others_say_is_not_believed;
+mod who_is_dialed_again;
 mod windows_are_kept;

@@ -4,19 +4,23 @@ use chrono::{DateTime, Duration, NaiveTime, Utc};
 use chrono_tz::Tz;
 use reqwest::Method;
 use rollcall::{
+    attempts::looks,
     dialing::{
         next::{Owner, next},
         sweep,
     },
     ids::BusinessId,
     sim,
+    stores::MIGRATOR,
 };
 use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     campaign_rules::set_wall_clock,
     house::{House, Options},
+    runs_harness::{Desk, event, number},
     single_calls_go_first::ask,
     single_job_and_queue_limits::STAYS_QUEUED,
 };
@@ -185,4 +189,31 @@ async fn a_call_that_is_in_the_carriers_queue_when_its_window_closes_never_rings
     assert_eq!((call.status, call.heard.len()), (sim::Status::Canceled, 0));
     house.stop_dialing(run).await;
     house.close().await;
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn nobody_is_dialed_so_late_that_it_would_ring_past_the_time_that_their_lead_names(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let lead = json!({"to": number(0), "not_after": "2026-11-23T16:00:00Z"});
+    let body = json!({"message": {"text": "Hello"}, "ring_timeout_secs": 30, "leads": [lead]});
+    let [first, second] = [desk.started(body.clone()).await, desk.started(body).await];
+    desk.at("2026-11-23T15:58:44Z").await;
+    let attempt =
+        desk.claim(1).await.expect("there is time to be accepted, to wait in the carrier's queue and to ring");
+    event(desk.pg(), desk.business, attempt, "placed", None).await;
+    let leaves_queue = async || !looks::stuck_in_carriers_queue(desk.pg(), 10, 3_600_000, 0).await.unwrap().is_empty();
+    desk.at("2026-11-23T15:59:29Z").await;
+    assert!(!leaves_queue().await, "it may ring for half a minute");
+    desk.at("2026-11-23T15:59:30Z").await;
+    assert!(leaves_queue().await, "it would ring beyond it");
+    event(desk.pg(), desk.business, attempt, "ended", Some("busy")).await;
+    assert_eq!(desk.state(first).await, "completed");
+
+    desk.at("2026-11-23T15:58:45Z").await;
+    assert_eq!(desk.claim(1).await, None);
+    let job = &desk.jobs(second).await[0];
+    assert_eq!((&job["state"], &job["reason"]), (&json!("skipped"), &json!("expired")), "{job}");
 }

@@ -97,7 +97,7 @@ impl Desk {
 /// Claims a job as a worker would; `slot` is also the line.
 pub(crate) async fn claim(pg: &PgPool, business: BusinessId, slot: i32) -> Option<AttemptId> {
     let claimed = sqlx::query_scalar!(
-        "SELECT attempt_id FROM claim_jobs(ARRAY[$1::uuid], '{twilio}', '{worker}', ARRAY[$1], $2, $3, $3, 60000, 60000)",
+        "SELECT attempt_id FROM claim_jobs(ARRAY[$1::uuid], '{twilio}', '{worker}', ARRAY[$1], $2, $3, $3, 60000, 60000, 45000)",
         business.0,
         &[AttemptId::new().0],
         &[slot]
