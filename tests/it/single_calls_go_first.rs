@@ -228,7 +228,7 @@ async fn a_claim_that_takes_a_single_call_of_a_refused_account_holds_the_account
     assert_eq!(claimed().await, 1);
     for attempt in sqlx::query_scalar!("SELECT attempt_id FROM attempt WHERE open").fetch_all(pg).await.unwrap() {
         ledger::close(pg, AttemptId(attempt), Source::Reconcile, Closing::NOT_PLACED).await.unwrap();
-        house.ctx.gate.give_back(business, "", &[AttemptId(attempt)]).await.unwrap();
+        drop(house.ctx.gate.give_back(business, "", &[AttemptId(attempt)]).await.unwrap());
     }
     house.close().await;
 }
