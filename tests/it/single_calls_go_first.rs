@@ -214,7 +214,7 @@ async fn a_claim_that_takes_a_single_call_of_a_refused_account_holds_the_account
         .unwrap();
     let claimed = async || {
         let claimed = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['w'], '{}', '{}', '{}', '{}', 60000, 60000)
+            r#"SELECT count(*) AS "n!" FROM claim_jobs(ARRAY[$1::uuid], ARRAY['twilio'], ARRAY['w'], '{}', '{}', '{}', '{}', 60000, 60000, 45000)
                WHERE attempt_id IS NOT NULL"#,
             business.0
         );
