@@ -84,7 +84,7 @@ BEGIN
         -- that has an owner was made by an earlier one, even where this one gave it the owner.
         CONTINUE WHEN c.max_at_once IS NOT NULL AND c.max_at_once <= c.claimed + (SELECT count(*) FROM attempt a
             WHERE a.business_id = p_business AND a.open AND a.from_number = c.number
-                AND (a.xmin IS DISTINCT FROM pg_current_xact_id()::xid OR (a.job_id IS NULL AND a.owner IS NOT NULL)));
+                AND (a.xmin IS DISTINCT FROM pg_current_xact_id()::xid OR (a.dial_by IS NOT NULL AND a.owner IS NOT NULL)));
         IF c.has_row THEN
             UPDATE caller_id s SET dials = CASE WHEN s.day = v_day THEN s.dials ELSE 0 END + 1, day = v_day,
                 claimed = CASE WHEN s.claim = pg_current_xact_id() THEN s.claimed ELSE 0 END + 1, claim = pg_current_xact_id()
