@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::{
     agents::{
-        Definition, Tool,
+        Definition, PipelineKind, Tool,
         tools::{Field, outcome},
     },
     error::FieldError,
@@ -17,6 +17,9 @@ use crate::{
 pub const PROMPT_MAX: usize = 20_000;
 /// The most characters of any other text of an agent.
 pub const TEXT_MAX: usize = 4_000;
+/// OpenAI, "Realtime API": `audio.output.voice` of a session.
+const REALTIME_VOICES: [&str; 10] =
+    ["alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse"];
 /// The most tools of one agent.
 const TOOLS_MAX: usize = 32;
 
@@ -44,7 +47,20 @@ pub fn faults(agent: &Definition, private: bool) -> Vec<FieldError> {
     }
     wrong.range("/voice/speed", agent.voice.speed, 0.7, 1.2);
     wrong.range("/models/temperature", models.temperature.unwrap_or(1.0), 0.0, 2.0);
-    wrong.range("/models/max_tokens", f64::from(models.max_tokens.unwrap_or(1)), 1.0, 16_384.0);
+    let realtime = agent.pipeline == PipelineKind::Realtime;
+    let most = if realtime { 4_096.0 } else { 16_384.0 };
+    wrong.range("/models/max_tokens", f64::from(models.max_tokens.unwrap_or(1)), 1.0, most);
+    // A session whose settings are refused talks with those of nobody.
+    match &agent.voice.id {
+        Some(id) if realtime && !REALTIME_VOICES.contains(&id.as_str()) => {
+            let known = REALTIME_VOICES.join(", ");
+            wrong.add("/voice/id", "unknown_voice", format!("The realtime pipeline speaks as one of {known}."));
+        }
+        Some(id) if !realtime && REALTIME_VOICES.contains(&id.as_str()) => {
+            wrong.add("/voice/id", "unknown_voice", "Write the id of a voice at ElevenLabs; this is one of OpenAI's.");
+        }
+        _ => {}
+    }
     let turns = &agent.turns;
     wrong.range("/turns/endpointing_ms", turns.endpointing_ms.into(), 50.0, 5_000.0);
     wrong.range("/turns/interrupt_after_ms", turns.interrupt_after_ms.into(), 60.0, 2_000.0);
@@ -200,6 +216,20 @@ mod tests {
                 "/tools/4/fields"
             ]
         );
+    }
+
+    #[test]
+    fn voices_and_lengths_of_answers_are_those_of_the_pipeline() {
+        let agent = |pipeline: &str, voice: &str, most: u32| {
+            of(json!({"name": "A", "prompt": "x", "pipeline": pipeline, "voice": {"id": voice}, "models": {"max_tokens": most}}))
+                .into_iter()
+                .map(|(at, _)| at)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(agent("realtime", "marin", 4_096), [] as [&str; 0]);
+        assert_eq!(agent("realtime", "21m00Tcm4TlvDq8ikWAM", 4_097), ["/models/max_tokens", "/voice/id"]);
+        assert_eq!(agent("cascade", "21m00Tcm4TlvDq8ikWAM", 16_384), [] as [&str; 0]);
+        assert_eq!(agent("cascade", "marin", 16_385), ["/models/max_tokens", "/voice/id"]);
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub struct CallState {
     pub call_time_limit_secs: i32,
     /// How far the conversation is.
     pub phase: Phase,
+    /// Why it is over, in the word that is kept with the attempt; none while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
     /// What has happened in it so far.
     pub memory: Memory,
 }

@@ -1,11 +1,15 @@
 //! Calls without a session: how many wait for one, and which have waited too long.
 
+use std::time::Duration;
+
 use redis::RedisResult;
 
 use crate::calls::store::{Calls, LOOKED_FOR, millis};
 
 /// Calls handed out per look.
 const MOST: usize = 100;
+/// Somebody looks each second: where nobody has for so long, Redis could not be asked, and no lease could be renewed.
+const LONG_AGO: Duration = Duration::from_secs(3);
 
 impl Calls {
     /// Answered calls that wait for their session.
@@ -17,7 +21,8 @@ impl Calls {
     }
 
     /// Calls whose session has gone silent, or never came. Each is given to one who asks, who ends it and says so by
-    /// [`Calls::forget`]; else it is given again.
+    /// [`Calls::forget`]; else it is given again. The first look after a time without one finds none: all of them get the
+    /// time that their sessions need to renew.
     ///
     /// # Errors
     /// Where Redis cannot be asked.
@@ -25,8 +30,10 @@ impl Calls {
         self.orphans
             .key(self.watched_key())
             .key(self.waiting_key())
+            .key(self.keys.key("calls:looked"))
             .arg(MOST)
             .arg(millis(LOOKED_FOR))
+            .arg(millis(LONG_AGO))
             .invoke_async(&mut self.redis.clone())
             .await
     }

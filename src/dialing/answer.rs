@@ -58,7 +58,10 @@ pub enum Hears {
     /// Nothing: it is hung up.
     Nothing,
     /// Nothing more: its conversation is over, and whoever ended that has seen to the call.
-    Over,
+    Over {
+        /// But for one whose caller had hung up, as far as its session could know.
+        hung_up: bool,
+    },
 }
 
 /// What a call hears that was answered just now, and that nobody listens to ([`machine::hears`]).
@@ -117,7 +120,7 @@ async fn agent(ctx: &Context, (business, attempt): (BusinessId, AttemptId), clos
     match conversation::stream(ctx, business, attempt, closed).await? {
         Stream::To(url) => Ok(Hears::Agent(url)),
         Stream::Nothing => Ok(Hears::Nothing),
-        Stream::Over => Ok(Hears::Over),
+        Stream::Over { hung_up } => Ok(Hears::Over { hung_up }),
         Stream::Broken(speech) => Ok(speech.map_or(Hears::Nothing, Hears::Speech)),
         Stream::NoRoom(instead, from) => {
             tracing::error!(attempt.id = %attempt, "no calls program has room for an answered call");
@@ -186,7 +189,8 @@ pub(super) async fn speak_to(
     told(ctx, account, key.1, call_id, hears, &key.1.to_string()).await.map(drop)
 }
 
-/// A media stream of a call that was told to stream is over: it gets another one, or is hung up.
+/// A media stream of a call that was told to stream is over: it gets another one, or is hung up. One whose caller seemed to have
+/// hung up is open all the same if it comes to this, and nobody else would end it.
 ///
 /// # Errors
 /// Where a store or the carrier does not answer: the same may be asked for again.
@@ -196,7 +200,10 @@ pub async fn stream_over(
     key: (BusinessId, AttemptId),
     call_id: &str,
 ) -> Result<(), ApiError> {
-    let hears = once_more(ctx, key).await?;
+    let hears = match once_more(ctx, key).await? {
+        Hears::Over { hung_up: true } => Hears::Nothing,
+        hears => hears,
+    };
     let name = match hears {
         // What stands in for the agent is said once, however often the end of its last stream is told.
         Hears::Speech(_) => format!("{}-trouble", key.1),
@@ -222,7 +229,7 @@ async fn told(
         Hears::Redirect { to, from } => {
             ctx.carriers.transfer(account, call_id, to, from, &format!("{name}-transfer")).await
         }
-        Hears::Over | Hears::Waits => return Ok(true),
+        Hears::Over { .. } | Hears::Waits => return Ok(true),
         Hears::Nothing => {
             hang_up(ctx, account, call_id).await?;
             return Ok(false);

@@ -22,6 +22,10 @@ use crate::{
     telemetry::voice as figures,
 };
 
+/// The reason of a conversation whose caller hung up.
+pub const HUNG_UP: &str = "hung_up";
+/// The reason of one whose caller was put through: the call goes on without us.
+pub const TRANSFERRED: &str = "transferred";
 /// Streams of one call at most: a call whose sessions all break off, or whose streams never become one, is ended.
 const MOST_STREAMS: u32 = 20;
 
@@ -33,7 +37,10 @@ pub enum Stream {
     /// The call may not be talked in, or talks to no agent.
     Nothing,
     /// Its conversation is over: it is hung up, or a worker has it to do.
-    Over,
+    Over {
+        /// Its session took it that the caller had hung up, and so ended nothing.
+        hung_up: bool,
+    },
     /// No stream of it lasts: it hears of the agent's trouble, where the agent has words for that, and is ended.
     Broken(Option<Speech>),
     /// It would be talked in, but no calls program has room: what it gets in place of that, and the caller id that goes with it.
@@ -75,6 +82,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         definition: serde_json::to_value(definition)?,
         call_time_limit_secs: call.call_time_limit_secs,
         phase: Phase::Answered,
+        ended: None,
         memory: Memory::default(),
     }))
 }
@@ -101,8 +109,10 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, clo
     };
     let opened = ctx.calls.open(&state, &ticket).await?;
     if opened.held.phase == Phase::Ended {
-        ctx.calls.forget(&state.call_id).await?;
-        return Ok(Stream::Over);
+        // It may be that nobody has kept what was said: that is seen to before the call is forgotten.
+        let hung_up = opened.held.ended.as_deref() == Some(HUNG_UP);
+        settle(ctx, &opened.held).await?;
+        return Ok(Stream::Over { hung_up });
     }
     if opened.held.memory.sessions >= MOST_STREAMS || opened.tickets > MOST_STREAMS {
         ctx.calls.forget(&state.call_id).await?;
@@ -225,8 +235,17 @@ pub async fn end_orphans(ctx: &Context) -> anyhow::Result<usize> {
             ctx.calls.forget(call_id).await?;
             continue;
         };
+        if state.phase == Phase::Ended {
+            // Whoever ended it could not say so, or is gone. It may not have come to hanging up.
+            settle(ctx, &state).await?;
+            let ours = state.ended.as_deref().is_some_and(|reason| reason != TRANSFERRED);
+            if ours && attempts::store::want_ended(&ctx.stores.pg, state.attempt).await? {
+                tracing::warn!(attempt.id = %state.attempt, call.id = call_id, "a call whose conversation is over is hung up");
+            }
+            continue;
+        }
         // A session without a carrier has no call to end.
-        if state.phase != Phase::Ended && attempts::store::want_ended(&ctx.stores.pg, state.attempt).await? {
+        if attempts::store::want_ended(&ctx.stores.pg, state.attempt).await? {
             figures::session_failed("orphan");
             tracing::warn!(attempt.id = %state.attempt, call.id = call_id, "a call that no session has is hung up");
             state.phase = Phase::Ended;
@@ -253,16 +272,38 @@ pub async fn give_up(ctx: &Context, attempt: AttemptId, call_id: &str) {
     }
 }
 
-/// Keeps what was said, and ends the call where it is ours to end.
-pub async fn ended(ctx: &Context, state: &CallState, reason: &str, hang_up_too: bool) {
-    if let Err(error) = conversation::keep(&ctx.stores.pg, state, reason).await {
-        tracing::error!(attempt.id = %state.attempt, %error, "what was said was not kept");
+/// Keeps what was said in a call, for as long as it goes on or for good.
+async fn keep(ctx: &Context, state: &CallState, reason: &str) -> anyhow::Result<()> {
+    conversation::keep(&ctx.stores.pg, state, reason).await?;
+    if state.memory.left {
+        detection::note(&ctx.stores.pg, (state.business, state.attempt), Noted::Left).await?;
     }
-    let key = (state.business, state.attempt);
-    if state.memory.left
-        && let Err(error) = detection::note(&ctx.stores.pg, key, Noted::Left).await
-    {
-        tracing::error!(attempt.id = %state.attempt, %error, "that a message was left was not kept");
+    Ok(())
+}
+
+/// Sees to it that what was said in a call that is over is kept, and forgets the call.
+async fn settle(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
+    if let Some(reason) = state.ended.as_deref().filter(|_| state.memory.started_at_ms > 0) {
+        let kept = conversation::of(&ctx.stores.pg, state.business, state.attempt).await?;
+        if kept.is_none_or(|kept| kept.end_reason != reason) {
+            keep(ctx, state, reason).await?;
+        }
+    }
+    Ok(ctx.calls.forget(&state.call_id).await?)
+}
+
+/// Keeps what was said, and ends the call where it is ours to end. A call that is over is forgotten once that is done: until then
+/// it is looked for, and whoever finds it keeps what was said.
+pub async fn ended(ctx: &Context, state: &CallState, reason: &str, hang_up_too: bool) {
+    let kept = async {
+        keep(ctx, state, reason).await?;
+        if state.phase == Phase::Ended {
+            ctx.calls.forget(&state.call_id).await?;
+        }
+        anyhow::Ok(())
+    };
+    if let Err(error) = kept.await {
+        tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "what was said was not kept; it is tried again");
     }
     if hang_up_too {
         hang_up(ctx, state).await;

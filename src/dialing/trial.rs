@@ -71,6 +71,7 @@ pub async fn open(
         definition: serde_json::to_value(definition).map_err(anyhow::Error::from)?,
         call_time_limit_secs: limit,
         phase: Phase::Answered,
+        ended: None,
         memory: Memory::default(),
     };
     let media_url = format!("{}/media/session", media.trim_end_matches('/'));

@@ -125,6 +125,10 @@ impl Pipeline for Cascade {
         self.under_way.retain(|_, task| !task.is_finished());
     }
 
+    fn told(&mut self, _: &str) {
+        // The memory that the next answer is made of holds it.
+    }
+
     fn tool(&mut self, _: &str, _: &Value) {
         // The memory that the next answer is made of holds it.
     }
@@ -133,7 +137,7 @@ impl Pipeline for Cascade {
         self.order(Order::Finish { turn });
     }
 
-    fn stop(&mut self, turn: u32, _: u64) {
+    fn stop(&mut self, turn: u32, _: u64, _: &str) {
         if let Some(task) = self.under_way.remove(&turn) {
             task.abort();
         }

@@ -25,8 +25,8 @@ impl Session {
             self.playout.due(now),
             turn.and_then(|turn| self.playout.played_by(turn)),
             Some(self.media_at + DEAD),
-            self.ending.as_ref().map(|ending| ending.by),
             self.leave_by,
+            self.leave_by.and_then(|_| self.pause_at()),
             self.silence_at(),
             self.no_end_at(),
             self.no_answer_at(),
@@ -41,10 +41,7 @@ impl Session {
             figures::session_failed("dead_stream");
             return Err(Reason::DeadStream);
         }
-        if passed(self.ending.as_ref().map(|ending| ending.by)) {
-            return Err(self.ending.as_ref().map_or(Reason::Stopped, |ending| ending.reason));
-        }
-        if passed(self.leave_by) {
+        if passed(self.leave_by) || (self.leave_by.is_some() && passed(self.pause_at())) {
             return Err(Reason::HandedOver);
         }
         let limit = u64::from(self.parts.agent.limits.call_secs) * 1_000;
@@ -55,7 +52,7 @@ impl Session {
             return self.send(clear).await;
         }
         if passed(self.no_answer_at()) {
-            self.trouble(Provider::Openai, "it did not answer in time");
+            return self.stalled().await;
         }
         if passed(self.no_end_at()) {
             self.caller_has_spoken();
@@ -89,17 +86,43 @@ impl Session {
 
     /// The caller has said something and is silent, and no provider says that the turn is over.
     fn no_end_at(&self) -> Option<Instant> {
-        let waits = !self.pending.trim().is_empty() && self.speaking.is_none() && self.ending.is_none();
-        let pause = Duration::from_millis(self.parts.agent.turns.endpointing_ms.into()) + NO_END;
-        waits.then(|| self.pending_at.max(self.voice_at) + pause)
+        let spoken = !self.pending.trim().is_empty() || self.unanswered;
+        let waits = spoken && self.speaking.is_none() && self.ending.is_none();
+        waits.then(|| self.pending_at.max(self.voice_at) + self.no_end())
     }
 
-    /// The agent should have been heard by then.
+    fn no_end(&self) -> Duration {
+        Duration::from_millis(self.parts.agent.turns.endpointing_ms.into()) + NO_END
+    }
+
+    /// The agent should have been heard, or heard further, by then. What is still to be played is waited for, however long it is,
+    /// and tools have their own time.
     fn no_answer_at(&self) -> Option<Instant> {
-        let speaking = self.speaking.as_ref().filter(|speaking| speaking.first_sound.is_none())?;
-        let waits = self.ending.is_none() && self.open_tools == 0;
-        // Tools had their own time.
-        waits.then(|| speaking.asked + Duration::from_millis(self.parts.agent.limits.answer_ms.into()))
+        let speaking = self.speaking.as_ref()?;
+        let waits = self.tools.open() == 0 || self.ending.is_some();
+        let since = self.playout.waits_for_more(speaking.turn).filter(|_| waits)?;
+        let since = since.max(speaking.asked).max(speaking.sound_at.unwrap_or(speaking.asked));
+        Some(since + Duration::from_millis(self.parts.agent.limits.answer_ms.into()))
+    }
+
+    /// Nothing more comes of what the agent is saying. Last words end there; in the middle of a conversation it is a provider's fault.
+    async fn stalled(&mut self) -> Result<(), Reason> {
+        if let Some(ending) = self.ending.take() {
+            tracing::warn!(attempt.id = %self.parts.state.attempt, reason = ending.reason.as_str(), "the last words broke off");
+            figures::session_failed("provider");
+            self.cut();
+            self.come_to(ending).await;
+            return Ok(());
+        }
+        let Some(speaking) = &self.speaking else { return Ok(()) };
+        let spoken = !speaking.answer || speaking.first_word.is_some();
+        let provider = match spoken && !self.voice.pipeline.answers_by_itself() {
+            // There is a text, and no sound of it.
+            true => Provider::Elevenlabs,
+            false => Provider::Openai,
+        };
+        self.trouble(provider, "it did not answer in time");
+        Ok(())
     }
 
     /// Another replica may have the call at the next pause. A session without a carrier cannot be begun elsewhere.
@@ -107,10 +130,17 @@ impl Session {
         if self.parts.state.carrier.is_none() || self.ending.is_some() || self.leave_by.is_some() {
             return;
         }
-        if self.speaking.is_none() && self.vad.speaking() == 0 {
+        let now = Instant::now();
+        if self.pause_at().is_some_and(|at| at <= now) {
             self.over = Some(Reason::HandedOver);
         } else {
-            self.leave_by = Some(Instant::now() + PAUSE);
+            self.leave_by = Some(now + PAUSE);
         }
+    }
+
+    /// Nobody speaks then, and what the caller said last has come as words, if ever it will.
+    fn pause_at(&self) -> Option<Instant> {
+        let quiet = self.speaking.is_none() && self.vad.speaking() == 0 && self.pending.trim().is_empty();
+        quiet.then(|| self.voice_at + self.no_end())
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct ElevenLabs {
     speed: f64,
     /// Turns that are not over: what was ordered, and what came of it.
     open: BTreeMap<u32, Context>,
+    /// The last turn that broke off with its connection: nothing more of it is spoken.
+    broke_off: Option<u32>,
 }
 
 #[derive(Default)]
@@ -52,6 +54,12 @@ struct Context {
     finished: bool,
     bytes: usize,
     asked: Option<std::time::Instant>,
+}
+
+impl Context {
+    fn used(&self) -> Told {
+        Told::Event(Event::Used { what: "speech_characters", amount: self.text.chars().count() as f64 })
+    }
 }
 
 #[derive(Deserialize)]
@@ -78,7 +86,7 @@ struct Alignment {
 
 impl ElevenLabs {
     pub(super) fn new(key: SecretString, model: &str, voice: &str, speed: f64) -> Self {
-        Self { key, model: model.to_owned(), voice: voice.to_owned(), speed, open: BTreeMap::new() }
+        Self { key, model: model.to_owned(), voice: voice.to_owned(), speed, open: BTreeMap::new(), broke_off: None }
     }
 
     fn begin(&self, turn: u32) -> Out {
@@ -113,15 +121,10 @@ impl Protocol for ElevenLabs {
         (path, vec![("xi-api-key", self.key.expose_secret().to_owned())])
     }
 
-    /// After a lost connection: what was ordered and not begun is ordered again; what was begun ends where it broke off,
-    /// because nobody knows which words are missing.
+    /// After a lost connection what was ordered and not begun is ordered again.
     fn hello(&mut self) -> Vec<Out> {
         let mut out = Vec::new();
-        for (turn, context) in &mut self.open {
-            if context.bytes > 0 {
-                context.finished = true;
-                context.text.clear();
-            }
+        for (turn, context) in &self.open {
             out.push(Out::json(&json!({
                 "text": " ", "context_id": name(*turn), "voice_settings": {"speed": self.speed}
             })));
@@ -135,8 +138,20 @@ impl Protocol for ElevenLabs {
         out
     }
 
+    /// What was begun ends where it broke off: nobody knows which words are missing.
+    fn lost(&mut self) -> Vec<Told> {
+        let (begun, open) = std::mem::take(&mut self.open).into_iter().partition(|(_, context)| context.bytes > 0);
+        self.open = open;
+        let begun: BTreeMap<u32, Context> = begun;
+        self.broke_off = begun.keys().next_back().copied().or(self.broke_off);
+        let ends =
+            begun.into_iter().flat_map(|(turn, context)| [context.used(), Told::Sound(Sound::BrokeOff { turn })]);
+        ends.collect()
+    }
+
     fn order(&mut self, order: Order) -> Vec<Out> {
         match order {
+            Order::Speak { turn, .. } if self.broke_off == Some(turn) => Vec::new(),
             Order::Speak { turn, text } => {
                 let mut out = Vec::new();
                 if !self.open.contains_key(&turn) {
@@ -186,10 +201,7 @@ impl Protocol for ElevenLabs {
             told.push(Told::Sound(Sound::Audio { turn, sound: Bytes::from(sound) }));
         }
         if raw.is_final == Some(true) {
-            if let Some(context) = self.open.remove(&turn) {
-                let amount = context.text.chars().count() as f64;
-                told.push(Told::Event(Event::Used { what: "speech_characters", amount }));
-            }
+            told.extend(self.open.remove(&turn).map(|context| context.used()));
             told.push(Told::Sound(Sound::Done { turn }));
         }
         told
@@ -271,7 +283,15 @@ mod tests {
         voice.order(Order::Speak { turn: 1, text: "Hi yo. ".into() });
         voice.order(Order::Finish { turn: 1 });
         assert_eq!(voice.hello().len(), 4, "begin, text, flush, close");
+        assert_eq!(voice.lost(), []);
         voice.heard(&sound("t1", 160));
-        assert_eq!(voice.hello().len(), 3, "begin, flush, close: nobody knows which words are missing");
+        assert_eq!(
+            voice.lost().last(),
+            Some(&Told::Sound(Sound::BrokeOff { turn: 1 })),
+            "nobody knows which words are missing"
+        );
+        assert_eq!(voice.hello(), []);
+        assert_eq!(voice.order(Order::Speak { turn: 1, text: "More. ".into() }), []);
+        assert_eq!(voice.order(Order::Speak { turn: 2, text: "Next. ".into() }).len(), 2);
     }
 }

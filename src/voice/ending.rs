@@ -1,6 +1,6 @@
 //! The end of a conversation: said goodbye, written down, hung up once, and nothing left open.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -10,11 +10,10 @@ use crate::{
     voice::{
         opening::{NORMAL, close},
         session::{Parts, Session, Socket, Tasks},
+        turn_tools::Tools,
     },
 };
 
-/// The last words may take so long to be heard.
-const LAST_WORDS: Duration = Duration::from_secs(30);
 /// Every socket to a provider is closed within this.
 const CLOSED: Duration = Duration::from_millis(900);
 
@@ -40,9 +39,9 @@ pub(super) enum Reason {
 impl Reason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::HungUp => "hung_up",
+            Self::HungUp => conversation::HUNG_UP,
             Self::EndedByAgent => "ended_by_agent",
-            Self::Transferred => "transferred",
+            Self::Transferred => conversation::TRANSFERRED,
             Self::Silence => "silence",
             Self::Voicemail => "voicemail",
             Self::TimeLimit => "time_limit",
@@ -71,8 +70,6 @@ impl Reason {
 /// An end that waits for the last words to be heard.
 pub(super) struct Ending {
     pub(super) reason: Reason,
-    /// At the latest.
-    pub(super) by: Instant,
     /// The turn of the last words.
     pub(super) after: u32,
     /// The tool's id, and whom the caller is put through to.
@@ -81,7 +78,7 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn after(turn: u32, reason: Reason, transfer: Option<(String, String)>) -> Self {
-        Self { reason, by: Instant::now() + LAST_WORDS, after: turn, transfer }
+        Self { reason, after: turn, transfer }
     }
 }
 
@@ -105,32 +102,42 @@ impl Session {
 /// Writes down how it ended, ends the call where that is ours, and closes everything, all at once.
 pub(super) async fn end(mut session: Session, reason: Reason) -> Reason {
     session.cut();
+    session.keep_pending();
+    let at_ms = session.at_ms();
     let Session { parts, line, tasks, tools, .. } = session;
-    drop(tools);
-    finished(parts, line, tasks, reason).await
+    finished(parts, line, tasks, (tools, at_ms), reason).await
 }
 
 /// The same for a session whose agent has no voice.
 pub(super) async fn without_voice(parts: Parts, line: Socket) -> Reason {
     let tasks = Tasks { set: tokio::task::JoinSet::new(), stop: tokio_util::sync::CancellationToken::new() };
-    finished(parts, line, tasks, Reason::Trouble).await
+    finished(parts, line, tasks, (Tools::default(), 0), Reason::Trouble).await
 }
 
-async fn finished(parts: Parts, line: Socket, mut tasks: Tasks, reason: Reason) -> Reason {
-    let Parts { sessions, mut state, owner, entry, .. } = parts;
-    let ctx = sessions.ctx();
+async fn finished(
+    parts: Parts,
+    line: Socket,
+    mut tasks: Tasks,
+    (tools, at_ms): (Tools, u64),
+    reason: Reason,
+) -> Reason {
+    let Parts { sessions, state, owner, entry, .. } = parts;
+    let (ctx, attempt) = (sessions.ctx(), state.attempt);
     tasks.stop.cancel();
     let closed = async {
         // What does not end in time is aborted when the set is dropped.
         let all = timeout(CLOSED, async { while tasks.set.join_next().await.is_some() {} });
         if all.await.is_err() {
-            tracing::warn!(attempt.id = %state.attempt, "a provider's socket was dropped without a goodbye");
+            tracing::warn!(attempt.id = %attempt, "a provider's socket was dropped without a goodbye");
         }
     };
     let leaves = reason.leaves_the_call(state.carrier.is_some());
-    let mut last = state.clone();
-    last.phase = if leaves { Phase::Live } else { Phase::Ended };
+    let mut last = state;
     let written = async {
+        // What the caller was promised is a part of what is written down.
+        tools.rest(&mut last.memory, at_ms).await;
+        last.phase = if leaves { Phase::Live } else { Phase::Ended };
+        last.ended = (!leaves).then(|| reason.as_str().to_owned());
         if reason == Reason::Lost {
             return;
         }
@@ -150,7 +157,6 @@ async fn finished(parts: Parts, line: Socket, mut tasks: Tasks, reason: Reason) 
         conversation::ended(ctx, &last, reason.as_str(), reason.hangs_up()).await;
     };
     tokio::join!(closed, written);
-    state.phase = last.phase;
     let mut line = line;
     close(&mut line.socket, if reason == Reason::Lost { 1008 } else { NORMAL }, reason.as_str()).await;
     drop(entry);

@@ -4,13 +4,11 @@
 //! A provider that refuses the key or the request has failed; one that is busy, away or breaks off is tried again a few times.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
-    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use futures::{Sink, SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
@@ -22,7 +20,10 @@ use url::Url;
 use crate::{
     models::{Login, Permit, Permits, Provider},
     telemetry::voice as figures,
-    voice::pipeline::{Ears, Event, Sound},
+    voice::{
+        pipeline::{Ears, Event, Sound},
+        waiting::Waiting,
+    },
 };
 
 /// A provider that does not answer the handshake.
@@ -31,8 +32,6 @@ const CONNECT: Duration = Duration::from_secs(3);
 const TRIES: u32 = 4;
 /// A connection that lasted so long was a good one.
 const GOOD: Duration = Duration::from_secs(10);
-/// Blocks of sound that wait: two seconds.
-const MOST_SOUND: usize = 20;
 /// A provider that does not take what is sent.
 const STALLED: Duration = Duration::from_secs(5);
 /// Between two looks at the connection.
@@ -92,6 +91,11 @@ pub(super) trait Protocol: Send + 'static {
     /// What a message means. What is not known is nothing.
     fn heard(&mut self, text: &str) -> Vec<Told>;
 
+    /// The connection is lost, and another one is made: what the session is told of it.
+    fn lost(&mut self) -> Vec<Told> {
+        Vec::new()
+    }
+
     /// What is sent after so long without anything to send.
     fn keep_alive(&mut self, quiet: Duration) -> Option<Out>;
 
@@ -136,10 +140,13 @@ pub(super) async fn run<P: Protocol>(
             Ok(socket) => {
                 permit.answered(begin.elapsed());
                 let line = Line { ears: &ears, stop: &stop, permit: &permit };
-                match converse(&mut protocol, socket, &mut orders, line).await {
-                    None => return,
-                    Some(why) => why,
+                let Some(why) = converse(&mut protocol, socket, &mut orders, &line).await else { return };
+                for told in protocol.lost() {
+                    if line.pass_on(told).await.is_err() {
+                        return;
+                    }
                 }
+                why
             }
             Err(Lost { for_good: true, why }) => {
                 permit.failed();
@@ -213,68 +220,12 @@ struct Line<'a> {
     permit: &'a Permit,
 }
 
-/// What waits to be sent. Polled, never awaited across: a message is taken from here only when the socket has room for it.
-#[derive(Default)]
-struct Waiting {
-    all: VecDeque<Out>,
-    sound: usize,
-    /// Since when something that was sent has not left.
-    flushing: Option<Instant>,
-}
-
-impl Waiting {
-    fn push(&mut self, out: Out) {
-        if matches!(out, Out::Sound(_)) {
-            if self.sound >= MOST_SOUND
-                && let Some(oldest) = self.all.iter().position(|out| matches!(out, Out::Sound(_)))
-            {
-                self.all.remove(oldest);
-                self.sound -= 1;
-                figures::audio_dropped(1);
-            }
-            self.sound += 1;
-        }
-        self.all.push_back(out);
-    }
-
-    fn any(&self) -> bool {
-        self.flushing.is_some() || !self.all.is_empty()
-    }
-
-    /// Sends one message as far as the socket takes it. Whoever drops this future loses nothing.
-    fn drive<S>(&mut self, sink: &mut S, cx: &mut Context<'_>) -> Poll<Result<(), Error>>
-    where
-        S: Sink<Message, Error = Error> + Unpin,
-    {
-        if self.flushing.is_none() {
-            ready!(sink.poll_ready_unpin(cx))?;
-            if let Some(message) = self.pop() {
-                sink.start_send_unpin(message)?;
-                self.flushing = Some(Instant::now());
-            }
-        }
-        ready!(sink.poll_flush_unpin(cx))?;
-        self.flushing = None;
-        Poll::Ready(Ok(()))
-    }
-
-    fn pop(&mut self) -> Option<Message> {
-        match self.all.pop_front()? {
-            Out::Sound(message) => {
-                self.sound -= 1;
-                Some(message)
-            }
-            Out::Word(message) => Some(message),
-        }
-    }
-}
-
 /// Speaks with a provider until the end (`None`) or until the connection is lost, and why.
 async fn converse<P: Protocol>(
     protocol: &mut P,
     socket: Socket,
     orders: &mut mpsc::Receiver<P::Order>,
-    line: Line<'_>,
+    line: &Line<'_>,
 ) -> Option<String> {
     let (mut sink, mut stream) = socket.split();
     let mut waiting = Waiting::default();
@@ -287,7 +238,7 @@ async fn converse<P: Protocol>(
             () = line.stop.cancelled() => break None,
             message = stream.next() => {
                 (heard_at, pinged) = (Instant::now(), false);
-                match told(protocol, message, &mut waiting, &line).await {
+                match told(protocol, message, &mut waiting, line).await {
                     Ok(()) => {}
                     Err(why) => break why,
                 }
@@ -347,17 +298,28 @@ async fn told<P: Protocol>(
     };
     for told in protocol.heard(&text) {
         match told {
-            Told::Event(event) => line.tell(line.ears.events.send(event)).await?,
-            Told::Sound(sound) => line.tell(line.ears.sound.send(sound)).await?,
             Told::Reply(out) => waiting.push(out),
-            Told::Answered(took) => line.permit.answered(took),
             Told::Broken(why) => return Err(Some(why)),
+            told => line.pass_on(told).await?,
         }
     }
     Ok(())
 }
 
 impl Line<'_> {
+    /// Passes on what is for the session.
+    async fn pass_on(&self, told: Told) -> Result<(), Option<String>> {
+        match told {
+            Told::Event(event) => self.tell(self.ears.events.send(event)).await,
+            Told::Sound(sound) => self.tell(self.ears.sound.send(sound)).await,
+            Told::Answered(took) => {
+                self.permit.answered(took);
+                Ok(())
+            }
+            Told::Reply(_) | Told::Broken(_) => Ok(()),
+        }
+    }
+
     /// Waits for the session to take something: meanwhile nothing more is read from the provider.
     async fn tell<E>(&self, send: impl Future<Output = Result<(), E>>) -> Result<(), Option<String>> {
         tokio::select! {
@@ -376,18 +338,6 @@ pub(super) fn short(provider: Provider, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sound_beyond_two_seconds_is_dropped_from_its_beginning_and_words_never() {
-        let mut waiting = Waiting::default();
-        waiting.push(Out::Word(Message::text("hello")));
-        for i in 0..30_u8 {
-            waiting.push(Out::Sound(Message::binary(vec![i])));
-        }
-        assert_eq!(waiting.pop(), Some(Message::text("hello")));
-        assert_eq!(waiting.pop(), Some(Message::binary(vec![10])));
-        assert_eq!(waiting.all.len(), MOST_SOUND - 1);
-    }
 
     #[test]
     fn a_base_url_becomes_that_of_a_socket() {

@@ -5,6 +5,7 @@
 //! Not here: whether a call may be talked in and how it is ended (`dialing::conversation`), and what any replica must know of it
 //! (`calls`).
 
+mod caller;
 mod cascade;
 mod chat;
 mod deadlines;
@@ -28,6 +29,7 @@ mod tools;
 mod turn;
 mod turn_tools;
 mod vad;
+mod waiting;
 mod wire;
 
 pub use door::router;

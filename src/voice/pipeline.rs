@@ -56,6 +56,8 @@ pub(super) enum Sound {
     Words { turn: u32, text: String, at: usize },
     /// Nothing more comes of this turn.
     Done { turn: u32 },
+    /// Nothing more comes of this turn, and some of it is missing: its provider was lost.
+    BrokeOff { turn: u32 },
     /// Nothing more comes of this turn until the tools that the model asked for have come to their end.
     Waits { turn: u32 },
 }
@@ -88,14 +90,18 @@ pub(super) trait Pipeline: Send {
     /// Answers the caller, from what was said so far.
     fn answer(&mut self, turn: u32, memory: &Memory);
 
+    /// The caller said this in another way than by voice, or it was put together here. Does nothing where the memory that answers are
+    /// made of holds it.
+    fn told(&mut self, text: &str);
+
     /// Tells the model what a tool came to. The answer goes on by [`Pipeline::answer`].
     fn tool(&mut self, id: &str, output: &Value);
 
     /// The turn has no more text: what is spoken of it is all. Does nothing where the provider knows by itself.
     fn finish(&mut self, turn: u32);
 
-    /// The caller broke in after `heard_ms` of this turn: nothing more of it, please.
-    fn stop(&mut self, turn: u32, heard_ms: u64);
+    /// The caller broke in after `heard_ms` of this turn, and has heard these words of it: nothing more of it, please.
+    fn stop(&mut self, turn: u32, heard_ms: u64, heard: &str);
 
     /// True where the provider begins an answer by itself when the caller has spoken.
     fn answers_by_itself(&self) -> bool;

@@ -198,6 +198,12 @@ impl Playout {
         self.turn != turn || self.sent == 0 || self.end_heard || now >= self.until + self.patience
     }
 
+    /// Since when more of this turn is waited for, everything that came of it having been played; `None` where something is left to
+    /// play, or no more will come.
+    pub(super) fn waits_for_more(&self, turn: u32) -> Option<Instant> {
+        (self.complete != Some(turn) && self.queue.is_empty()).then_some(self.until)
+    }
+
     /// When [`Playout::played`] is true at the latest; `None` where that is not known yet.
     pub(super) fn played_by(&self, turn: u32) -> Option<Instant> {
         (self.complete == Some(turn) && self.queue.is_empty()).then(|| self.until + self.patience)
@@ -307,6 +313,23 @@ mod tests {
         assert_eq!(playout.confirmed, 0);
         playout.echoed("g2-t2-160");
         assert_eq!(playout.confirmed, 160);
+    }
+
+    #[test]
+    fn more_is_waited_for_from_when_all_that_came_was_played_and_never_while_something_is_left() {
+        let begin = Instant::now();
+        let mut playout = Playout::new(begin, true);
+        assert_eq!(playout.waits_for_more(1), Some(begin), "nothing has come");
+        playout.add(1, Bytes::from_static(&[1; 800_000]));
+        drained(&mut playout, begin + Duration::from_secs(60));
+        assert_eq!(playout.waits_for_more(1), None, "forty seconds are left");
+        for ms in (60_000..160_000).step_by(100) {
+            drained(&mut playout, begin + Duration::from_millis(ms));
+        }
+        let since = playout.waits_for_more(1).unwrap();
+        assert!(since >= begin + Duration::from_secs(100), "{:?}", since - begin);
+        playout.complete(1);
+        assert_eq!(playout.waits_for_more(1), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::{
     config::Role,
     context::Context,
     dialing::conversation,
-    heartbeats::{self, Seen, State},
+    heartbeats::{self, State},
     telemetry::voice as figures,
     voice::{tls, tool_http::ToolClient},
 };
@@ -32,6 +32,25 @@ const FORGOTTEN: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_secs(1);
 /// What is left of the time of a drain when conversations that nobody takes are ended.
 const LAST: Duration = Duration::from_secs(4);
+
+/// A conversation that was handed over is counted where it is now after this at the latest: it may wait for a pause, is given a
+/// stream, and then that process says so.
+const COUNTED: Duration = Duration::from_secs(6);
+
+/// The conversations that were told to leave, and when.
+#[derive(Default)]
+struct Given(HashMap<String, Instant>);
+
+impl Given {
+    /// The next ones to tell, where others have room for `free` more; what was told just now may not be counted there yet.
+    fn next<'a>(&mut self, free: usize, all: impl Iterator<Item = &'a String>, now: Instant) -> Vec<String> {
+        let lately = self.0.values().filter(|at| now.saturating_duration_since(**at) < COUNTED).count();
+        let untold = all.filter(|name| !self.0.contains_key(*name));
+        let next: Vec<String> = untold.take(free.saturating_sub(lately)).cloned().collect();
+        self.0.extend(next.iter().map(|name| (name.clone(), now)));
+        next
+    }
+}
 
 /// What a conversation is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,6 +315,7 @@ impl Sessions {
         let last = tokio::time::Instant::now() + limit.saturating_sub(LAST);
         self.inner.running.close();
         let mut look = tokio::time::interval(Duration::from_millis(500));
+        let mut given = Given::default();
         loop {
             tokio::select! {
                 () = self.inner.running.wait() => break,
@@ -308,20 +328,33 @@ impl Sessions {
                     }
                     break;
                 }
-                _ = look.tick() => if self.another_is_ready().await {
-                    self.tell_all(Command::HandOver);
-                },
+                _ = look.tick() => {
+                    let free = self.room_elsewhere().await;
+                    self.hand_over(free, &mut given);
+                }
             }
         }
         ended.cancel();
     }
 
-    async fn another_is_ready(&self) -> bool {
+    /// How many more conversations the other processes have room for, as they last said.
+    async fn room_elsewhere(&self) -> usize {
         let seen = heartbeats::processes(&self.inner.ctx.stores).await.unwrap_or_default();
-        let mut ready = seen.iter().filter(|one| one.beat.role == Role::Calls && one.state == State::Ready);
-        let room = |one: &Seen| one.beat.in_flight < one.beat.most_sessions.unwrap_or(0);
+        let ready = seen.iter().filter(|one| one.beat.role == Role::Calls && one.state == State::Ready);
         // As long as this process itself seems ready, what is handed over may come back to it.
-        ready.clone().all(|one| one.beat.name != self.inner.replica) && ready.any(room)
+        if ready.clone().any(|one| one.beat.name == self.inner.replica) {
+            return 0;
+        }
+        ready.map(|one| one.beat.most_sessions.unwrap_or(0).saturating_sub(one.beat.in_flight)).sum()
+    }
+
+    /// Tells as many conversations to leave as others have room for.
+    fn hand_over(&self, free: usize, given: &mut Given) {
+        let all = self.lock();
+        let names = given.next(free, all.keys(), Instant::now());
+        for live in names.iter().filter_map(|name| all.get(name)) {
+            let _ = live.commands.try_send(Command::HandOver);
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -330,5 +363,21 @@ impl Sessions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Live>> {
         self.inner.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_leave_than_others_have_room_for_and_each_is_told_once() {
+        let all: Vec<String> = (0..5).map(|i| format!("s{i}")).collect();
+        let (mut given, begin) = (Given::default(), Instant::now());
+        assert_eq!(given.next(0, all.iter(), begin), [] as [String; 0]);
+        assert_eq!(given.next(2, all.iter(), begin), ["s0", "s1"]);
+        assert_eq!(given.next(2, all.iter(), begin + LOOK), [] as [String; 0], "they may not be counted yet");
+        assert_eq!(given.next(3, all.iter(), begin + LOOK), ["s2"]);
+        assert_eq!(given.next(2, all.iter(), begin + COUNTED), ["s3"]);
     }
 }

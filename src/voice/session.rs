@@ -32,7 +32,7 @@ use crate::{
         playout::{Out, Playout},
         registry::{Command, Entry, Sessions},
         turn::Speaking,
-        turn_tools::ToolDone,
+        turn_tools::{ToolDone, Tools},
         vad::Vad,
         wire::{Frame, Order, Wire},
     },
@@ -85,13 +85,13 @@ pub(super) struct Session {
     block: BytesMut,
     malformed: u32,
     sounded: bool,
-    pub(super) tools: JoinSet<ToolDone>,
-    /// Tools that have not come to an end.
-    pub(super) open_tools: usize,
+    pub(super) tools: Tools,
     saved: watch::Sender<CallState>,
     scribe: JoinHandle<()>,
     /// What the agent is saying, or about to.
     pub(super) speaking: Option<Speaking>,
+    /// The caller has spoken, and the answer was given up before a sound of it was heard.
+    pub(super) unanswered: bool,
     /// Words of the caller that are no turn yet, and when the last of them came.
     pub(super) pending: String,
     pub(super) pending_at: Instant,
@@ -138,11 +138,11 @@ pub(super) async fn run(parts: Parts, line: Socket) -> Reason {
         block: BytesMut::with_capacity(BLOCK * 2),
         malformed: 0,
         sounded: false,
-        tools: JoinSet::new(),
-        open_tools: 0,
+        tools: Tools::default(),
         saved,
         scribe,
         speaking: None,
+        unanswered: false,
         pending: String::new(),
         pending_at: now,
         voice_at: now,
@@ -195,7 +195,7 @@ impl Session {
                 () = sleep_until(wake.into()) => Input::Time,
                 Some(event) = self.voice.events.recv() => Input::Event(event),
                 Some(sound) = self.voice.sound.recv(), if takes_sound => Input::Sound(sound),
-                Some(done) = self.tools.join_next(), if !self.tools.is_empty() => Input::Tool(done),
+                Some(done) = self.tools.next(), if !self.tools.is_empty() => Input::Tool(done),
             };
             if let Err(reason) = self.take(input).await {
                 return reason;
@@ -223,11 +223,7 @@ impl Session {
             Input::Time => self.time(Instant::now()).await?,
             Input::Event(event) => self.event(event).await?,
             Input::Sound(sound) => self.sound(sound),
-            Input::Tool(Ok(done)) => self.tool_done(done),
-            Input::Tool(Err(error)) => {
-                tracing::error!(attempt.id = %self.parts.state.attempt, %error, "a tool panicked");
-                self.open_tools = self.open_tools.saturating_sub(1);
-            }
+            Input::Tool(done) => self.tool_done(done),
         }
         Ok(())
     }
@@ -253,6 +249,9 @@ impl Session {
                 self.break_in().await
             }
             Frame::Stop => Err(Reason::HungUp),
+            // A carrier says when a call is over; whoever closes its socket without a word has lost the stream, not the call.
+            Frame::Closed if self.parts.state.carrier.is_some() => Err(Reason::Broke),
+            Frame::Closed => Err(Reason::HungUp),
             Frame::Start { .. } | Frame::Nothing => Ok(()),
         }
     }

@@ -111,6 +111,10 @@ impl Pipeline for SpeechToSpeech {
         self.order(Order::Answer { turn });
     }
 
+    fn told(&mut self, text: &str) {
+        self.order(Order::Words(text.to_owned()));
+    }
+
     fn tool(&mut self, id: &str, output: &Value) {
         self.order(Order::Tool { id: id.to_owned(), output: output.to_string() });
     }
@@ -119,8 +123,8 @@ impl Pipeline for SpeechToSpeech {
         // The model says by itself when it has said all.
     }
 
-    fn stop(&mut self, turn: u32, heard_ms: u64) {
-        self.order(Order::Stop { turn, heard_ms });
+    fn stop(&mut self, turn: u32, heard_ms: u64, heard: &str) {
+        self.order(Order::Stop { turn, heard_ms, heard: heard.to_owned() });
     }
 
     fn answers_by_itself(&self) -> bool {

@@ -18,8 +18,10 @@ use crate::{
 pub(super) enum Deed {
     /// This is its answer, and the agent goes on.
     Done(Value),
-    /// Its answer comes later.
-    Later(BoxFuture<'static, Value>),
+    /// Its answer comes later; nobody needs it when the turn is cut.
+    Later(BoxFuture<'static, Came>),
+    /// The same for what the caller is promised: it is done whatever becomes of the turn and of the call.
+    Promised(BoxFuture<'static, Came>),
     /// These keys are pressed, and the agent goes on.
     Keys(String),
     /// The agent has nothing more to say.
@@ -27,6 +29,27 @@ pub(super) enum Deed {
     /// The caller is put through to this number once what is being said was heard.
     Transfer(String),
 }
+
+/// What a tool came to.
+pub(super) struct Came {
+    /// For the model.
+    pub(super) output: Value,
+    /// For the outcome of the call, where it was done.
+    pub(super) outcome: Option<(&'static str, Value)>,
+}
+
+impl Came {
+    fn done(name: &'static str, value: Value) -> Self {
+        Self { output: json!({"ok": true}), outcome: Some((name, value)) }
+    }
+
+    fn not(why: &str) -> Self {
+        Self { output: json!({"error": why}), outcome: None }
+    }
+}
+
+/// What the model says where Postgres does not take what was promised.
+const NOT_WRITTEN: &str = "it could not be written down; say that a person will see to it";
 
 /// Uses a tool. What the model wrote is judged here; what does not fit is told to it.
 pub(super) fn act(
@@ -57,36 +80,34 @@ pub(super) fn act(
             }
         }
         Tool::SuppressNumber {} => {
-            state.memory.outcome.insert("suppressed".to_owned(), true.into());
             let (ctx, state) = (ctx.clone(), state.clone());
             let suppress = async move {
                 match conversation::suppress(&ctx, &state).await {
-                    Ok(()) => json!({"ok": true}),
+                    Ok(()) => Came::done("suppressed", true.into()),
                     Err(error) => {
                         tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a number was not suppressed");
-                        json!({"error": "it could not be written down; say that a person will see to it"})
+                        Came::not(NOT_WRITTEN)
                     }
                 }
             };
-            Deed::Later(suppress.boxed())
+            Deed::Promised(suppress.boxed())
         }
         Tool::AgreeTime {} => {
             let at = given.get("at").and_then(Value::as_str).and_then(|at| DateTime::parse_from_rfc3339(at).ok());
             match at {
                 Some(at) => {
-                    state.memory.outcome.insert("call_back_at".to_owned(), at.to_rfc3339().into());
                     let (ctx, state) = (ctx.clone(), state.clone());
                     let agree = async move {
                         match conversation::call_back(&ctx, &state, at.to_utc()).await {
-                            Ok(true) => json!({"ok": true}),
-                            Ok(false) => json!({"error": "the time must be to come, within the next 60 days"}),
+                            Ok(true) => Came::done("call_back_at", at.to_rfc3339().into()),
+                            Ok(false) => Came::not("the time must be to come, within the next 60 days"),
                             Err(error) => {
                                 tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a time to call back was not kept");
-                                json!({"error": "it could not be written down; say that a person will see to it"})
+                                Came::not(NOT_WRITTEN)
                             }
                         }
                     };
-                    Deed::Later(agree.boxed())
+                    Deed::Promised(agree.boxed())
                 }
                 None => Deed::Done(json!({"error": "at must be a time such as 2026-11-20T15:00:00+01:00"})),
             }
@@ -101,7 +122,7 @@ pub(super) fn act(
         Tool::Http { url, time_limit_ms, .. } => {
             let (client, url, limit) = (client.clone(), url.clone(), Duration::from_millis((*time_limit_ms).into()));
             let body = json!({"call_id": state.attempt, "arguments": given});
-            Deed::Later(async move { client.ask(&url, &body, limit).await }.boxed())
+            Deed::Later(async move { Came { output: client.ask(&url, &body, limit).await, outcome: None } }.boxed())
         }
     }
 }

@@ -9,10 +9,11 @@ use crate::{
     models::Provider,
     telemetry::voice as figures,
     voice::{
-        ending::Reason,
+        ending::{Ending, Reason},
         mulaw::PER_MS,
         pipeline::{Event, Sound},
         session::Session,
+        turn_tools::{Last, Used},
     },
 };
 
@@ -29,21 +30,27 @@ pub(super) struct Speaking {
     pub(super) asked: Instant,
     /// When the caller had spoken.
     spoken: Option<Instant>,
-    first_word: Option<Instant>,
+    pub(super) first_word: Option<Instant>,
     pub(super) first_sound: Option<Instant>,
+    /// When the last sound came.
+    pub(super) sound_at: Option<Instant>,
+    /// The sound broke off, and no more comes: not all of the text was heard.
+    broke_off: bool,
     pub(super) text: String,
     /// Parts of the text with their places in the sound.
     words: Vec<(usize, String)>,
     pub(super) bytes: usize,
     /// The model waits for what its tools come to.
     pub(super) wants_tools: bool,
+    /// How it ends the conversation.
+    pub(super) last: Option<Last>,
     /// All sound has come that comes without another round.
     pub(super) sound_over: bool,
     pub(super) rounds: u32,
 }
 
 impl Speaking {
-    fn new(turn: u32, answer: bool, spoken: Option<Instant>, text: &str) -> Self {
+    pub(super) fn new(turn: u32, answer: bool, spoken: Option<Instant>, text: &str) -> Self {
         Self {
             turn,
             answer,
@@ -52,10 +59,13 @@ impl Speaking {
             spoken,
             first_word: None,
             first_sound: None,
+            sound_at: None,
+            broke_off: false,
             text: text.to_owned(),
             words: Vec::new(),
             bytes: 0,
             wants_tools: false,
+            last: None,
             sound_over: false,
             rounds: 0,
         }
@@ -95,6 +105,7 @@ impl Session {
         let (state, agent) = (&self.parts.state, &self.parts.agent);
         let machine = state.answered_by.as_deref().is_some_and(|by| by.starts_with("machine") || by == "fax");
         let last = state.memory.said.last().map(|spoken| spoken.who);
+        let cut = state.memory.said.last().is_some_and(|spoken| spoken.cut);
         if machine && state.on_machine.as_deref() != Some("continue") {
             let text = agent.voicemail.clone().filter(|_| state.on_machine.as_deref() != Some("hang_up"));
             return self.close(Reason::Voicemail, text);
@@ -102,6 +113,8 @@ impl Session {
         match (last, agent.greeting.clone()) {
             (None, Some(greeting)) => self.say(&greeting),
             (Some(Who::Caller | Who::Tool), _) => self.answer(None),
+            // It was cut in an earlier session, by the caller or by the end of that session: somebody has to go on.
+            (Some(Who::Agent), _) if cut => self.answer(None),
             _ => self.save(),
         }
     }
@@ -130,6 +143,7 @@ impl Session {
     /// Answers what was said so far.
     pub(super) fn answer(&mut self, spoken: Option<Instant>) {
         let turn = self.voice.turns.next();
+        self.unanswered = false;
         self.parts.state.memory.turns += 1;
         self.speaking = Some(Speaking::new(turn, true, spoken, ""));
         self.voice.pipeline.answer(turn, &self.parts.state.memory);
@@ -149,7 +163,10 @@ impl Session {
                 (self.voice_at, self.quiet_at) = (Instant::now(), Instant::now());
                 self.break_in().await?;
             }
-            Event::Heard { text, .. } if by_itself => self.remember(Who::Caller, text, false, None),
+            Event::Heard { text, .. } if by_itself => {
+                self.parts.state.memory.prompts = 0;
+                self.remember(Who::Caller, text, false, None);
+            }
             Event::Heard { text, end } => {
                 self.break_in().await?;
                 self.pending.push_str(&text);
@@ -160,11 +177,7 @@ impl Session {
                 }
             }
             Event::TurnOver => self.caller_has_spoken(),
-            Event::Began { turn } => {
-                self.break_in().await?;
-                self.parts.state.memory.turns += 1;
-                self.speaking = Some(Speaking::new(turn, true, Some(self.voice_at), ""));
-            }
+            Event::Began { turn } => self.began(turn).await?,
             Event::FirstWord { turn } => {
                 if let Some(speaking) = self.current(turn) {
                     speaking.first_word.get_or_insert_with(Instant::now);
@@ -176,7 +189,7 @@ impl Session {
                     speaking.text.push_str(&text);
                 }
             }
-            Event::Called { turn, id, name, arguments } => self.use_tool(turn, id, name, arguments),
+            Event::Called { turn, id, name, arguments } => self.use_tool(Used { turn, id, name, arguments }),
             Event::Answered { turn, tools } => self.answered(turn, tools),
             Event::Used { what, amount } => self.parts.state.memory.used(what, amount),
             Event::Failed { provider, why } => self.trouble(provider, &why),
@@ -189,6 +202,7 @@ impl Session {
             Sound::Audio { turn, sound } => {
                 let Some(speaking) = self.current(turn) else { return };
                 speaking.bytes += sound.len();
+                speaking.sound_at = Some(Instant::now());
                 if speaking.first_sound.is_none() {
                     speaking.first_sound = Some(Instant::now());
                     let parts = speaking.parts(false);
@@ -214,6 +228,12 @@ impl Session {
                     }
                 }
             }
+            Sound::BrokeOff { turn } => {
+                if let Some(speaking) = self.current(turn) {
+                    speaking.broke_off = true;
+                    self.playout.complete(turn);
+                }
+            }
             Sound::Done { turn } => {
                 if self.current(turn).is_some() {
                     self.playout.complete(turn);
@@ -227,73 +247,38 @@ impl Session {
         self.speaking.as_mut().filter(|speaking| speaking.turn == turn)
     }
 
-    /// The caller's turn is over: the agent answers, unless it is still speaking and must not be interrupted.
-    pub(super) fn caller_has_spoken(&mut self) {
-        if self.pending.trim().is_empty() || self.speaking.is_some() || self.ending.is_some() {
-            return;
-        }
-        let text = std::mem::take(&mut self.pending);
-        let spoken = self.voice_at;
-        self.remember(Who::Caller, text.trim().to_owned(), false, None);
-        self.parts.state.memory.prompts = 0;
-        if self.parts.state.memory.turns >= self.parts.agent.limits.turns {
-            let goodbye = self.parts.agent.goodbye.clone();
-            return self.close(Reason::TurnLimit, goodbye);
-        }
-        self.answer(Some(spoken));
-    }
-
-    /// The caller breaks in: nothing more of this turn is sent, made or remembered than was heard.
-    pub(super) async fn break_in(&mut self) -> Result<(), Reason> {
-        let Some(speaking) = &self.speaking else { return Ok(()) };
-        let heard = speaking.first_sound.is_some();
-        if self.ending.is_some() || (heard && !self.parts.agent.turns.interruptible) {
-            return Ok(());
-        }
-        if heard || speaking.answer {
-            self.cut();
-            self.parts.state.memory.interruptions += u32::from(heard);
-            if heard {
-                figures::interrupted();
-            }
-            // Also where all was sent: the carrier still has some of it.
-            let clear = self.line.wire.clear(&self.line.stream);
-            self.send(clear).await?;
-            self.save();
-        }
-        Ok(())
-    }
-
     /// Ends the current turn where it is.
     pub(super) fn cut(&mut self) {
         let now = Instant::now();
         let Some(speaking) = self.speaking.take() else { return };
         let bytes = self.playout.heard(speaking.turn, now);
         self.playout.clear(now);
-        self.voice.pipeline.stop(speaking.turn, (bytes / PER_MS) as u64);
-        self.tools.abort_all();
-        self.open_tools = 0;
         let text = speaking.heard(bytes, false);
+        self.voice.pipeline.stop(speaking.turn, (bytes / PER_MS) as u64, &text);
+        self.tools.cut();
         self.kept(&speaking, text, true);
     }
 
     /// The current turn was heard to its end.
     pub(super) async fn heard_to_its_end(&mut self) {
         let Some(speaking) = self.speaking.take() else { return };
-        let text = speaking.heard(speaking.bytes, true);
-        self.kept(&speaking, text, false);
+        let text = speaking.heard(speaking.bytes, !speaking.broke_off);
+        self.kept(&speaking, text, speaking.broke_off);
         self.save();
         if let Some(ending) = self.ending.take_if(|ending| ending.after == speaking.turn) {
-            self.parts.state.memory.left |= ending.reason == Reason::Voicemail;
-            match ending.transfer {
-                None => self.over = Some(ending.reason),
-                Some((id, to)) => self.transfer(id, to).await,
-            }
-        } else if self.leave_by.is_some() {
-            self.over = Some(Reason::HandedOver);
+            self.parts.state.memory.left |= ending.reason == Reason::Voicemail && !speaking.broke_off;
+            self.come_to(ending).await;
         } else {
             // What the caller said meanwhile.
             self.caller_has_spoken();
+        }
+    }
+
+    /// The last words were heard, or will not be.
+    pub(super) async fn come_to(&mut self, ending: Ending) {
+        match ending.transfer {
+            None => self.over = Some(ending.reason),
+            Some((id, to)) => self.transfer(id, to).await,
         }
     }
 

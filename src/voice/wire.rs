@@ -35,6 +35,8 @@ pub(super) enum Frame {
     Key(char),
     /// The stream is over: so is the call.
     Stop,
+    /// The socket is being closed, and nobody has said that the call is over.
+    Closed,
     /// Something that needs no answer.
     Nothing,
 }
@@ -128,7 +130,7 @@ impl Wire {
             }
             (Self::Mulaw | Self::Pcm16, Message::Text(text)) if text.as_str() == "stop" => Ok(Frame::Stop),
             (_, Message::Ping(_) | Message::Pong(_)) => Ok(Frame::Nothing),
-            (_, Message::Close(_)) => Ok(Frame::Stop),
+            (_, Message::Close(_)) => Ok(Frame::Closed),
             _ => Err(Malformed("a message of a kind that this stream does not have".to_owned())),
         }
     }
@@ -279,6 +281,13 @@ mod tests {
         assert_eq!(twilio(r#"{"event":"dtmf","dtmf":{"digit":"5"}}"#), Ok(Frame::Key('5')));
         assert_eq!(twilio(r#"{"event":"stop","stop":{}}"#), Ok(Frame::Stop));
         assert_eq!(twilio(r#"{"event":"connected","version":"1.0.0"}"#), Ok(Frame::Nothing));
+    }
+
+    #[test]
+    fn a_socket_that_is_closed_without_a_stop_does_not_say_that_the_caller_hung_up() {
+        for wire in [Wire::Twilio, Wire::Telnyx, Wire::Mulaw, Wire::Pcm16] {
+            assert_eq!(wire.read(&Message::Close(None)), Ok(Frame::Closed));
+        }
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub(super) fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: He
         Hears::Waits => twiml::wait_and_ask(WAIT_SECS, &resume(After::Message)),
         Hears::Redirect { to, from } => twiml::dial_and_hang_up(&to, &from),
         Hears::Agent(url) => twiml::stream(&url, &[("attempt", &attempt.to_string())], &resume(After::Stream)),
-        Hears::Nothing | Hears::Over => twiml::hang_up(),
+        Hears::Nothing | Hears::Over { .. } => twiml::hang_up(),
     }
 }
 

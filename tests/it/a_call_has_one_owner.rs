@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::house::{House, Options};
 
-fn state() -> CallState {
+pub(crate) fn state() -> CallState {
     CallState {
         v: VERSION,
         business: BusinessId::new(),
@@ -34,11 +34,12 @@ fn state() -> CallState {
         definition: json!({"name": "A", "prompt": "B"}),
         call_time_limit_secs: 600,
         phase: Phase::Answered,
+        ended: None,
         memory: Memory::default(),
     }
 }
 
-fn ticket(state: &CallState) -> Ticket {
+pub(crate) fn ticket(state: &CallState) -> Ticket {
     Ticket {
         business: state.business,
         attempt: state.attempt,

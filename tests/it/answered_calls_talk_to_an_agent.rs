@@ -44,6 +44,7 @@ async fn an_agent_greets_answers_uses_a_tool_and_hangs_up_once() {
         turn: None,
         says: "Good, {words}".into(),
         calls: Some(call),
+        ..Answer::default()
     }]);
     let run = house.talking(business, agent, &numbers(1)).await;
     house.until_run_is(run, "completed").await;
@@ -262,6 +263,27 @@ async fn a_conversation_goes_on_where_another_replica_takes_it() {
     assert_eq!(said.end_reason, "ended_by_agent", "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("agent: Hello Ada.")).count(), 1, "greeted once: {lines:?}");
     assert_eq!(house.updates_of(call), 1, "hung up once");
+    first.close().await;
+    second.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_a_call_in_the_middle_of_the_agents_words_goes_on_with_them() {
+    let house = house().await;
+    let first = house.media().await;
+    let business = house.business(1).await;
+    let greeting = "There was a king who had three sons, and this is their story. ".repeat(25);
+    let agent = house.agent(business, json!({"greeting": greeting, "turns": {"silence_secs": 120}})).await;
+    house.sim.set_callees(vec![Callee { then: Then::Stays, ..Callee::default() }]);
+    let run = house.talking(business, agent, &numbers(1)).await;
+    house.until("it talks", || async { first.sessions.count() == 1 && house.sim.sessions().len() > 2 }).await;
+    let second = house.media().await;
+    first.begin_stop();
+    let answers = || house.sim.sessions().iter().any(|one| one.provider == Provider::Chat && !one.said.is_empty());
+    house.until("the model goes on", || async { second.sessions.count() == 1 && answers() }).await;
+    house.sim.end(&house.sim.calls()[0].sid, Status::Completed).unwrap();
+    house.until_run_is(run, "completed").await;
     first.close().await;
     second.close().await;
     house.close().await;

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
     campaign_rules::{nine_to_eight, one_lead},
+    heartbeats_say_who_is_there::beat,
     runs_harness::{Desk, number},
 };
 
@@ -17,6 +18,17 @@ impl Desk {
         let made = self.post("/v1/agents", json!({"name": "A", "prompt": "Talk.", "greeting": greeting})).await;
         assert_eq!(made.status, 201, "{}", made.body);
         made.body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A worker is there.
+    async fn staffed(&self) {
+        let ctx = &self.app.ctx;
+        let (now, _): (u64, u64) = redis::cmd("TIME").query_async(&mut ctx.stores.redis.clone()).await.unwrap();
+        ctx.heartbeats.write(&beat("one", now * 1_000)).await.unwrap();
+    }
+
+    async fn preview(&self, run: RunId) -> Value {
+        self.post(&format!("/v1/runs/{run}/preview"), Value::Null).await.body
     }
 
     async fn why(&self, run: RunId) -> Value {
@@ -91,6 +103,7 @@ async fn what_went_wrong_with_a_run_since_it_was_made_stands_in_no_other_changes
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn why_names_a_time_only_where_all_that_stops_a_run_is_known_to_end(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
+    desk.staffed().await;
     // New York: half past eight in the morning of a day to come.
     desk.at("2026-11-30T13:30:00Z").await;
     let run = desk.started(one_lead(&json!({"window": nine_to_eight(), "start_at": LATER}))).await;
@@ -111,6 +124,7 @@ async fn why_names_a_time_only_where_all_that_stops_a_run_is_known_to_end(_: PgP
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn why_says_that_a_run_has_all_the_calls_that_it_may_have(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
+    desk.staffed().await;
     let leads = json!([{"to": number(0)}, {"to": number(1)}]);
     let run = desk.started(json!({"message": {"text": "Hello"}, "leads": leads, "max_concurrent_calls": 1})).await;
     assert!(!codes(&desk.why(run).await).contains(&"no_slot"));
@@ -128,7 +142,7 @@ async fn a_preview_leaves_out_numbers_whose_window_does_not_open_before_the_end(
     desk.at("2026-11-23T15:00:00Z").await;
     let window = json!({"hours": [{"days": ["sun"], "from": "09:00", "to": "10:00"}]});
     let run = desk.run(one_lead(&json!({"window": window, "end_at": "2026-11-25T00:00:00Z"}))).await;
-    let preview = desk.get(&format!("/v1/runs/{run}/preview")).await.body;
+    let preview = desk.preview(run).await;
     assert_eq!((&preview["jobs"], &preview["to_dial"]), (&json!(1), &json!(0)), "{preview}");
     let skipped = &preview["held_back"][0];
     assert_eq!(
@@ -136,6 +150,6 @@ async fn a_preview_leaves_out_numbers_whose_window_does_not_open_before_the_end(
         (&json!("window_ended"), &json!("skipped"), &json!(1))
     );
     let running = desk.run(one_lead(&json!({"window": window}))).await;
-    let preview = desk.get(&format!("/v1/runs/{running}/preview")).await.body;
+    let preview = desk.preview(running).await;
     assert_eq!((&preview["to_dial"], &preview["held_back"]), (&json!(1), &json!([])), "{preview}");
 }

@@ -46,6 +46,7 @@ async fn waiting(house: &House, media: &Media, business: BusinessId) -> (String,
         definition: json!({"name": "A", "prompt": "B", "greeting": "Hello."}),
         call_time_limit_secs: 600,
         phase: Phase::Answered,
+        ended: None,
         memory: Memory::default(),
     };
     let media_url = format!("{}/media/twilio", media.base);

@@ -1,6 +1,13 @@
 //! The same conversations where the carrier is told to stream: begun by a command, gone on with after a stream that ended.
 
-use rollcall::sim::{Callee, Line, Status, Then};
+use rollcall::{
+    calls::{
+        CallState, Phase,
+        store::{Next, Owner},
+    },
+    dialing::conversation::HUNG_UP,
+    sim::{Callee, Line, Status, Then},
+};
 use serde_json::json;
 
 use crate::{
@@ -94,6 +101,27 @@ async fn a_call_none_of_whose_streams_is_ever_connected_hears_so_and_is_over() {
     let call = &house.sim.calls()[0];
     assert_eq!(call.heard, ["Please call later."], "{call:?}");
     assert!(call.conversations.is_empty(), "{call:?}");
+    media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_over_telnyx_whose_caller_only_seemed_to_have_hung_up_is_ended() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let media = house.media().await;
+    let business = house.telnyx_business(1).await;
+    let agent = house.agent(business, json!({"greeting": "Hello."})).await;
+    house.sim.set_callees(callee(Vec::new()));
+    let run = house.talking(business, agent, &numbers(1)).await;
+    house.until("it talks", || async { media.sessions.count() == 1 && house.sim.sessions().len() > 2 }).await;
+    let (calls, call_id) = (&house.ctx.calls, house.sim.calls()[0].sid.clone());
+    let claim = calls.claim(&call_id, "another", "r").await.unwrap().unwrap();
+    let ended = CallState { phase: Phase::Ended, ended: Some(HUNG_UP.into()), ..claim.state };
+    let owner = Owner { session: "another".into(), replica: "r".into(), epoch: claim.epoch };
+    assert!(calls.save(&ended, &owner, Next::End).await.unwrap());
+    // The session that has lost the call closes its stream, and the carrier tells of that.
+    house.until_run_is(run, "completed").await;
+    assert_eq!(house.sim.calls()[0].status, Status::Completed);
     media.close().await;
     house.close().await;
 }

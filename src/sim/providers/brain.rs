@@ -17,6 +17,9 @@ pub struct Answer {
     /// A tool to call after it, if the agent has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calls: Option<Call>,
+    /// More tools to call in the same answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Call>,
 }
 
 /// A call of a tool.
@@ -47,14 +50,14 @@ pub(super) struct Question<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Reply {
     pub(super) says: String,
-    pub(super) calls: Option<Call>,
+    pub(super) calls: Vec<Call>,
 }
 
 /// Decides. Where no rule fits: a greeting first, then what was heard, said back; after "goodbye" a tool that ends the
 /// call is called, if there is one.
 pub(super) fn answer(rules: &[Answer], question: &Question<'_>) -> Reply {
     if let Some(result) = question.result {
-        return Reply { says: format!("It is done: {result}."), calls: None };
+        return Reply { says: format!("It is done: {result}."), calls: Vec::new() };
     }
     let words = question.words.unwrap_or_default();
     let lower = words.to_lowercase();
@@ -65,14 +68,16 @@ pub(super) fn answer(rules: &[Answer], question: &Question<'_>) -> Reply {
     let has = |call: &Call| question.tools.contains(&call.name);
     if let Some(rule) = rules.iter().find(fits) {
         let turn = (question.answers + 1).to_string();
+        let calls = rule.calls.iter().chain(&rule.also).filter(|call| has(call)).cloned().collect();
         let says = rule.says.replace("{words}", words).replace("{turn}", &turn);
-        return Reply { says, calls: rule.calls.clone().filter(has) };
+        return Reply { says, calls };
     }
     if question.words.is_none() {
-        return Reply { says: "Hello, how can I help you?".to_owned(), calls: None };
+        return Reply { says: "Hello, how can I help you?".to_owned(), calls: Vec::new() };
     }
     let end = question.tools.iter().find(|name| name.contains("end_call") || name.contains("hang_up"));
     let calls = end.filter(|_| lower.contains("goodbye"));
     let calls = calls.map(|name| Call { name: name.clone(), arguments: Value::Object(serde_json::Map::new()) });
+    let calls = calls.into_iter().collect();
     Reply { says: format!("I heard: {words}"), calls }
 }

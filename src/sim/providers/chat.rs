@@ -132,10 +132,13 @@ fn usage(request: &Request, reply: &Reply) -> Value {
 fn whole(request: &Request, reply: &Reply) -> Value {
     let mut message = json!({"role": "assistant", "content": reply.says, "refusal": null});
     let mut reason = "stop";
-    if let Some(call) = &reply.calls {
+    if !reply.calls.is_empty() {
         reason = "tool_calls";
-        let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
-        message["tool_calls"] = json!([{"id": call_id(), "type": "function", "function": function}]);
+        let calls = reply.calls.iter().map(|call| {
+            let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
+            json!({"id": call_id(), "type": "function", "function": function})
+        });
+        message["tool_calls"] = calls.collect();
     }
     json!({
         "id": format!("chatcmpl-{}", Uuid::new_v4().simple()), "object": "chat.completion",
@@ -172,18 +175,18 @@ impl Events {
         };
         let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), None)];
         events.extend(reply.says.split_inclusive(' ').map(|word| chunk(json!({"content": word}), None)));
-        if let Some(call) = &reply.calls {
+        for (index, call) in reply.calls.iter().enumerate() {
             let function = json!({"name": call.name, "arguments": ""});
-            let head = json!({"index": 0, "id": call_id(), "type": "function", "function": function});
+            let head = json!({"index": index, "id": call_id(), "type": "function", "function": function});
             events.push(chunk(json!({"tool_calls": [head]}), None));
             let arguments = call.arguments.to_string();
             let half = (0..=arguments.len() / 2).rev().find(|at| arguments.is_char_boundary(*at)).unwrap_or(0);
             for part in [&arguments[..half], &arguments[half..]] {
-                let piece = json!({"index": 0, "function": {"arguments": part}});
+                let piece = json!({"index": index, "function": {"arguments": part}});
                 events.push(chunk(json!({"tool_calls": [piece]}), None));
             }
         }
-        events.push(chunk(json!({}), Some(if reply.calls.is_some() { "tool_calls" } else { "stop" })));
+        events.push(chunk(json!({}), Some(if !reply.calls.is_empty() { "tool_calls" } else { "stop" })));
         if options.is_some_and(|options| options.include_usage) {
             let mut last = chunk(json!({}), None);
             (last["choices"], last["usage"]) = (json!([]), usage(request, reply));

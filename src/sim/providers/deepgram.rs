@@ -252,6 +252,12 @@ impl Transcription {
         (self.span_ms, self.told_ms) = (at, at);
         self.told.clear();
         self.later(result.0, result.1);
+        if speech_final && self.line.session.has(ProviderFault::Mumble) {
+            for (guess, flags) in [("hm", (false, false, false)), ("", (true, true, false))] {
+                let result = self.result(guess, at, flags);
+                self.later(result.0, result.1);
+            }
+        }
     }
 
     /// A `Results` message, and the same in the name of another session where a fault wants it.

@@ -40,6 +40,10 @@ pub enum ProviderFault {
     ForeignId,
     /// An error is told, and the session goes on.
     Error,
+    /// The first message comes, and nothing after it.
+    Stall,
+    /// After each turn of the person a word is guessed that comes to nothing (transcription).
+    Mumble,
     /// Events are split anywhere between two packets (chat).
     Split,
 }

@@ -88,6 +88,7 @@ impl Line {
         let first = !std::mem::replace(&mut self.is_spoiled, true);
         match fault {
             ProviderFault::Silent | ProviderFault::HalfOpen => return Ok(()),
+            ProviderFault::Stall if !first => return Ok(()),
             ProviderFault::InvalidJson if first => self.put("{\"type\": \"Results\", ".to_owned()).await?,
             ProviderFault::Huge if first => {
                 self.put(format!("{{\"type\":\"padding\",\"padding\":\"{}\"}}", "a".repeat(HUGE))).await?;

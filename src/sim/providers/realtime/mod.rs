@@ -125,11 +125,14 @@ impl Conversation {
             "response.create" if self.speaking.is_some() => {
                 self.refuse("conversation_already_has_active_response", "a response is being made", id).await
             }
-            "response.create" => self.respond().await,
+            "response.create" => self.respond(event["response"]["metadata"].clone()).await,
             "response.cancel" if self.speaking.is_none() => {
                 self.refuse("response_cancel_not_active", "Cancellation failed: no active response found", id).await
             }
-            "response.cancel" => self.cancel("client_cancelled").await,
+            "response.cancel" => {
+                self.cancel_soon();
+                Ok(())
+            }
             other => self.refuse("unknown_event", &format!("`{other}` is no event of the sandbox"), id).await,
         }
     }
@@ -152,7 +155,7 @@ impl Conversation {
                 let (end, item) = (self.listener.at_ms(), self.turn.clone());
                 self.tell("input_audio_buffer.speech_stopped", json!({"audio_end_ms": end, "item_id": item})).await?;
                 if self.commit().await? && detection.responds && self.speaking.is_none() {
-                    self.respond().await?;
+                    self.respond(Value::Null).await?;
                 }
             }
         }

@@ -14,13 +14,19 @@ use crate::sim::{
 
 /// Sound of one delta, bytes: 200 ms.
 const PIECE: usize = 1_600;
+/// What a cancellation takes.
+const CANCEL: Duration = Duration::from_millis(50);
 
 /// A response that is being made.
 pub(super) struct Speaking {
     id: String,
     item: String,
     sentence: Utterance,
-    calls: Option<Call>,
+    calls: Vec<Call>,
+    /// What the client wrote of it.
+    metadata: Value,
+    /// It is being cancelled, and why: that takes a moment, and until then no other response is taken.
+    cancelled: Option<&'static str>,
     has_begun: bool,
     sent_ms: usize,
     /// When the next piece goes.
@@ -29,7 +35,7 @@ pub(super) struct Speaking {
 
 impl Conversation {
     /// Begins a response; its sound comes later.
-    pub(super) async fn respond(&mut self) -> Result<(), Gone> {
+    pub(super) async fn respond(&mut self, metadata: Value) -> Result<(), Gone> {
         let reply = self.reply();
         self.items.result = None;
         self.items.answers += 1;
@@ -39,17 +45,22 @@ impl Conversation {
             item: self.items.id(),
             sentence: Utterance::new(sentence(), &reply.says, speed),
             calls: reply.calls,
+            metadata,
+            cancelled: None,
             has_begun: false,
             sent_ms: 0,
             next: Instant::now() + self.first(),
         };
-        let body = shown(&speaking.id, "in_progress", &Value::Null, Vec::new());
+        let body = speaking.response("in_progress", &Value::Null, Vec::new());
         self.speaking = Some(speaking);
         self.tell("response.created", json!({"response": body})).await
     }
 
     /// Sends what is due.
     pub(super) async fn speak(&mut self) -> Result<(), Gone> {
+        if let Some(reason) = self.speaking.as_ref().and_then(|speaking| speaking.cancelled) {
+            return self.cancel(reason).await;
+        }
         let Some(mut speaking) = self.speaking.take() else { return Ok(()) };
         if !speaking.has_begun {
             speaking.has_begun = true;
@@ -75,6 +86,13 @@ impl Conversation {
         speaking.next = Instant::now() + self.gap(length);
         self.speaking = Some(speaking);
         Ok(())
+    }
+
+    /// Ends it soon: nothing more of it is sent.
+    pub(super) fn cancel_soon(&mut self) {
+        if let Some(speaking) = &mut self.speaking {
+            (speaking.cancelled, speaking.next) = (Some("client_cancelled"), Instant::now() + CANCEL);
+        }
     }
 
     /// Ends the response that is being made, in the middle of it.
@@ -115,15 +133,16 @@ impl Conversation {
             output.push(item);
             self.line.session.said(said);
         }
-        if let Some(call) = speaking.calls.as_ref().filter(|_| status == "completed") {
-            output.push(self.call(&speaking.id, call).await?);
+        for call in speaking.calls.iter().filter(|_| status == "completed") {
+            let at = output.len();
+            output.push(self.call(&speaking.id, at, call).await?);
         }
-        let body = shown(&speaking.id, status, &details, output);
+        let body = speaking.response(status, &details, output);
         self.tell("response.done", json!({"response": body})).await
     }
 
     /// A call of a tool, as an item of its own.
-    async fn call(&mut self, response: &str, call: &Call) -> Result<Value, Gone> {
+    async fn call(&mut self, response: &str, at: usize, call: &Call) -> Result<Value, Gone> {
         let (id, call_id) = (self.items.id(), format!("call_{}", &Uuid::new_v4().simple().to_string()[..16]));
         let arguments = call.arguments.to_string();
         let item = |status: &str, arguments: &str| {
@@ -134,16 +153,16 @@ impl Conversation {
         };
         let of = |mut body: Value| {
             (body["response_id"], body["item_id"]) = (json!(response), json!(id));
-            (body["output_index"], body["call_id"]) = (json!(1), json!(call_id));
+            (body["output_index"], body["call_id"]) = (json!(at), json!(call_id));
             body
         };
-        let added = json!({"response_id": response, "output_index": 1, "item": item("in_progress", "")});
+        let added = json!({"response_id": response, "output_index": at, "item": item("in_progress", "")});
         self.tell("response.output_item.added", added).await?;
         self.tell("response.function_call_arguments.delta", of(json!({"delta": arguments}))).await?;
         let done = of(json!({"name": call.name, "arguments": arguments}));
         self.tell("response.function_call_arguments.done", done).await?;
         let item = item("completed", &arguments);
-        self.tell("response.output_item.done", json!({"response_id": response, "output_index": 1, "item": item}))
+        self.tell("response.output_item.done", json!({"response_id": response, "output_index": at, "item": item}))
             .await?;
         Ok(item)
     }
@@ -184,6 +203,12 @@ impl Speaking {
             "id": self.item, "object": "realtime.item", "type": "message", "status": status, "role": "assistant",
             "content": content,
         })
+    }
+
+    fn response(&self, status: &str, details: &Value, output: Vec<Value>) -> Value {
+        let mut shown = shown(&self.id, status, details, output);
+        shown["metadata"] = self.metadata.clone();
+        shown
     }
 }
 

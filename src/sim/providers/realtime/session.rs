@@ -4,6 +4,11 @@ use uuid::Uuid;
 
 use crate::sim::clock::Stamp;
 
+/// The most tokens of one answer.
+const MOST_TOKENS: u64 = 4_096;
+/// The voices that there are.
+const VOICES: [&str; 10] = ["alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse"];
+
 /// Turn detection on the server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Detection {
@@ -66,6 +71,13 @@ impl Settings {
             if format.as_str().is_some_and(|format| format != "audio/pcmu") {
                 return Err(format!("the sandbox knows audio.{side}.format audio/pcmu only"));
             }
+        }
+        let most = &given["max_output_tokens"];
+        if !(most.is_null() || most == "inf" || most.as_u64().is_some_and(|most| (1..=MOST_TOKENS).contains(&most))) {
+            return Err(format!("max_output_tokens is 1 to {MOST_TOKENS}, or `inf`"));
+        }
+        if given["audio"]["output"]["voice"].as_str().is_some_and(|voice| !VOICES.contains(&voice)) {
+            return Err(format!("audio.output.voice is one of {VOICES:?}"));
         }
         merge(&mut self.shown, given);
         self.read();
