@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// Says to a call that there is no room for it; the word of its end comes with [`Away::Said`]. `key` as in
+    /// Says to a call that there is no room for it; the word of its end comes with `Away::Said`. `key` as in
     /// [`Client::pick_up`].
     ///
     /// # Errors
