@@ -260,7 +260,7 @@ END $$;
 CREATE FUNCTION was_agreed(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT coalesce((
         SELECT call_back_at IS NOT NULL FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
-            AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE
+            AND NOT rang_nobody(state, disposition, queue_cancelled_at)
         ORDER BY n DESC LIMIT 1), false)
 $$;
 
@@ -582,7 +582,7 @@ CREATE FUNCTION agreed_at(p_run uuid, p_job uuid, p_at timestamptz) RETURNS time
     SELECT greatest(p_at, wall_clock()) FROM run r JOIN job j USING (run_id)
     WHERE r.run_id = p_run AND j.job_id = p_job AND r.state IN ('running', 'paused') AND (j.dials < 10 OR (
         SELECT count(*) FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
-            AND (queue_cancelled_at IS NOT NULL AND disposition = 'cancelled' AND answered_at IS NULL) IS NOT TRUE) < 10)
+            AND NOT rang_nobody(state, disposition, queue_cancelled_at)) < 10)
 $$;
 
 -- When a job that was not reached is dialed again; null: never. Its attempt that ended just now is still open to this statement.

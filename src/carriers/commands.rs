@@ -109,8 +109,8 @@ impl Client {
         }
     }
 
-    /// Says to a call that there is no room for it; the word of its end comes with `Away::Said`. `key` as in
-    /// [`Client::pick_up`].
+    /// Says to a call that there is no room for it; the word of its end comes with
+    /// [`Away::Said`](super::call::Away::Said). `key` as in [`Client::pick_up`].
     ///
     /// # Errors
     /// When the carrier could not be asked or refused.

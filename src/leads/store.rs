@@ -128,7 +128,7 @@ pub async fn insert_jobs(
                        EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = $2 AND a.to_number = row.to_number
                                AND a.intent_at > clock_timestamp() - make_interval(days => $14) AND a.direction = 'outbound'
                                AND a.state NOT IN ('refused', 'not_sent', 'not_placed') AND a.run_id IS DISTINCT FROM $1
-                               AND (a.queue_cancelled_at IS NOT NULL AND a.disposition = 'cancelled' AND a.answered_at IS NULL) IS NOT TRUE)
+                               AND NOT rang_nobody(a.state, a.disposition, a.queue_cancelled_at))
                    ELSE false END AS called
                FROM unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[], $10::bigint[],
                            $12::timestamptz[], $13::timestamptz[]) WITH ORDINALITY
