@@ -159,6 +159,8 @@ pub struct CallEvent {
     pub state: CallState,
     /// True where the carrier tells the end without saying whether anybody had picked up: then `state` holds if nobody had.
     pub unclear: bool,
+    /// True where the carrier tells this again should it not be taken now.
+    pub comes_again: bool,
     /// Number of this event among those sent for the call, from 0. Events may arrive in any order.
     pub sequence: Option<u32>,
     /// When it happened, by the carrier's clock.

@@ -12,10 +12,11 @@ use crate::{
         state::Source,
     },
     businesses::health,
-    carriers::{AnsweredBy, CallEvent, CallState, CallView, Disposition},
+    carriers::{AnsweredBy, CallEvent, CallState, Disposition},
     config::Times,
     context::Context,
     dialing::translate,
+    error::{ApiError, Slug},
     ids::{AttemptId, BusinessId},
     killpoints::{Point, reach},
     slots::Learned,
@@ -30,6 +31,26 @@ const LOOKS: Duration = Duration::from_secs(1);
 /// A job that a carrier was too full for so often is not sent back any more.
 const MOST_TURNED_AWAY: i64 = 5;
 
+/// Why a callback was not applied: its carrier must not be answered 2xx.
+#[derive(Debug, thiserror::Error)]
+pub enum NotApplied {
+    /// Postgres does not answer.
+    #[error(transparent)]
+    Store(#[from] sqlx::Error),
+    /// It leaves open whether anybody had picked up, the carrier cannot be asked now, and it tells this again.
+    #[error("whether anybody had picked up cannot be asked for now")]
+    LeftOpen,
+}
+
+impl From<NotApplied> for ApiError {
+    fn from(error: NotApplied) -> Self {
+        match error {
+            NotApplied::Store(error) => error.into(),
+            NotApplied::LeftOpen => Self::new(Slug::Unavailable, error.to_string()).retry_after(1),
+        }
+    }
+}
+
 /// Until when what a callback that `arrived` then leaves open may be asked of its carrier.
 pub(super) fn looks_end(arrived: Instant) -> tokio::time::Instant {
     (arrived + LOOKS).into()
@@ -38,13 +59,13 @@ pub(super) fn looks_end(arrived: Instant) -> tokio::time::Instant {
 /// Applies a verified callback. `None` where its attempt does not exist.
 ///
 /// # Errors
-/// Where Postgres does not answer: the carrier must then not be answered 2xx.
+/// Where Postgres does not answer, or where it does not say how the call ended, and will be told again.
 pub async fn callback(
     ctx: &Context,
     (business, attempt): (BusinessId, AttemptId),
     event: &CallEvent,
     arrived: Instant,
-) -> sqlx::Result<Option<Change>> {
+) -> Result<Option<Change>, NotApplied> {
     let event = &completed(ctx, (business, attempt), event, arrived).await?;
     let said = Said {
         call_id: event.call_id.as_deref(),
@@ -85,7 +106,7 @@ async fn completed(
     key: (BusinessId, AttemptId),
     event: &CallEvent,
     arrived: Instant,
-) -> sqlx::Result<CallEvent> {
+) -> Result<CallEvent, NotApplied> {
     let mut event = event.clone();
     let CallState::Ended(disposition) = event.state else { return Ok(event) };
     let picked_up = matches!(disposition, Disposition::Answered | Disposition::Machine | Disposition::Fax);
@@ -97,10 +118,15 @@ async fn completed(
             }
             None if event.unclear => {
                 let looked = tokio::time::timeout_at(looks_end(arrived), looked_up(ctx, key.0, &event)).await;
-                event.state = looked.unwrap_or_else(|_| {
-                    tracing::warn!(attempt.id = %key.1, "whether anybody had picked up could not be asked for in time");
-                    event.state
-                });
+                event.state = match looked.ok().flatten() {
+                    Some(state) => state,
+                    // Until then the reconciler asks, too.
+                    None if event.comes_again => return Err(NotApplied::LeftOpen),
+                    None => {
+                        tracing::warn!(attempt.id = %key.1, "whether anybody had picked up could not be asked for");
+                        event.state
+                    }
+                };
             }
             None => {}
         }
@@ -118,16 +144,20 @@ fn of_whoever(by: Option<&str>) -> Disposition {
     }
 }
 
-/// The end as the carrier tells it when asked: the word that somebody picked up may still be on its way.
-async fn looked_up(ctx: &Context, business: BusinessId, event: &CallEvent) -> CallState {
-    let (Some(account), Some(call_id)) = (&event.account, &event.call_id) else { return event.state };
-    let account = match ctx.account(business, account).await {
-        Ok(Some(account)) => account,
-        _ => return event.state,
+/// The end as the carrier tells it when asked: the word that somebody picked up may still be on its way. `None`: it does not say
+/// now. A call that it does not know is none of which more could be said.
+async fn looked_up(ctx: &Context, business: BusinessId, event: &CallEvent) -> Option<CallState> {
+    let (account, call_id) = (event.account.as_ref()?, event.call_id.as_ref()?);
+    let account = ctx.account(business, account).await.ok()??;
+    let view = match ctx.carriers.fetch(&account, call_id, None).await.ok()? {
+        Some(view) => view,
+        None => return Some(event.state),
     };
-    match ctx.carriers.fetch(&account, call_id, None).await {
-        Ok(Some(CallView { state: Some(state @ CallState::Ended(_)), .. })) => state,
-        _ => event.state,
+    match view.state? {
+        state @ CallState::Ended(_) => Some(state),
+        // What it shows is a moment old.
+        CallState::Answered => Some(CallState::Ended(of_whoever(view.answered_by.map(AnsweredBy::as_str)))),
+        _ => None,
     }
 }
 

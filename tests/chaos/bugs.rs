@@ -56,6 +56,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("ack-before-commit", "a callback is acknowledged, then applied", "I8", ack_before_commit),
     bug("key-forgotten", "an idempotency key is forgotten when it is answered", "I9", key_forgotten),
     bug("suppression-not-checked", "a claim does not look at suppressions", "I11", suppression_not_checked),
+    bug("dials-not-counted", "a claim does not count how often a number was dialed", "I11", dials_not_counted),
 ];
 
 /// Leaves a guard out of every replica.
@@ -229,4 +230,10 @@ fn suppression_not_checked(plan: &mut Plan) {
             .to_owned(),
     );
     plan.load.moves = true;
+}
+
+fn dials_not_counted(plan: &mut Plan) {
+    rewrite(plan, "verdict_on", ">= p_lifetime", ">= 1000");
+    plan.load.moves = true;
+    plan.lasts *= 2;
 }

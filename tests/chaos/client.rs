@@ -125,7 +125,7 @@ pub(crate) fn now_ms() -> i64 {
 /// Where the numbers of long lists begin.
 pub(crate) const LONG_LIST: usize = 90_000_000;
 
-/// The number of this place: no two runs of a trial share one. libphonenumber calls it valid; it never leaves this machine,
+/// The number of this place. libphonenumber calls it valid; it never leaves this machine,
 /// because the only carrier is the sandbox on loopback.
 pub(crate) fn number(place: usize) -> String {
     format!("+4474{place:08}")
@@ -144,7 +144,7 @@ impl Client {
         Self { http: site.http.clone(), door: format!("http://{}", site.door.addr), log: Log::default() }
     }
 
-    /// A business with so many slots, an account of its own at the carrier and a manager's key.
+    /// A business with so many slots, an account of its own at the carrier and a manager's key, that calls nobody twice.
     pub(crate) async fn tenant(&self, site: &Site, n: usize, limit: usize, telnyx: bool) -> anyhow::Result<Tenant> {
         let operator = |method: Method, path: &str| self.request(method, path, OPERATOR_KEY);
         let carrier = if telnyx { "telnyx" } else { "twilio" };
@@ -169,6 +169,8 @@ impl Client {
         let key = json!({"name": "trial", "role": "manager"});
         let key = json_of(operator(Method::POST, &format!("/v1/businesses/{id}/keys")).json(&key)).await?;
         let key = key["key"].as_str().context("a key without its text")?.to_owned();
+        let once = json!({"attempt_caps": {"lifetime": 1}});
+        json_of(self.request(Method::PATCH, "/v1/calling-rules", &key).json(&once)).await?;
         Ok(Tenant { id, key, account, secret, limit, telnyx })
     }
 

@@ -38,6 +38,14 @@ pub(crate) struct Attempt {
     pub(crate) moves: Vec<Move>,
 }
 
+impl Attempt {
+    /// It counts as a dial of its number: a carrier took it, and did not give it back without ringing.
+    pub(crate) fn counts(&self) -> bool {
+        let rang_nobody = self.disposition.as_deref() == Some("cancelled");
+        !matches!(self.state.as_str(), "refused" | "not_sent" | "not_placed") && !rang_nobody
+    }
+}
+
 /// A transition of an attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Move {

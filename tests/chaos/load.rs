@@ -35,6 +35,12 @@ impl Desk {
         (from..from + count).map(number).collect()
     }
 
+    /// Numbers of the first list, which may be called by it now, have been, or are still to be.
+    fn numbers_again(&mut self, count: usize, list: usize) -> Vec<String> {
+        let from = self.tenant * PLACES + self.random.random_range(0..list.saturating_sub(count).max(1));
+        (from..from + count.min(list)).map(number).collect()
+    }
+
     fn until(&self) -> Instant {
         self.last + PATIENCE
     }
@@ -45,7 +51,12 @@ impl Desk {
     }
 
     async fn run(&mut self, count: usize) -> anyhow::Result<Uuid> {
-        let (numbers, until) = (self.numbers(count), self.until());
+        let numbers = self.numbers(count);
+        self.run_of(numbers).await
+    }
+
+    async fn run_of(&mut self, numbers: Vec<String>) -> anyhow::Result<Uuid> {
+        let until = self.until();
         self.client.run(&self.tenants, self.tenant, numbers, until).await
     }
 
@@ -68,7 +79,10 @@ impl Desk {
                     self.client.suppress(&self.tenants, self.tenant, &number(place), self.until()).await?;
                 }
                 2 => {
-                    self.run(6).await?;
+                    // Some are on another list as well: the business calls nobody twice.
+                    let mut numbers = self.numbers(4);
+                    numbers.extend(self.numbers_again(4, load.jobs));
+                    self.run_of(numbers).await?;
                 }
                 3 => {
                     let doomed = self.run(15).await?;

@@ -22,9 +22,9 @@ const MIN_RING_SECS: u32 = 5;
 /// Telnyx ends no call sooner than this, seconds.
 const MIN_TIME_LIMIT_SECS: u32 = 30;
 /// Pauses before each repeat of a webhook that we did not take, ms: at most five, and a minute in all.
-const WEBHOOK_REPEATS_MS: [u32; 5] = [500, 1_500, 4_000, 10_000, 30_000];
+pub(super) const WEBHOOK_REPEATS_MS: [u32; 5] = [500, 1_500, 4_000, 10_000, 30_000];
 /// The events that must not be lost lightly: without them a slot or a callee waits for the reconciler.
-const REPEATED_EVENTS: [&str; 5] =
+pub(super) const REPEATED_EVENTS: [&str; 5] =
     ["call.initiated", "call.answered", "call.hangup", "call.speak.ended", "call.recording.saved"];
 /// The same of calls that are listened to.
 const DETECTION_EVENTS: [&str; 2] = ["call.machine.detection.ended", "call.machine.greeting.ended"];

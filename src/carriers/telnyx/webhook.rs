@@ -6,7 +6,11 @@
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::{End, answered_by, end_of, end_of_answered, is_call_id, is_leaving, is_whole};
+use super::{
+    End, answered_by,
+    client::{REPEATED_EVENTS, WEBHOOK_REPEATS_MS},
+    end_of, end_of_answered, is_call_id, is_leaving, is_whole,
+};
 use crate::carriers::call::{AnsweredBy, CallEvent, CallState, Disposition, Recording, Told};
 
 /// Why a body is no event.
@@ -23,6 +27,14 @@ pub enum WebhookError {
 #[derive(Deserialize)]
 struct Envelope {
     data: Data,
+    #[serde(default)]
+    meta: Meta,
+}
+
+#[derive(Deserialize, Default)]
+struct Meta {
+    /// How often this was delivered, this time included.
+    attempt: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +67,7 @@ struct Payload {
 /// When it is not an event of version 2, or names its call in a way that cannot be.
 pub fn read(body: &[u8]) -> Result<Told, WebhookError> {
     let json = &mut serde_json::Deserializer::from_slice(body);
-    let Envelope { data } =
+    let Envelope { data, meta } =
         serde_path_to_error::deserialize(json).map_err(|error| WebhookError::Envelope(error.path().to_string()))?;
     let Data { event_type, occurred_at, payload } = data;
     if payload.call_control_id.as_deref().is_some_and(|id| !is_call_id(id)) {
@@ -66,6 +78,8 @@ pub fn read(body: &[u8]) -> Result<Told, WebhookError> {
         account: payload.connection_id.clone(),
         state,
         unclear: false,
+        comes_again: REPEATED_EVENTS.contains(&event_type.as_str())
+            && meta.attempt.is_some_and(|times| times <= WEBHOOK_REPEATS_MS.len()),
         // Telnyx does not number its events.
         sequence: None,
         at: time(occurred_at.as_deref()),
@@ -184,6 +198,7 @@ mod tests {
             account: Some("1293384261075731461".into()),
             state: CallState::Ended(Disposition::Busy),
             unclear: false,
+            comes_again: true,
             sequence: None,
             at: time(Some("2026-11-20T17:30:13.5Z")),
             duration_secs: None,
@@ -197,6 +212,18 @@ mod tests {
         assert_eq!((end.state, end.unclear, end.sip_code), (CallState::Ended(Disposition::NoAnswer), true, None));
         let end = moved("call.hangup", json!({}));
         assert_eq!((end.unclear, end.carrier_status.as_str()), (true, "call.hangup"));
+    }
+
+    #[test]
+    fn an_event_that_frees_a_slot_comes_again_until_its_last_repeat() {
+        let comes_again = |event: &str, attempt: Value| {
+            let mut body: Value = serde_json::from_slice(&body(event, json!({}))).expect("ours");
+            body["meta"]["attempt"] = attempt;
+            read(body.to_string().as_bytes()).expect("an event").event().is_some_and(|event| event.comes_again)
+        };
+        assert!(comes_again("call.hangup", json!(1)) && comes_again("call.hangup", json!(5)));
+        assert!(!comes_again("call.hangup", json!(6)) && !comes_again("call.hangup", Value::Null));
+        assert!(!comes_again("call.machine.detection.ended", json!(1)));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn call_event(body: &[u8]) -> Result<CallEvent, CallbackError> {
         account: Some(account.to_owned()),
         state: call_state(status, answered_by).ok_or(CallbackError::Unknown("CallStatus"))?,
         unclear: false,
+        comes_again: false,
         sequence: number(&form, "SequenceNumber"),
         at: form.get("Timestamp").and_then(rfc_2822),
         // `Duration` would be minutes, as billed.
@@ -72,6 +73,7 @@ pub fn detection(body: &[u8]) -> Result<CallEvent, CallbackError> {
         account: Some(account.to_owned()),
         state: CallState::Answered,
         unclear: false,
+        comes_again: false,
         sequence: None,
         at: None,
         duration_secs: None,
@@ -149,6 +151,7 @@ mod tests {
             call_id: Some(CALL.into()),
             account: Some("ACa".into()),
             unclear: false,
+            comes_again: false,
             state: CallState::Ended(Disposition::Machine),
             sequence: Some(3),
             at: rfc_2822("Fri, 20 Nov 2026 17:30:13 +0000"),

@@ -48,7 +48,7 @@ pub(crate) fn check(evidence: &Evidence) -> Vec<Verdict> {
         orders::no_job_is_lost(evidence),
         orders::one_run_per_key(evidence),
         orders::no_foreign_data(evidence),
-        orders::nobody_suppressed_is_called(evidence),
+        orders::nobody_is_called_against_the_rules(evidence),
         ledger::people_touch_nothing_healthy(evidence),
         orders::nothing_secret_is_printed(evidence),
     ]
