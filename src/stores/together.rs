@@ -21,6 +21,11 @@ use super::kept::Kept;
 
 /// No batch begins sooner after the one before it. It costs a call that comes alone nothing, and a busy second few commits.
 const APART: Duration = Duration::from_millis(4);
+/// So much for each that was in the batch before it, where that is more: what a batch costs is mostly itself, not what is in it, so
+/// the more there is to write, the more it is worth to wait for.
+const APART_FOR_EACH: Duration = Duration::from_millis(3);
+/// But no more than this: somebody's next call waits for it.
+const MOST_APART: Duration = Duration::from_millis(8);
 /// Postgres lets no statement take this long (`statement_timeout`): a connection that is silent for so long is left for another.
 const SILENT: Duration = Duration::from_secs(5);
 
@@ -82,7 +87,8 @@ pub struct Lane<E: Together> {
 struct Queue<E: Together> {
     waiting: VecDeque<Waiting<E>>,
     under_way: bool,
-    begun: Option<Instant>,
+    /// The next batch does not begin before this.
+    next_at: Option<Instant>,
 }
 
 impl<E: Together> Clone for Lane<E> {
@@ -95,7 +101,7 @@ impl<E: Together> Lane<E> {
     /// A lane into the database of this pool, over a connection of its own.
     #[must_use]
     pub fn new(pg: &PgPool) -> Self {
-        let queue = Queue { waiting: VecDeque::new(), under_way: false, begun: None };
+        let queue = Queue { waiting: VecDeque::new(), under_way: false, next_at: None };
         Self { connection: Arc::new(Kept::like(pg)), queue: Arc::new(Mutex::new(queue)) }
     }
 
@@ -137,9 +143,9 @@ impl<E: Together> Lane<E> {
         // Also after a panic the next one must find somebody to write it.
         let under_way = UnderWay(&self);
         loop {
-            let begun = self.lock().begun;
-            if let Some(begun) = begun {
-                tokio::time::sleep_until(begun + APART).await;
+            let next_at = self.lock().next_at;
+            if let Some(next_at) = next_at {
+                tokio::time::sleep_until(next_at).await;
             }
             let Some(batch) = self.next_batch() else { break };
             self.write_batch(batch).await;
@@ -165,8 +171,10 @@ impl<E: Together> Lane<E> {
             }
         }
         queue.waiting = later;
-        queue.begun = Some(Instant::now());
-        Some(taken.into_values().collect())
+        let batch: Vec<Waiting<E>> = taken.into_values().collect();
+        let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        queue.next_at = Some(Instant::now() + APART_FOR_EACH.saturating_mul(size).clamp(APART, MOST_APART));
+        Some(batch)
     }
 
     async fn write_batch(&self, batch: Vec<Waiting<E>>) {
