@@ -12,6 +12,7 @@ use axum::{
     response::Response,
     routing::get,
 };
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
@@ -22,7 +23,16 @@ use tower_http::{
 use tracing::Span;
 use uuid::Uuid;
 
-use crate::{api, config::Role, context::Context, error::ApiError, heartbeats::Who, voice, voice::Sessions, webhooks};
+use crate::{
+    api,
+    config::Role,
+    context::Context,
+    error::ApiError,
+    heartbeats::{Doing, Who},
+    voice,
+    voice::Sessions,
+    webhooks,
+};
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,14 +71,16 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
 /// The heartbeat of a program that only serves, until it stops.
 pub async fn beats(ctx: &Context, role: Role) {
     let who = Who::new(role, &Who::new_name(), &ctx.settings);
-    ctx.heartbeats.beat(who, || 0, ctx.stopping.clone(), ctx.stopping.clone()).await;
+    ctx.heartbeats.beat(who, Doing::default, ctx.stopping.clone(), ctx.stopping.clone()).await;
 }
 
 /// Everything that a calls program does besides answering at its doors, until its conversations are over or handed over:
 /// then `ended` is cancelled.
 pub async fn holds_conversations(ctx: &Context, sessions: &Sessions, name: &str, ended: CancellationToken) {
     let who = Who::new(Role::Calls, name, &ctx.settings);
-    let beats = ctx.heartbeats.beat(who, || sessions.count(), ctx.stopping.clone(), ended.clone());
+    let models = || json!({ "data": ctx.permits.status(), "voice_activity": ctx.hearing.status() });
+    let doing = || Doing { in_flight: sessions.count(), models: Some(models()) };
+    let beats = ctx.heartbeats.beat(who, doing, ctx.stopping.clone(), ended.clone());
     tokio::join!(beats, sessions.keep(ended.clone()), sessions.drain(ended.clone()));
 }
 

@@ -18,6 +18,7 @@ use crate::{
     api::{
         dashboard::{self, Dashboard},
         frame,
+        model_status::{self, Models},
         status::{self, Figures, Status, WorkerPool},
     },
     context::Context,
@@ -88,9 +89,8 @@ async fn workers(State(ctx): State<Context>) -> Result<Json<WorkerPool>, ApiErro
     status::workers(&ctx).await.map(Json)
 }
 
-/// The accounts at voice providers that this process has used, and what tells it voices from noise.
-async fn models(State(ctx): State<Context>) -> Json<Value> {
-    Json(json!({ "data": ctx.permits.status(), "voice_activity": ctx.hearing.status() }))
+async fn models(State(ctx): State<Context>) -> Result<Json<Models>, ApiError> {
+    model_status::models(&ctx).await.map(Json)
 }
 
 async fn board(State(ctx): State<Context>) -> Json<Dashboard> {

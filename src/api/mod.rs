@@ -25,6 +25,7 @@ pub mod jobs;
 pub mod keys;
 pub mod leads;
 pub mod me;
+pub mod model_status;
 pub mod not_available;
 pub mod numbers;
 pub mod openapi;

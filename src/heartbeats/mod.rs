@@ -78,6 +78,18 @@ pub struct Beat {
     /// The machine as it sees it.
     #[serde(default)]
     pub machine: Option<Machine>,
+    /// What it says of its accounts at voice providers and its detector of voices; of calls programs only.
+    #[serde(default)]
+    pub models: Option<serde_json::Value>,
+}
+
+/// What a process is at when it beats.
+#[derive(Debug, Clone, Default)]
+pub struct Doing {
+    /// Sends under way; of a calls program, its conversations.
+    pub in_flight: usize,
+    /// See [`Beat::models`].
+    pub models: Option<serde_json::Value>,
 }
 
 fn worker() -> Role {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Role, Settings, WorkClass},
     heartbeats::{
-        Beat, MISSED, SHOWN_STALE, Seen, host,
+        Beat, Doing, MISSED, SHOWN_STALE, Seen, host,
         resources::Probe,
         rounds::{Own, Round, Rounds},
     },
@@ -93,18 +93,18 @@ impl Heartbeats {
     }
 
     /// Beats at once and then every interval, until `ended`; then the heartbeat is taken away. Once `stopping` is cancelled
-    /// it says that the process drains. `in_flight` is asked before each beat. [`Heartbeats::soon`] brings the next one forward.
+    /// it says that the process drains. `doing` is asked before each beat. [`Heartbeats::soon`] brings the next one forward.
     pub async fn beat(
         &self,
         who: Who,
-        in_flight: impl Fn() -> usize,
+        doing: impl Fn() -> Doing,
         stopping: CancellationToken,
         ended: CancellationToken,
     ) {
         let (mut probe, mut started_at, mut soon) = (Probe::default(), None, self.soon.subscribe());
         while !ended.is_cancelled() {
             let draining = stopping.is_cancelled();
-            if let Err(error) = self.one(&who, in_flight(), draining, &mut probe, &mut started_at).await {
+            if let Err(error) = self.one(&who, doing(), draining, &mut probe, &mut started_at).await {
                 tracing::warn!(%error, "the heartbeat was not written");
             }
             tokio::select! {
@@ -134,7 +134,7 @@ impl Heartbeats {
     async fn one(
         &self,
         who: &Who,
-        in_flight: usize,
+        doing: Doing,
         draining: bool,
         probe: &mut Probe,
         started_at: &mut Option<u64>,
@@ -158,7 +158,7 @@ impl Heartbeats {
             interval_ms: millis(who.interval),
             draining,
             queues: who.queues.clone(),
-            in_flight,
+            in_flight: doing.in_flight,
             media_url: who.media.as_ref().map(|media| media.0.clone()),
             most_sessions: who.media.as_ref().map(|media| media.1),
             cpu_percent: resources.and_then(|all| all.cpu_percent),
@@ -166,6 +166,7 @@ impl Heartbeats {
             sweep_age_ms: own.sweep.map(millis),
             reconcile_age_ms: own.reconcile.map(millis),
             machine: resources.map(|all| all.machine),
+            models: doing.models,
         };
         self.write(&beat).await
     }

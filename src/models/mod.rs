@@ -12,4 +12,4 @@ pub mod silero;
 
 pub use accounts::{Login, Provider};
 pub use hearing::{Ear, Hearing};
-pub use permits::{Permit, Permits};
+pub use permits::{ModelStatus, Permit, Permits};

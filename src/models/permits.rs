@@ -7,7 +7,7 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::models::accounts::{Login, Provider};
@@ -48,7 +48,7 @@ pub struct Permit {
 pub struct Full(pub Provider);
 
 /// A model account as `/status/models` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelStatus {
     /// Which provider.
     pub provider: Provider,

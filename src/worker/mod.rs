@@ -15,7 +15,7 @@ use crate::{
     config::{Role, WorkClass},
     context::Context,
     dialing::next::Owner,
-    heartbeats::Who,
+    heartbeats::{Doing, Who},
 };
 
 /// Runs a worker until `stopping` is cancelled and its sends have ended.
@@ -54,7 +54,7 @@ fn beat(ctx: &Context, owner: &Owner, tasks: &TaskTracker) -> CancellationToken 
     let (heartbeats, owner, ended) = (ctx.heartbeats.clone(), owner.clone(), drained.clone());
     tasks.spawn(async move {
         let sends = owner.sends.clone();
-        heartbeats.beat(who, move || sends.len(), owner.draining, ended).await;
+        heartbeats.beat(who, move || Doing { in_flight: sends.len(), ..Doing::default() }, owner.draining, ended).await;
     });
     drained
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use rollcall::{
+    config::Role,
+    heartbeats::Beat,
     ids::{AttemptId, BusinessId, Carrier, Held},
     ops::{
         children::Stop,
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     by_hand::{AUTH_TOKEN, client},
     calls_that_come_in::Street,
+    heartbeats_say_who_is_there::beat,
     house::{House, Options, Urls, numbers},
     processes::{Door, Process},
     telnyx_house::{SEED, now_secs},
@@ -99,6 +102,39 @@ async fn the_dashboard_says_what_the_stores_say_whichever_process_is_asked() {
     house.until_run_is(run, "cancelled").await;
     house.stop_workers().await;
     house.close_with([api, worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_models_of_all_calls_programs_are_shown_whichever_process_is_asked() {
+    let house = House::open(Options::default()).await;
+    let api = house.api(None).await;
+    let mut redis = house.ctx.stores.redis.clone();
+    let (secs, _): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
+    let used = |account: &str, in_flight: usize, p99_ms: u64| {
+        json!({
+            "provider": "openai", "account": account, "in_flight": in_flight, "permits": 5, "answers": 10, "p50_ms": null,
+            "p99_ms": p99_ms, "refused": 1, "failed": 0,
+        })
+    };
+    let says = async |name: &str, ago_secs: u64, data: Value| {
+        let models = json!({ "data": data, "voice_activity": {"name": "earshot", "shared": false} });
+        let beat = Beat { role: Role::Calls, models: Some(models), ..beat(name, (secs - ago_secs) * 1_000) };
+        house.ctx.heartbeats.write(&beat).await.unwrap();
+    };
+    says("calls-1", 0, json!([used("a", 2, 700), used("b", 1, 50)])).await;
+    says("calls-2", 1, json!([used("a", 3, 900)])).await;
+    says("calls-dead", 120, json!([used("a", 4, 9_000)])).await;
+    let models = json(&api, "status/models").await;
+    let of = |n: usize| {
+        let account = &models["data"][n];
+        ["account", "in_flight", "permits", "answers", "p99_ms", "replicas"].map(|field| account[field].clone())
+    };
+    assert_eq!(of(0), [json!("a"), json!(5), json!(10), json!(20), json!(900), json!(2)], "{models}");
+    assert_eq!(of(1), [json!("b"), json!(1), json!(5), json!(10), json!(50), json!(1)], "{models}");
+    let names: Vec<&Value> = models["replicas"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["calls-1", "calls-2"]);
+    assert_eq!(models["replicas"][0]["voice_activity"]["name"], "earshot");
+    house.close_with([api]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,6 +34,7 @@ pub(crate) fn beat(name: &str, now_ms: u64) -> Beat {
         sweep_age_ms: None,
         reconcile_age_ms: None,
         machine: None,
+        models: None,
     }
 }
 

@@ -222,8 +222,6 @@ async fn the_program_beats_with_its_address_and_a_signal_ends_it() {
         async |path: &str| client().get(format!("http://{admin}{path}")).send().await.unwrap().text().await.unwrap();
     let metrics = ask("/metrics").await;
     assert!(metrics.contains("rollcall_media_refused_total{why=\"token\"} 1"), "{metrics}");
-    let models: serde_json::Value = serde_json::from_str(&ask("/status/models").await).unwrap();
-    assert_eq!(models["data"], json!([]));
     let beating = async || {
         let seen = heartbeats::processes(&house.ctx.stores).await.unwrap();
         seen.into_iter().find(|one| one.beat.role == Role::Calls && one.alive())
@@ -231,6 +229,8 @@ async fn the_program_beats_with_its_address_and_a_signal_ends_it() {
     house.until("it beats", || async { beating().await.is_some() }).await;
     let beat = beating().await.unwrap().beat;
     assert_eq!((beat.media_url.as_deref(), beat.most_sessions), (Some("ws://127.0.0.1:8090/"), Some(500)));
+    let models: serde_json::Value = serde_json::from_str(&ask("/status/models").await).unwrap();
+    assert_eq!((&models["data"], &models["replicas"][0]["voice_activity"]["name"]), (&json!([]), &json!("earshot")));
     calls.drain().await;
     assert!(beating().await.is_none());
     house.close().await;
