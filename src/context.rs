@@ -102,7 +102,7 @@ impl Context {
             heartbeats: Heartbeats::new(&stores),
             replicas: Replicas::default(),
             calls: Calls::new(&stores),
-            permits: Permits::default(),
+            permits: Permits::new(&stores),
             hearing: Hearing::default(),
             tokens: Arc::new(Tokens::new(vault.derive("callback tokens"))),
             carriers: Client::new(HttpLimits::default())?,

@@ -7,9 +7,11 @@
 pub mod accounts;
 pub mod hearing;
 pub mod permits;
+mod shared;
 #[cfg(feature = "silero")]
 pub mod silero;
 
 pub use accounts::{Login, Provider};
 pub use hearing::{Ear, Hearing};
 pub use permits::{ModelStatus, Permit, Permits};
+pub use shared::RENEW;

@@ -1,4 +1,4 @@
-//! So many at once per account of a provider, what is under way, and how long it takes to answer.
+//! So many at once per account of a provider, over all processes; what is under way, and how long it takes to answer.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,14 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::models::accounts::{Login, Provider};
+use crate::{
+    ids::AttemptId,
+    models::{
+        accounts::{Login, Provider},
+        shared::{Shared, Token},
+    },
+    stores::Stores,
+};
 
 /// Longest answer that is told apart, ms.
 const LONGEST_MS: u64 = 60_000;
@@ -18,10 +25,11 @@ const LONGEST_MS: u64 = 60_000;
 /// By provider and account.
 type Pools = HashMap<(Provider, String), Arc<Pool>>;
 
-/// The permits of this process. Cheap to clone.
-#[derive(Clone, Default)]
+/// The permits that this process takes. Cheap to clone.
+#[derive(Clone)]
 pub struct Permits {
     pools: Arc<Mutex<Pools>>,
+    shared: Shared,
 }
 
 struct Pool {
@@ -40,6 +48,7 @@ struct Seen {
 pub struct Permit {
     pool: Arc<Pool>,
     _one: OwnedSemaphorePermit,
+    _everywhere: Token,
 }
 
 /// No permit is free.
@@ -71,19 +80,31 @@ pub struct ModelStatus {
 }
 
 impl Permits {
-    /// A permit of an account, now.
+    /// No permits yet, in these stores.
+    #[must_use]
+    pub fn new(stores: &Stores) -> Self {
+        Self { pools: Arc::default(), shared: Shared::new(stores) }
+    }
+
+    /// A permit of an account for a call, now. A call that is taken over by another process keeps its own.
     ///
     /// # Errors
-    /// Where all are taken.
-    pub fn take(&self, login: &Login) -> Result<Permit, Full> {
+    /// Where all are taken, by whichever process.
+    pub async fn take(&self, login: &Login, call: AttemptId) -> Result<Permit, Full> {
         let pool = self.pool(login);
-        match Arc::clone(&pool.semaphore).try_acquire_owned() {
-            Ok(one) => Ok(Permit { pool, _one: one }),
-            Err(_) => {
-                pool.seen().refused += 1;
-                Err(Full(login.provider))
-            }
+        let account = format!("{}:{}", login.provider.as_str(), login.account());
+        if let Ok(one) = Arc::clone(&pool.semaphore).try_acquire_owned()
+            && let Some(everywhere) = self.shared.take(&account, pool.most, &call.to_string()).await
+        {
+            return Ok(Permit { pool, _one: one, _everywhere: everywhere });
         }
+        pool.seen().refused += 1;
+        Err(Full(login.provider))
+    }
+
+    /// Says that the permits of this process are held; to be done every [`RENEW`](super::RENEW).
+    pub async fn renew(&self) {
+        self.shared.renew().await;
     }
 
     /// Every account that this process has used.
@@ -148,26 +169,5 @@ impl Permit {
     /// The provider could not be reached, refused, or broke off.
     pub fn failed(&self) {
         self.pool.seen().failed += 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_permit_is_free_again_when_it_is_dropped_and_a_limit_holds_per_account() {
-        let permits = Permits::default();
-        let login = |key: &str| Login::new(Provider::Deepgram, "http://127.0.0.1/".parse().unwrap(), key.into(), 1);
-        let (one, other) = (login("one"), login("other"));
-        let first = permits.take(&one).unwrap();
-        assert!(permits.take(&one).is_err());
-        assert!(permits.take(&other).is_ok());
-        first.answered(Duration::from_millis(70));
-        let status = permits.status();
-        let seen = status.iter().find(|seen| seen.account == one.account()).unwrap();
-        assert_eq!((seen.in_flight, seen.permits, seen.refused, seen.p99_ms), (1, 1, 1, Some(70)));
-        drop(first);
-        assert!(permits.take(&one).is_ok());
     }
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agents::Definition,
     calls::Memory,
+    ids::AttemptId,
     models::{Login, Permits},
     voice::{
         chat::{self, Ask, Mouth},
@@ -47,6 +48,7 @@ pub(super) struct Cascade {
     http: reqwest::Client,
     chat: Login,
     permits: Permits,
+    call: AttemptId,
     ears: Ears,
     sound: mpsc::Sender<Bytes>,
     texts: mpsc::Sender<Order>,
@@ -57,7 +59,7 @@ pub(super) struct Cascade {
 impl Cascade {
     /// Starts the tasks of a call; they end with `stop`.
     pub(super) fn start(
-        agent: &Definition,
+        (call, agent): (AttemptId, &Definition),
         logins: Logins,
         (permits, http, tls): (&Permits, &reqwest::Client, &Connector),
         ears: &Ears,
@@ -70,7 +72,7 @@ impl Cascade {
             language: agent.language.clone(),
             endpointing_ms: agent.turns.endpointing_ms,
         };
-        let access = |login| Access { login, permits: permits.clone(), tls: tls.clone() };
+        let access = |login| Access { call, login, permits: permits.clone(), tls: tls.clone() };
         let (sound, heard) = mpsc::channel(SOUND);
         tasks.spawn(link::run(ear, access(logins.transcription), heard, ears.clone(), stop.clone()));
         let voice = agent.voice.id.as_deref().unwrap_or(VOICE);
@@ -82,6 +84,7 @@ impl Cascade {
             http: http.clone(),
             chat: logins.chat,
             permits: permits.clone(),
+            call,
             ears: ears.clone(),
             sound,
             texts,
@@ -114,12 +117,12 @@ impl Pipeline for Cascade {
         while self.answers.try_join_next().is_some() {}
         let limit = Duration::from_millis(self.agent.limits.answer_ms.into());
         let ask = Ask { turn, body: chat::body(&self.agent, memory), limit };
-        let (http, login, permits, ears) =
-            (self.http.clone(), self.chat.clone(), self.permits.clone(), self.ears.clone());
+        let (http, login, permits, call, ears) =
+            (self.http.clone(), self.chat.clone(), self.permits.clone(), self.call, self.ears.clone());
         let mouth =
             Mouth { turn, sentences: Sentences::default(), events: ears.events.clone(), texts: self.texts.clone() };
         let task = self.answers.spawn(async move {
-            chat::answer(&http, (&login, &permits), ask, &ears, mouth).await;
+            chat::answer(&http, (&login, &permits, call), ask, &ears, mouth).await;
         });
         self.under_way.insert(turn, task);
         self.under_way.retain(|_, task| !task.is_finished());

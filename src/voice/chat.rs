@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     agents::{Definition, Tool},
     calls::{Memory, Who},
+    ids::AttemptId,
     models::{Login, Permits, Provider},
     voice::{
         elevenlabs::Order,
@@ -153,12 +154,12 @@ impl Mouth {
 /// Asks, and gives the words to `mouth` as they come; everything else is told.
 pub(super) async fn answer(
     http: &reqwest::Client,
-    (login, permits): (&Login, &Permits),
+    (login, permits, call): (&Login, &Permits, AttemptId),
     ask: Ask,
     ears: &Ears,
     mut mouth: Mouth,
 ) {
-    let outcome = streamed(http, (login, permits), &ask, ears, &mut mouth).await;
+    let outcome = streamed(http, (login, permits, call), &ask, ears, &mut mouth).await;
     mouth.rest().await;
     let event = match outcome {
         Ok(tools) => Event::Answered { turn: ask.turn, tools },
@@ -170,12 +171,12 @@ pub(super) async fn answer(
 
 async fn streamed(
     http: &reqwest::Client,
-    (login, permits): (&Login, &Permits),
+    (login, permits, call): (&Login, &Permits, AttemptId),
     ask: &Ask,
     ears: &Ears,
     mouth: &mut Mouth,
 ) -> Result<bool, String> {
-    let permit = permits.take(login).map_err(|full| full.to_string())?;
+    let permit = permits.take(login, call).await.map_err(|full| full.to_string())?;
     let begin = Instant::now();
     let response = match ask_twice(http, login, ask).await {
         Ok(response) => response,

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::{
+    ids::AttemptId,
     models::{Login, Permit, Permits, Provider},
     telemetry::voice as figures,
     voice::{
@@ -103,8 +104,9 @@ pub(super) trait Protocol: Send + 'static {
     fn farewell(&mut self) -> Option<Message>;
 }
 
-/// How connections to an account are made: with which key, how many at once, and by which root certificates.
+/// How connections to an account are made: for which call, with which key, how many at once, and by which root certificates.
 pub(super) struct Access {
+    pub(super) call: AttemptId,
     pub(super) login: Login,
     pub(super) permits: Permits,
     pub(super) tls: Connector,
@@ -126,7 +128,7 @@ pub(super) async fn run<P: Protocol>(
     };
     let mut lost = 0;
     loop {
-        let permit = match access.permits.take(&access.login) {
+        let permit = match access.permits.take(&access.login, access.call).await {
             Ok(permit) => permit,
             Err(full) => return failed(full.to_string()).await,
         };

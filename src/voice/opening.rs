@@ -170,11 +170,11 @@ pub(super) async fn voice(session: &Parts, tasks: &mut Tasks) -> anyhow::Result<
                 tokio::try_join!(login(Provider::Deepgram), login(Provider::Openai), login(Provider::Elevenlabs))?;
             let logins = Logins { transcription, chat, speech };
             let shared = (&ctx.permits, session.sessions.http(), session.sessions.tls());
-            Box::new(Cascade::start(agent, logins, shared, &ears, &mut tasks.set, &tasks.stop))
+            Box::new(Cascade::start((session.state.attempt, agent), logins, shared, &ears, &mut tasks.set, &tasks.stop))
         }
         PipelineKind::Realtime => {
             let (login, permits) = (login(Provider::Openai).await?, ctx.permits.clone());
-            let access = Access { login, permits, tls: session.sessions.tls().clone() };
+            let access = Access { call: session.state.attempt, login, permits, tls: session.sessions.tls().clone() };
             let memory = &session.state.memory;
             let ears = (&ears, &turns);
             Box::new(SpeechToSpeech::start(agent, memory, access, ears, &mut tasks.set, &tasks.stop))

@@ -22,6 +22,7 @@ use crate::{
     context::Context,
     dialing::conversation,
     heartbeats::{self, State},
+    models,
     telemetry::voice as figures,
     voice::{tls, tool_http::ToolClient},
 };
@@ -220,6 +221,7 @@ impl Sessions {
     /// Renews leases, ends calls that nobody has, and looks after conversations that are forgotten, until `ended`.
     pub async fn keep(&self, ended: CancellationToken) {
         let (mut renew, mut look) = (tokio::time::interval(RENEW), tokio::time::interval(LOOK));
+        let mut permits = tokio::time::interval(models::RENEW);
         let mut sweep = tokio::time::interval(FORGOTTEN);
         let mut told = std::pin::pin!(self.told());
         loop {
@@ -227,6 +229,7 @@ impl Sessions {
                 () = ended.cancelled() => return,
                 () = &mut told => {}
                 _ = renew.tick() => self.renew().await,
+                _ = permits.tick() => self.inner.ctx.permits.renew().await,
                 _ = look.tick() => {
                     if let Err(error) = conversation::end_orphans(&self.inner.ctx).await {
                         tracing::warn!(error = format!("{error:#}"), "calls without a session were not looked for");

@@ -57,6 +57,7 @@ mod numbers_are_forgotten;
 mod numbers_called_lately;
 mod ops_harness;
 mod ops_tells_what_the_api_tells;
+mod permits_hold_over_all_processes;
 mod processes;
 mod runs_bad_input;
 mod runs_document;
