@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     agents::Definition,
     clock::Time,
-    ids::{AgentId, AttemptId, BusinessId},
+    ids::{AgentId, AttemptId, BusinessId, RunId},
 };
 
 /// An agent in its newest version.
@@ -132,6 +132,27 @@ pub async fn one(pg: impl PgExecutor<'_>, business: BusinessId, id: AgentId) -> 
            WHERE a.business_id = $1 AND a.agent_id = $2 AND a.deleted_at IS NULL"#,
         business.0,
         id.0
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(row.map(Agent::from))
+}
+
+/// The agent of a run, in the version that it started with, or else the newest; `None` where it has none.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn of_run(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) -> sqlx::Result<Option<Agent>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"SELECT a.agent_id AS "agent_id: AgentId", a.business_id AS "business_id: BusinessId", v.version,
+               a.created_at AS "created_at: Time", a.updated_at AS "updated_at: Time",
+               v.definition AS "definition: Json<Definition>"
+           FROM run r JOIN agent a USING (agent_id, business_id)
+               JOIN agent_version v ON v.agent_id = a.agent_id AND v.version = coalesce(r.agent_version, a.version)
+           WHERE r.business_id = $1 AND r.run_id = $2 AND (a.deleted_at IS NULL OR r.agent_version IS NOT NULL)"#,
+        business.0,
+        run.0
     )
     .fetch_optional(pg)
     .await?;

@@ -76,7 +76,7 @@ async fn try_it(
 ) -> Result<(StatusCode, Json<Call>), ApiError> {
     let run = store::one(&ctx.stores.tenant, manager.business, id).await?;
     let run = run.ok_or_else(|| ApiError::not_found("run"))?;
-    let new = call::NewCall::of_run(run.rules, test.to, test.variables);
+    let new = call::NewCall::of_run(run.id, run.rules, test.to, test.variables);
     let call = call::place(&ctx, manager.business, AttemptId(call), new).await?;
     Ok((StatusCode::CREATED, Json(call)))
 }

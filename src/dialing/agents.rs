@@ -12,7 +12,7 @@ use crate::{
     },
     context::Context,
     error::{ApiError, FieldError, Slug},
-    ids::{AgentId, BusinessId},
+    ids::{AgentId, BusinessId, RunId},
     leads::Template,
 };
 
@@ -78,6 +78,24 @@ fn check(ctx: &Context, definition: &Definition) -> Result<(), ApiError> {
 pub async fn named(ctx: &Context, business: BusinessId, id: AgentId) -> Result<Agent, ApiError> {
     let agent = store::one(&ctx.stores.tenant, business, id).await?;
     agent.ok_or_else(|| ApiError::validation(unknown_agent()))
+}
+
+/// The agent of a call that names one, or of one that tries a run: as it was when that run started.
+///
+/// # Errors
+/// 422 at `/agent_id` where it is gone.
+pub(super) async fn of_call(
+    ctx: &Context,
+    business: BusinessId,
+    id: Option<AgentId>,
+    run: Option<RunId>,
+) -> Result<Option<Agent>, ApiError> {
+    let found = match (id, run) {
+        (None, _) => return Ok(None),
+        (Some(_), Some(run)) => store::of_run(&ctx.stores.tenant, business, run).await?,
+        (Some(id), None) => store::one(&ctx.stores.tenant, business, id).await?,
+    };
+    found.map(Some).ok_or_else(|| ApiError::validation(unknown_agent()))
 }
 
 /// What is wrong where the business has no agent of the id that is named.

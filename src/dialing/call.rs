@@ -17,7 +17,7 @@ use crate::{
     context::Context,
     dialing::{agents, create, import, machine, overview::count_rejected, room, windows},
     error::{ApiError, FieldError, Slug},
-    ids::{AgentId, AttemptId, BusinessId, Carrier, Held},
+    ids::{AgentId, AttemptId, BusinessId, Carrier, Held, RunId},
     leads::Template,
     policy::{Span, zones},
     runs::{Machine, Message, RunRules, new::text_fits},
@@ -67,6 +67,7 @@ pub struct NewCall {
 /// What only a run says of its calls.
 #[derive(Debug, Clone)]
 pub struct Trial {
+    run: RunId,
     carriers: Vec<Carrier>,
     default_region: String,
     ring_timeout_secs: i32,
@@ -76,7 +77,7 @@ pub struct Trial {
 impl NewCall {
     /// A call to `to` as a run with these rules would make it, as a trial.
     #[must_use]
-    pub fn of_run(rules: RunRules, to: String, variables: Map<String, Value>) -> Self {
+    pub fn of_run(run: RunId, rules: RunRules, to: String, variables: Map<String, Value>) -> Self {
         Self {
             to,
             from: rules.caller_ids.into_iter().next(),
@@ -90,6 +91,7 @@ impl NewCall {
             max_wait_secs: None,
             time_zone: None,
             trial: Some(Trial {
+                run,
                 carriers: rules.carriers,
                 default_region: rules.default_region,
                 ring_timeout_secs: rules.ring_timeout_secs,
@@ -110,10 +112,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
         return Ok(call);
     }
     let home = create::home(&ctx.stores.tenant, business).await?;
-    let agent = match new.agent_id {
-        Some(id) => Some(agents::named(ctx, business, id).await?),
-        None => None,
-    };
+    let agent = agents::of_call(ctx, business, new.agent_id, new.trial.as_ref().map(|trial| trial.run)).await?;
     let (profile, account) = account(ctx, business, &home, &new).await?;
     let Fits { to, zones, message } = checked(&home, &new, account.carrier, agent.as_ref())?;
     may_ring(ctx, business, &new, &zones).await?;

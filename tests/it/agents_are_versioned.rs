@@ -37,12 +37,24 @@ async fn a_change_makes_a_version_and_a_run_keeps_the_one_of_its_start(_: PgPool
     assert_eq!(same.body["version"], 2, "what changes nothing makes no version");
     let pinned = sqlx::query_scalar!("SELECT agent_version FROM run WHERE run_id = $1", run.0);
     assert_eq!(pinned.fetch_one(desk.pg()).await.unwrap(), Some(1));
+    let draft = desk.run(json!({"agent_id": id})).await;
+    let of_run = async |run| {
+        let found = rollcall::agents::store::of_run(desk.pg(), desk.business, run).await.unwrap();
+        found.map(|agent| (agent.version, agent.definition.greeting))
+    };
+    assert_eq!(
+        of_run(run).await,
+        Some((1, Some("Hello {{name}}".to_owned()))),
+        "a call that tries the run is the run's"
+    );
+    assert_eq!(of_run(draft).await, Some((2, None)));
     let touched = sqlx::query!("UPDATE agent_version SET definition = '{}' WHERE version = 1").execute(desk.pg()).await;
     assert!(touched.unwrap_err().to_string().contains("never changes"));
     let gone = desk.app.ask(Method::DELETE, &format!("/v1/agents/{id}"), &desk.key, Value::Null).await;
     assert_eq!(gone.status, 204);
     assert_eq!(desk.get(&format!("/v1/agents/{id}")).await.status, 404);
     assert_eq!(desk.get("/v1/agents").await.body, json!({"data": [], "next_cursor": null}));
+    assert_eq!((of_run(run).await.map(|it| it.0), of_run(draft).await), (Some(1), None));
     let attempt = desk.claim(1).await.unwrap();
     let kept = rollcall::agents::store::of_attempt(desk.pg(), attempt).await.unwrap().unwrap();
     assert_eq!((kept.version, kept.definition.greeting.as_deref()), (1, Some("Hello {{name}}")));
