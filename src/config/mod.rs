@@ -45,7 +45,13 @@ pub enum LogFormat {
 pub enum WorkClass {
     /// Look at a business and dial.
     Calls,
-    /// Sweep, reconcile, hang up, prune.
+    /// Sweep: ring for what is due, start and end runs, wake what waits.
+    Runs,
+    /// Tell customers' own addresses of events. Nothing is told in this version.
+    Hooks,
+    /// Fetch and delete recordings.
+    Recordings,
+    /// Reconcile, hang up, forget, prune.
     Maintenance,
 }
 
@@ -55,6 +61,9 @@ impl WorkClass {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Calls => "calls",
+            Self::Runs => "runs",
+            Self::Hooks => "hooks",
+            Self::Recordings => "recordings",
             Self::Maintenance => "maintenance",
         }
     }
@@ -138,7 +147,7 @@ pub struct Settings {
     #[arg(long, env = "WORKER_CONCURRENCY", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub worker_concurrency: u16,
     /// What this worker takes on.
-    #[arg(long, env = "WORKER_QUEUES", value_delimiter = ',', default_value = "calls,maintenance")]
+    #[arg(long, env = "WORKER_QUEUES", value_delimiter = ',', default_value = "calls,runs,recordings,maintenance")]
     pub worker_queues: Vec<WorkClass>,
     /// Seconds between heartbeats; a worker is dead after two missed ones.
     #[arg(long, env = "WORKER_HEARTBEAT_INTERVAL", default_value = "5", value_parser = clap::value_parser!(u64).range(1..=300))]

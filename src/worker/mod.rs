@@ -26,9 +26,7 @@ pub async fn run(ctx: Context, name: &str, stopping: CancellationToken) -> anyho
     let owner = Owner::new(name, stopping.clone());
     let tasks = TaskTracker::new();
     let classes = ctx.settings.worker_queues.clone();
-    if classes.contains(&WorkClass::Maintenance) {
-        rounds::start(&ctx, &stopping, &tasks);
-    }
+    rounds::start(&ctx, &classes, &stopping, &tasks);
     let drained = beat(&ctx, &owner, &tasks);
     let looked = if classes.contains(&WorkClass::Calls) {
         queue::look_at_bells(ctx.clone(), owner.clone(), stopping.clone()).await

@@ -6,20 +6,33 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     businesses::answers,
+    config::WorkClass,
     context::Context,
     dialing::{doubt, hang_up, live, machine, recordings, retention, sweep},
     heartbeats::Round,
 };
 
-/// Starts every round as a task of its own, so that a slow carrier delays no sweep.
-pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker) {
-    let second = Duration::from_secs(1);
+/// Starts every round of these classes as a task of its own, so that a slow carrier delays no sweep.
+pub(super) fn start(ctx: &Context, classes: &[WorkClass], stopping: &CancellationToken, tasks: &TaskTracker) {
+    if classes.contains(&WorkClass::Runs) {
+        every(ctx, stopping, tasks, Duration::from_secs(1), |ctx| async move {
+            if sweep::round(&ctx).await {
+                ctx.heartbeats.ended(Round::Sweep).await;
+            }
+        });
+    }
+    if classes.contains(&WorkClass::Recordings) {
+        every(ctx, stopping, tasks, Duration::from_secs(2), |ctx| async move {
+            told("recordings", recordings::round(&ctx).await);
+        });
+    }
+    if classes.contains(&WorkClass::Maintenance) {
+        maintain(ctx, stopping, tasks);
+    }
+}
+
+fn maintain(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker) {
     let look = Duration::from_millis(500.min(ctx.settings.times.live_look_fast_ms / 2).max(20));
-    every(ctx, stopping, tasks, second, |ctx| async move {
-        if sweep::round(&ctx).await {
-            ctx.heartbeats.ended(Round::Sweep).await;
-        }
-    });
     every(ctx, stopping, tasks, look, |ctx| async move {
         if told("attempts in doubt", doubt::round(&ctx).await) {
             ctx.heartbeats.ended(Round::Doubt).await;
@@ -30,12 +43,9 @@ pub(super) fn start(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTra
             ctx.heartbeats.ended(Round::Live).await;
         }
     });
-    every(ctx, stopping, tasks, second, |ctx| async move {
+    every(ctx, stopping, tasks, Duration::from_secs(1), |ctx| async move {
         told("hang-ups", hang_up::round(&ctx).await);
         told("calls that wait for a word", machine::round(&ctx).await);
-    });
-    every(ctx, stopping, tasks, Duration::from_secs(2), |ctx| async move {
-        told("recordings", recordings::round(&ctx).await);
     });
     every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
         told("what is kept for a time only", retention::round(&ctx).await);

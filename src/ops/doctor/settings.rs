@@ -104,10 +104,10 @@ fn of_times(settings: &Settings) -> Vec<Fault> {
             "raise it: else no look asks whether the carrier's list is fresh",
         ));
     }
-    if !settings.worker_queues.contains(&WorkClass::Maintenance) {
+    if [WorkClass::Runs, WorkClass::Maintenance].iter().any(|class| !settings.worker_queues.contains(class)) {
         faults.push(Fault::warn(
-            "WORKER_QUEUES has no maintenance: such a worker neither sweeps nor reconciles",
-            "have one worker at least with calls,maintenance",
+            "WORKER_QUEUES has not both runs and maintenance: such a worker does not sweep, or does not reconcile",
+            "have one worker at least for each",
         ));
     }
     faults
@@ -234,6 +234,18 @@ mod tests {
         assert_eq!(worst(&of_limits(&settings, &limits(Some(50)))), Some(Verdict::Warn));
         assert_eq!(worst(&of_limits(&settings, &limits(None))), Some(Verdict::Fail));
         assert_eq!(of_limits(&settings, &limits(Some(2))).len(), 2, "another number, and too few for one business");
+    }
+
+    #[test]
+    fn a_worker_that_takes_on_every_class_of_work_has_no_fault_and_every_class_has_its_word() {
+        let all = "calls,runs,hooks,recordings,maintenance";
+        let settings = Settings::parse_from(["test", "--worker-queues", all]);
+        assert_eq!(of_times(&settings).len(), 0);
+        let words: Vec<&str> = settings.worker_queues.iter().map(|class| class.as_str()).collect();
+        assert_eq!(words.join(","), all);
+        for missing in ["calls,maintenance", "calls,runs"] {
+            assert_eq!(of_times(&Settings::parse_from(["test", "--worker-queues", missing])).len(), 1, "{missing}");
+        }
     }
 
     #[test]

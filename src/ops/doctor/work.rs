@@ -49,7 +49,7 @@ pub(super) async fn workers(ctx: &Context) -> anyhow::Result<Check> {
         for (name, age) in [("sweep", rounds.sweep), ("reconciliation", rounds.reconcile)] {
             if age.is_none_or(|age| age >= ROUND_LATE) {
                 let age = age.map_or("is not known to have ended".to_owned(), |age| format!("ended {} ago", text(age)));
-                let advice = "have one worker at least with WORKER_QUEUES=calls,maintenance, and look at its log";
+                let advice = "have one worker at least with WORKER_QUEUES=calls,runs,recordings,maintenance, and look at its log";
                 faults.push(Fault::fail(format!("the last {name} {age}"), advice));
             }
         }
