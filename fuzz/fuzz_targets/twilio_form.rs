@@ -8,7 +8,7 @@ fuzz_target!(|body: &[u8]| {
     let form = Form::parse(body);
     if let Ok(event) = call_event(body) {
         let form = form.expect("an event comes from a form");
-        assert_eq!(form.get("CallSid"), Some(event.call_id.as_str()));
-        assert_eq!(form.get("AccountSid"), Some(event.account.as_str()));
+        assert_eq!(form.get("CallSid"), event.call_id.as_deref());
+        assert_eq!(form.get("AccountSid"), event.account.as_deref());
     }
 });
