@@ -9,7 +9,7 @@ use rollcall::{
 
 fuzz_target!(|given: (&str, u8, u8)| {
     let (text, at, to) = given;
-    let tokens = Tokens::new([7; 32]);
+    let tokens = Tokens::new([[7; 32]]);
     assert_eq!(tokens.read(text), None, "a guessed token names an attempt");
     // One that is real, with one byte changed.
     let (business, attempt) = (BusinessId::new(), AttemptId::new());
