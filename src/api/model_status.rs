@@ -22,7 +22,7 @@ pub struct Models {
     replicas: Vec<Replica>,
 }
 
-/// An account, by all calls programs together: sums, and of the times the longest.
+/// An account, by all calls programs together: sums, the limit that they share, and of the times the longest.
 #[derive(Debug, Serialize)]
 struct Account {
     #[serde(flatten)]
@@ -78,7 +78,8 @@ impl Account {
     fn add(&mut self, other: &ModelStatus) {
         let all = &mut self.all;
         all.in_flight += other.in_flight;
-        all.permits += other.permits;
+        // One limit for all of them; while settings are being changed, the higher of two.
+        all.permits = all.permits.max(other.permits);
         all.answers += other.answers;
         all.refused += other.refused;
         all.failed += other.failed;

@@ -129,7 +129,7 @@ async fn the_models_of_all_calls_programs_are_shown_whichever_process_is_asked()
         let account = &models["data"][n];
         ["account", "in_flight", "permits", "answers", "p99_ms", "replicas"].map(|field| account[field].clone())
     };
-    assert_eq!(of(0), [json!("a"), json!(5), json!(10), json!(20), json!(900), json!(2)], "{models}");
+    assert_eq!(of(0), [json!("a"), json!(5), json!(5), json!(20), json!(900), json!(2)], "{models}");
     assert_eq!(of(1), [json!("b"), json!(1), json!(5), json!(10), json!(50), json!(1)], "{models}");
     let names: Vec<&Value> = models["replicas"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
     assert_eq!(names, ["calls-1", "calls-2"]);
