@@ -44,7 +44,6 @@ impl Street {
     async fn talked(&self, sid: &str) {
         let call = self.over(sid).await;
         assert_eq!((call.status, call.conversations.len()), (Status::Completed, 1), "{call:?}");
-        self.house.silent().await;
         self.free().await;
         let rows = self.rows().await;
         assert_eq!((rows.len(), &rows[0]["disposition"]), (1, &json!("answered")), "{rows:?}");
@@ -198,7 +197,6 @@ async fn where_nobody_picks_up_a_call_that_was_put_through_is_over_and_the_other
         street.free().await;
         let strays = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM stray_call"#);
         assert_eq!(strays.fetch_one(&street.house.ctx.stores.pg).await.unwrap(), 0);
-        street.house.silent().await;
         media.close().await;
         street.house.close().await;
     }
