@@ -29,6 +29,7 @@ pub mod model_status;
 pub mod not_available;
 pub mod numbers;
 pub mod openapi;
+pub mod other_doors;
 pub mod page;
 pub mod pointer;
 pub mod recordings;
@@ -55,6 +56,7 @@ pub fn router(ctx: Context) -> Router {
     let (routes, mut document) = routes().split_for_parts();
     let not_available = not_available::router(&ctx, &mut document);
     openapi::complete(&mut document);
+    other_doors::describe(&mut document);
     routes
         .merge(not_available)
         .merge(openapi::pages(&document))

@@ -113,7 +113,7 @@ async fn every_route_of_the_document_asks_for_a_key_and_tells_its_problems(_: Pg
     let document = app.ask(Method::GET, "/openapi.json", "", Value::Null).await.body;
     assert_eq!(document["openapi"], "3.1.0");
     let mut asked = 0;
-    for (path, item) in document["paths"].as_object().unwrap() {
+    for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1")) {
         for (method, operation) in item.as_object().unwrap() {
             let at = path.replace("{id}", &BusinessId::new().to_string()).replace(['{', '}'], "");
             let method: Method = method.to_uppercase().parse().unwrap();

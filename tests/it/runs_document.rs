@@ -7,7 +7,12 @@ use rollcall::stores::MIGRATOR;
 use serde_json::Value;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::api_harness::App;
+use crate::{
+    api_harness::App,
+    by_hand::client,
+    house::{House, Options},
+    processes::Process,
+};
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn no_two_operations_on_runs_jobs_and_calls_have_one_name(_: PgPoolOptions, pg: PgConnectOptions) {
@@ -35,4 +40,42 @@ async fn no_two_operations_on_runs_jobs_and_calls_have_one_name(_: PgPoolOptions
     }
     let shape = &document["components"]["schemas"]["NewRun"];
     assert_eq!(shape["required"], serde_json::json!(["name"]));
+}
+
+/// What stands at a path of the document, asked with no key and a token that is nobody's.
+async fn knocks(at: &Process, door: &str, method: &str, path: &str) -> u16 {
+    let url = format!("http://{}{}", at.addr(door).await, path.replace("{token}", &"A".repeat(43)));
+    let ask = client().request(method.to_uppercase().parse().unwrap(), url);
+    let upgrade = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
+    let ask = upgrade.into_iter().filter(|_| door == "calls").fold(ask, |ask, (name, value)| ask.header(name, value));
+    ask.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn webhooks_streams_and_operations_are_in_the_document_and_open_where_it_says() {
+    let house = House::open(Options::default()).await;
+    let (api, calls) = (house.api(None).await, house.calls().await);
+    let url = format!("http://{}/openapi.json", api.addr("api").await);
+    let document: Value = client().get(url).send().await.unwrap().json().await.unwrap();
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| !path.starts_with("/v1")) {
+        for (method, operation) in item.as_object().unwrap() {
+            let tag = operation["tags"][0].as_str().unwrap();
+            let (at, status) = match tag {
+                "twilio" | "telnyx" => (vec![(&api, "api")], 403),
+                "media" => (vec![(&calls, "calls")], 403),
+                "health" => (vec![(&api, "api"), (&api, "admin"), (&calls, "calls"), (&calls, "admin")], 200),
+                "operations" => (vec![(&api, "admin"), (&calls, "admin")], 200),
+                tag => panic!("{tag} of {path}"),
+            };
+            for (process, door) in at {
+                assert_eq!(knocks(process, door, method, path).await, status, "{method} {path} at {door}");
+            }
+            assert!(operation["responses"].get(status.to_string()).is_some(), "{method} {path} has no {status}");
+            *seen.entry(tag).or_default() += 1;
+        }
+    }
+    let all = [("health", 2), ("media", 3), ("operations", 6), ("telnyx", 2), ("twilio", 7)];
+    assert_eq!(seen, BTreeMap::from(all));
+    house.close_with([api, calls]).await;
 }

@@ -359,7 +359,7 @@ impl Matrix {
         let known: BTreeMap<&str, About> = ROUTES.iter().copied().collect();
         let mut routes = Vec::new();
         let mut unknown = BTreeSet::new();
-        for (path, item) in document["paths"].as_object().unwrap() {
+        for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/v1")) {
             for (method, operation) in item.as_object().unwrap() {
                 let route = format!("{} {path}", method.to_uppercase());
                 match known.get(route.as_str()) {
