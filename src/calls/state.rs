@@ -1,6 +1,8 @@
 //! A live call as JSON, version 1: whoever reads it can go on with the conversation.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::ids::{AgentId, AttemptId, BusinessId, Carrier, JobId, RunId};
@@ -46,8 +48,9 @@ pub struct CallState {
     pub agent: AgentId,
     /// In which version.
     pub agent_version: i32,
-    /// The agent, its texts with the variables in them.
-    pub definition: Value,
+    /// The agent, its texts with the variables in them: the same for as long as the call lasts, however often it is written.
+    #[serde(serialize_with = "written", deserialize_with = "shared")]
+    pub definition: Arc<Value>,
     /// Seconds that the call may last, by the carrier.
     pub call_time_limit_secs: i32,
     /// How far the conversation is.
@@ -57,6 +60,14 @@ pub struct CallState {
     pub ended: Option<String>,
     /// What has happened in it so far.
     pub memory: Memory,
+}
+
+fn written<S: Serializer>(value: &Arc<Value>, to: S) -> Result<S::Ok, S::Error> {
+    value.serialize(to)
+}
+
+fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Value>, D::Error> {
+    Value::deserialize(from).map(Arc::new)
 }
 
 /// How far a conversation is.

@@ -4,6 +4,7 @@
 //! was emptied, by whoever needs it.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use url::Url;
 
 use crate::{
@@ -79,7 +80,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         variables: call.variables,
         agent: pinned.agent,
         agent_version: pinned.version,
-        definition: serde_json::to_value(definition)?,
+        definition: serde_json::to_value(definition)?.into(),
         call_time_limit_secs: call.call_time_limit_secs,
         phase: Phase::Answered,
         ended: None,
@@ -117,14 +118,14 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, clo
     if opened.held.memory.sessions >= MOST_STREAMS || opened.tickets > MOST_STREAMS {
         ctx.calls.forget(&state.call_id).await?;
         tracing::error!(attempt.id = %attempt, tickets = opened.tickets, "no media stream of this call lasts; it is ended");
-        return Ok(Stream::Broken(trouble(opened.held.definition)?));
+        return Ok(Stream::Broken(trouble(&opened.held.definition)?));
     }
     Ok(Stream::To(format!("{media_url}/{}", opened.ticket).parse()?))
 }
 
 /// What an agent that cannot talk has said in its place.
-fn trouble(definition: serde_json::Value) -> serde_json::Result<Option<Speech>> {
-    let agents::Definition { trouble, language, .. } = serde_json::from_value(definition)?;
+fn trouble(definition: &serde_json::Value) -> serde_json::Result<Option<Speech>> {
+    let agents::Definition { trouble, language, .. } = Deserialize::deserialize(definition)?;
     Ok(trouble.map(|text| Speech { text, language, voice: None }))
 }
 
@@ -136,7 +137,7 @@ async fn no_room(ctx: &Context, state: CallState) -> anyhow::Result<Stream> {
         true => instead(ctx, state.business, &state.to, &state.from).await?,
         false => Instead::default(),
     };
-    if let Some(speech) = trouble(state.definition)? {
+    if let Some(speech) = trouble(&state.definition)? {
         instead.speech = Some(speech);
     }
     super::overview::count_rejected(ctx, instead.how()).await;

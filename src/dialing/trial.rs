@@ -68,7 +68,7 @@ pub async fn open(
         variables,
         agent: agent.id,
         agent_version: agent.version,
-        definition: serde_json::to_value(definition).map_err(anyhow::Error::from)?,
+        definition: serde_json::to_value(definition).map_err(anyhow::Error::from)?.into(),
         call_time_limit_secs: limit,
         phase: Phase::Answered,
         ended: None,

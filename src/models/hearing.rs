@@ -59,7 +59,9 @@ pub struct Word {
 /// filter made it worse in noise.
 pub struct Earshot {
     detector: Detector,
-    samples: Vec<i16>,
+    samples: [i16; SAMPLES],
+    /// So many of them are heard.
+    heard: usize,
     last: i16,
     open: bool,
 }
@@ -89,7 +91,8 @@ impl Hearing {
         }
         Ear::Earshot(Box::new(Earshot {
             detector: Detector::default(),
-            samples: Vec::with_capacity(SAMPLES),
+            samples: [0; SAMPLES],
+            heard: 0,
             last: 0,
             open: false,
         }))
@@ -120,15 +123,18 @@ impl Ear {
 
 impl Earshot {
     fn hear(&mut self, sample: i16, open: bool) -> Option<Word> {
-        let between = (i32::from(self.last) + i32::from(sample)) / 2;
-        self.samples.extend([i16::try_from(between).unwrap_or(0), sample]);
+        // The mean of two halves of the range is in the range.
+        let between = ((i32::from(self.last) + i32::from(sample)) / 2) as i16;
+        self.samples[self.heard] = between;
+        self.samples[self.heard + 1] = sample;
+        self.heard += 2;
         self.last = sample;
         self.open |= open;
-        if self.samples.len() < SAMPLES {
+        if self.heard < SAMPLES {
             return None;
         }
+        self.heard = 0;
         let voice = if std::mem::take(&mut self.open) { self.detector.predict_i16(&self.samples) } else { 0.0 };
-        self.samples.clear();
         Some(Word { ms: SAMPLES_MS, voice })
     }
 }

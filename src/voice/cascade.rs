@@ -21,6 +21,7 @@ use crate::{
         deepgram::Deepgram,
         elevenlabs::{ElevenLabs, Order},
         link::{self, Access},
+        mulaw::PER_MS,
         pipeline::{Ears, Pipeline},
         sentences::Sentences,
     },
@@ -30,8 +31,9 @@ use crate::{
 const SOUND: usize = 8;
 /// Pieces of text that wait for the speech: more is a provider that does not take them.
 const TEXTS: usize = 512;
-/// Sound that waits in the session: 10 s.
-const AHEAD: usize = 80_000;
+/// No more sound is taken while so much waits in the session: 1 s. What comes faster waits in the provider's socket, which is here
+/// as well and costs this process nothing.
+const AHEAD: usize = 1_000 * PER_MS;
 /// ElevenLabs' voice where the agent names none: "Rachel".
 const VOICE: &str = "21m00Tcm4TlvDq8ikWAM";
 

@@ -133,7 +133,8 @@ pub(super) async fn run<P: Protocol>(
             Err(full) => return failed(full.to_string()).await,
         };
         let begin = Instant::now();
-        let connecting = connect(&protocol, &access);
+        // A handshake needs four times the room of the connection that comes of it.
+        let connecting = Box::pin(connect(&protocol, &access));
         let socket = tokio::select! {
             () = stop.cancelled() => return,
             socket = connecting => socket,

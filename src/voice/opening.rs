@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use serde::Deserialize;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
         cascade::{Cascade, Logins},
         ending::Reason,
         link::Access,
-        pipeline::{Ears, Event, MOST_WAITING, Pipeline, Sound, Turns},
+        pipeline::{Ears, Event, MOST_EVENTS, MOST_SOUND, Pipeline, Sound, Turns},
         registry::{Seat, Sessions},
         session::{self, Parts, Socket, Tasks},
         speech_to_speech::SpeechToSpeech,
@@ -97,7 +98,7 @@ async fn held(
     if state.memory.started_at_ms == 0 {
         state.memory.started_at_ms = claim.now_ms;
     }
-    let agent: Definition = serde_json::from_value(state.definition.clone()).context("the agent cannot be read")?;
+    let agent: Definition = Definition::deserialize(&*state.definition).context("the agent cannot be read")?;
     let (commands, told) = mpsc::channel(4);
     let entry = sessions.enter(&ticket.call_id, &owner, claim.before.as_deref(), commands);
     // Whoever is told of it from now on tells this session.
@@ -160,8 +161,8 @@ pub(super) struct Voice {
 /// Where the business has no account at one of them, and neither has the installation.
 pub(super) async fn voice(session: &Parts, tasks: &mut Tasks) -> anyhow::Result<Voice> {
     let (ctx, agent) = (session.sessions.ctx(), &session.agent);
-    let (events, heard) = mpsc::channel(MOST_WAITING);
-    let (sound, heard_sound) = mpsc::channel(MOST_WAITING);
+    let (events, heard) = mpsc::channel(MOST_EVENTS);
+    let (sound, heard_sound) = mpsc::channel(MOST_SOUND);
     let (ears, turns) = (Ears { events, sound }, Turns::default());
     let login = |provider| login(ctx, session.state.business, provider);
     let pipeline: Box<dyn Pipeline> = match agent.pipeline {

@@ -15,8 +15,10 @@ use tokio::sync::mpsc;
 
 use crate::{calls::Memory, models::Provider};
 
-/// Things said by a pipeline that may wait for the session.
-pub(super) const MOST_WAITING: usize = 64;
+/// Events of a pipeline that may wait for the session.
+pub(super) const MOST_EVENTS: usize = 64;
+/// Pieces of its sound that may: each may be a second of it.
+pub(super) const MOST_SOUND: usize = 2;
 
 /// What a pipeline has to say.
 #[derive(Debug, Clone, PartialEq)]

@@ -117,12 +117,12 @@ enum Input {
 /// Holds a conversation to its end.
 pub(super) async fn run(parts: Parts, line: Socket) -> Reason {
     let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
-    let voice = match opening::voice(&parts, &mut tasks).await {
+    let voice = match Box::pin(opening::voice(&parts, &mut tasks)).await {
         Ok(voice) => voice,
         Err(error) => {
             tracing::error!(attempt.id = %parts.state.attempt, error = format!("{error:#}"), "an agent cannot speak");
             figures::session_failed("provider");
-            return ending::without_voice(parts, line).await;
+            return Box::pin(ending::without_voice(parts, line)).await;
         }
     };
     let now = Instant::now();
@@ -154,7 +154,8 @@ pub(super) async fn run(parts: Parts, line: Socket) -> Reason {
     };
     let reason = session.live().await;
     session.scribe.abort();
-    ending::end(session, reason).await
+    // The room that an end needs is taken at the end, and not for as long as the call lasts.
+    Box::pin(ending::end(session, reason)).await
 }
 
 /// Writes the state whenever it has changed, the newest only. Whoever has lost the call is told by the renewal.

@@ -278,7 +278,8 @@ impl Session {
     pub(super) async fn come_to(&mut self, ending: Ending) {
         match ending.transfer {
             None => self.over = Some(ending.reason),
-            Some((id, to)) => self.transfer(id, to).await,
+            // What few calls need, no call makes room for.
+            Some((id, to)) => Box::pin(self.transfer(id, to)).await,
         }
     }
 

@@ -27,7 +27,9 @@ pub(super) struct Vad {
 /// Lets through what may be a voice: what is loud enough, and then what WebRTC's detector lets pass at its least strict.
 struct Gate {
     detector: VoiceActivityDetector,
-    samples: Vec<i16>,
+    samples: [i16; SAMPLES],
+    /// So many of them are heard.
+    heard: usize,
     open: bool,
 }
 
@@ -74,17 +76,18 @@ impl Vad {
 impl Gate {
     fn new() -> Self {
         let detector = VoiceActivityDetector::new(VoiceActivityProfile::QUALITY);
-        Self { detector, samples: Vec::with_capacity(SAMPLES), open: false }
+        Self { detector, samples: [0; SAMPLES], heard: 0, open: false }
     }
 
     /// Hears a sample; true while it may be part of a voice, by the last 10 ms that were heard whole.
     fn hear(&mut self, sample: i16) -> bool {
-        self.samples.push(sample);
-        if self.samples.len() == SAMPLES {
+        self.samples[self.heard] = sample;
+        self.heard += 1;
+        if self.heard == SAMPLES {
+            self.heard = 0;
             let loud: i32 = self.samples.iter().map(|sample| i32::from(*sample).abs()).sum();
             // A length that it does not take is none of ours.
             self.open = loud >= QUIET && self.detector.predict_8khz(&self.samples).unwrap_or(true);
-            self.samples.clear();
         }
         self.open
     }

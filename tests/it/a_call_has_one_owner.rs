@@ -31,7 +31,7 @@ pub(crate) fn state() -> CallState {
         variables: serde_json::Map::new(),
         agent: AgentId::new(),
         agent_version: 1,
-        definition: json!({"name": "A", "prompt": "B"}),
+        definition: json!({"name": "A", "prompt": "B"}).into(),
         call_time_limit_secs: 600,
         phase: Phase::Answered,
         ended: None,
