@@ -299,7 +299,10 @@ async fn told<P: Protocol>(
         Some(Ok(Message::Text(text))) => text,
         Some(Ok(_)) => return Ok(()),
     };
-    for told in protocol.heard(&text) {
+    let all = protocol.heard(&text);
+    // The session may take its time with what was in it.
+    drop(text);
+    for told in all {
         match told {
             Told::Reply(out) => waiting.push(out),
             Told::Broken(why) => return Err(Some(why)),

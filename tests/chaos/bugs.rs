@@ -222,7 +222,7 @@ fn key_forgotten(plan: &mut Plan) {
 }
 
 fn suppression_not_checked(plan: &mut Plan) {
-    rewrite(plan, "claim_jobs", "s.number = to_number", "false");
+    rewrite(plan, "verdict_on", "IF is_suppressed(p_business, p_number) THEN", "IF false THEN");
     // Nor does whoever suppresses take queued jobs away.
     plan.broken.push(
         "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;

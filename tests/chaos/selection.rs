@@ -1,6 +1,6 @@
 //! The part that `make test` runs: each is a test of its own, by the words of nextest and of cargo's own runner.
 
-use crate::{bugs, is_caught, mixed, report::Summary, rows, trial};
+use crate::{bugs, is_caught, mixed, report::Summary, rows, trial, trial::schema_has};
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
@@ -8,6 +8,7 @@ enum Part {
     Mixed(u64),
     Row(&'static str),
     Bug(&'static str),
+    Schema,
 }
 
 /// The tests by their names.
@@ -17,6 +18,7 @@ const PARTS: &[(&str, Part)] = &[
     ("the_checker_finds_an_unknown_that_is_dialed_again", Part::Bug("unknown-requeued")),
     ("the_checker_finds_a_slot_that_is_freed_on_a_timeout", Part::Bug("slot-freed-on-timeout")),
     ("the_checker_finds_events_without_a_rank", Part::Bug("no-rank-guard")),
+    ("what_seeded_bugs_leave_out_of_the_schema_is_in_it", Part::Schema),
 ];
 
 /// What a person begins with.
@@ -78,6 +80,10 @@ async fn one(part: Part) -> anyhow::Result<bool> {
             let bug = bugs::BUGS.iter().find(|bug| bug.name == name);
             let Some(bug) = bug else { anyhow::bail!("there is no seeded bug {name}") };
             return is_caught(bug, &bug.plan(1)).await;
+        }
+        Part::Schema => {
+            schema_has(bugs::BUGS.iter().map(|bug| bug.plan(1))).await?;
+            return Ok(true);
         }
     };
     let mut summary = Summary::default();

@@ -3,8 +3,12 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use rollcall::sim::Faults;
-use sqlx::PgPool;
+use rollcall::{
+    ops::private::{Durability, PrivateStores},
+    sim::Faults,
+    stores::MIGRATOR,
+};
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
@@ -287,10 +291,34 @@ fn keep_logs(scratch: &Path, plan: &Plan) -> anyhow::Result<()> {
 /// Changes functions of the schema, so that a guard is missing.
 async fn break_schema(site: &mut Site, statements: &[String]) -> anyhow::Result<()> {
     let pg = site.sql()?;
-    for statement in statements {
-        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone())).execute(&pg).await;
-        done.with_context(|| format!("the schema could not be broken by: {statement}"))?;
-    }
+    break_by(&mut *pg.acquire().await?, statements).await?;
     pg.close().await;
     Ok(())
+}
+
+async fn break_by(db: &mut PgConnection, statements: &[String]) -> anyhow::Result<()> {
+    for statement in statements {
+        let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.clone())).execute(&mut *db).await;
+        done.with_context(|| format!("the schema could not be broken by: {statement}"))?;
+    }
+    Ok(())
+}
+
+/// Takes out of a schema what each of these plans leaves out, and puts it back.
+///
+/// # Errors
+/// Where it is not in there any more: such a plan would break nothing.
+pub(crate) async fn schema_has(plans: impl IntoIterator<Item = Plan>) -> anyhow::Result<()> {
+    let stores = PrivateStores::start(Durability::Scratch).await?;
+    stores.migrate(&MIGRATOR).await?;
+    let mut db = PgConnection::connect(&stores.database_url()).await?;
+    for mut plan in plans {
+        // A setting of the server is none of the schema's, and takes no transaction.
+        plan.broken.retain(|statement| !statement.starts_with("ALTER SYSTEM"));
+        let mut tx = db.begin().await?;
+        break_by(&mut tx, &plan.broken).await.with_context(|| plan.name.clone())?;
+        tx.rollback().await?;
+    }
+    db.close().await?;
+    stores.end().await
 }
