@@ -1,8 +1,12 @@
 //! The bench as a client of the API and of the sandbox carrier's figures.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
 use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
 use rollcall::{ops::installation::Installation, sim::Figures};
 use serde::de::DeserializeOwned;
@@ -50,6 +54,31 @@ impl Client {
         Ok(Business(id))
     }
 
+    /// Changes how many slots a business has.
+    pub(crate) async fn limit(&self, business: Business, slots: u32) -> anyhow::Result<()> {
+        let path = format!("/v1/businesses/{}", business.0);
+        let body = json!({"max_concurrent_calls": slots});
+        let _: Value = self.ask(self.operator(Method::PATCH, &path).json(&body)).await?;
+        Ok(())
+    }
+
+    /// ms from the start of a run to its first intent, by the ledger.
+    pub(crate) async fn first_dial_ms(&self, run: Run) -> anyhow::Result<f64> {
+        let started = moment(&self.run(run).await?["started_at"])?;
+        let jobs = self.read(run, &format!("/v1/runs/{}/jobs?limit=500", run.id)).await?;
+        let mut first = None;
+        for job in jobs["data"].as_array().context("no list of jobs")? {
+            let job =
+                self.read(run, &format!("/v1/jobs/{}", job["id"].as_str().context("a job without an id")?)).await?;
+            for attempt in job["attempts"].as_array().into_iter().flatten() {
+                let at = moment(&attempt["intent_at"])?;
+                first = Some(first.map_or(at, |first: DateTime<Utc>| first.min(at)));
+            }
+        }
+        let waited = first.context("nothing of the run was dialed")? - started;
+        Ok(waited.num_microseconds().context("a wait of years")? as f64 / 1000.0)
+    }
+
     /// A draft of a run with `jobs` numbers.
     pub(crate) async fn draft(&self, business: Business, jobs: usize) -> anyhow::Result<Run> {
         let body = json!({"name": "bench", "default_region": "GB", "message": {"text": "Hello."}});
@@ -60,8 +89,8 @@ impl Client {
     }
 
     /// A draft of a run with few numbers, in one request.
-    pub(crate) async fn short_draft(&self, business: Business, jobs: usize) -> anyhow::Result<Run> {
-        let leads: Vec<Value> = (0..jobs).map(|n| json!({"to": number(n)})).collect();
+    pub(crate) async fn short_draft(&self, business: Business, jobs: Range<usize>) -> anyhow::Result<Run> {
+        let leads: Vec<Value> = jobs.map(|n| json!({"to": number(n)})).collect();
         let body = json!({"name": "bench", "default_region": "GB", "message": {"text": "Hello."}, "leads": leads});
         let run: Value = self.ask(self.of_business(Method::POST, "/v1/runs", business).json(&body)).await?;
         Ok(Run { business, id: run["id"].as_str().context("a run without an id")?.parse()? })
@@ -151,6 +180,10 @@ pub(crate) fn list(jobs: usize) -> String {
         csv.push('\n');
     }
     csv
+}
+
+fn moment(text: &Value) -> anyhow::Result<DateTime<Utc>> {
+    Ok(text.as_str().context("no time")?.parse()?)
 }
 
 fn number(n: usize) -> String {

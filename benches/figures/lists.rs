@@ -1,4 +1,5 @@
-//! Long lists: how fast they come in, how soon their first call is placed, and what dialing and reading cost then.
+//! Long lists: how fast they come in, how soon their first call is placed, what dialing and reading cost then, and how long a short
+//! list beside one waits for its turn.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use rollcall::ops::installation::Installation;
 
 use crate::{
     bench::{Bench, Tempo},
-    client::{Client, Run},
+    client::{Business, Client, Run},
     meter,
     report::{Report, Target},
 };
@@ -17,6 +18,9 @@ const SHORT: usize = 100;
 const LONG: usize = 1_000_000;
 /// Calls over which the cost of one is taken.
 const COUNTED: usize = 5_000;
+/// Numbers of a short list beside the long one, and how many such lists there are, one after the other.
+const FEW: usize = 10;
+const NEIGHBOURS: usize = 20;
 /// Readings of each kind while the long list is dialed.
 const READINGS: u32 = 200;
 
@@ -60,6 +64,7 @@ pub(crate) async fn measure(bench: &Bench, report: &mut Report) -> anyhow::Resul
     let large = counted(&mut all, &client, some).await?;
     report.once(format!("R CPU per call at {long} jobs, of that at {some}"), Target::most(Some(1.1)), large / small);
     read(&client, run, long, report).await?;
+    beside(&client, business, long, report).await?;
     all.check()?;
     all.end().await
 }
@@ -88,6 +93,31 @@ async fn counted(all: &mut Installation, client: &Client, calls: usize) -> anyho
     client.wait(&format!("ended={calls}"), Duration::from_secs(300)).await?;
     let ended = client.figures().await?.total.ended - already;
     Ok(meter::cpu(all)?.since(&before).total() / ended as f64)
+}
+
+/// A business with few slots dials a long list: how long ten numbers of another run wait for their first call, from their start on,
+/// by the ledger. What is promised is 2 s from the moment when a slot is free, which is later.
+async fn beside(client: &Client, business: Business, jobs: usize, report: &mut Report) -> anyhow::Result<()> {
+    client.limit(business, 3).await?;
+    let mut waits = Vec::new();
+    for round in 0..NEIGHBOURS {
+        let run = client.short_draft(business, jobs + round * FEW..jobs + (round + 1) * FEW).await?;
+        client.start(run).await?;
+        anyhow::ensure!(
+            client.ended(run, Duration::from_secs(60)).await?,
+            "a short run beside a long one has not ended"
+        );
+        waits.push(client.first_dial_ms(run).await?);
+    }
+    waits.sort_by(f64::total_cmp);
+    report.row(
+        0.0,
+        format!("R start → first dial of {FEW} numbers beside {jobs}, on 3 slots, ms"),
+        Target::most(Some(2_000.0)),
+        waits[waits.len() / 2],
+        (waits[0], waits[waits.len() - 1]),
+    );
+    Ok(())
 }
 
 /// What a person reads, while calls are placed.

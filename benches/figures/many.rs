@@ -116,7 +116,7 @@ pub(crate) async fn due_at_once(bench: &Bench, report: &mut Report) -> anyhow::R
 /// So many businesses with a draft each, in the order of their making.
 async fn drafts(client: &Client, businesses: usize, slots: u32, jobs: usize) -> anyhow::Result<Vec<Run>> {
     stream::iter(0..businesses)
-        .map(|n| async move { client.short_draft(client.business(n, slots).await?, jobs).await })
+        .map(|n| async move { client.short_draft(client.business(n, slots).await?, 0..jobs).await })
         .buffered(AT_ONCE)
         .try_collect()
         .await

@@ -42,7 +42,7 @@ impl Street {
 
     /// The one caller has talked to the end, and nothing is left.
     async fn talked(&self, sid: &str) {
-        let call = self.over(sid).await;
+        let call = self.over_and_silent(sid).await;
         assert_eq!((call.status, call.conversations.len()), (Status::Completed, 1), "{call:?}");
         self.free().await;
         let rows = self.rows().await;
@@ -197,6 +197,7 @@ async fn where_nobody_picks_up_a_call_that_was_put_through_is_over_and_the_other
         street.free().await;
         let strays = sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM stray_call"#);
         assert_eq!(strays.fetch_one(&street.house.ctx.stores.pg).await.unwrap(), 0);
+        street.house.silent().await;
         media.close().await;
         street.house.close().await;
     }
