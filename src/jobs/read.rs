@@ -86,17 +86,7 @@ pub async fn of_run(
 ) -> sqlx::Result<Vec<Job>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"WITH RECURSIVE place AS (
-               (SELECT f.* FROM run_zone z CROSS JOIN LATERAL (
-                    SELECT zone_set, (- priority) AS place, job_id FROM job WHERE run_id = $2 AND zone_set = z.zone_set AND state = 'queued'
-                    ORDER BY (- priority), job_id LIMIT 1) f WHERE $4 = 'queued' AND z.run_id = $2)
-               UNION ALL
-               SELECT n.* FROM place p CROSS JOIN LATERAL (
-                   SELECT zone_set, (- priority) AS place, job_id FROM job
-                   WHERE run_id = $2 AND zone_set = p.zone_set AND state = 'queued' AND (- priority) > p.place
-                   ORDER BY (- priority), job_id LIMIT 1) n
-           )
-           SELECT j.job_id AS "job_id!: JobId", j.run_id AS "run_id!: RunId", j.business_id AS "business_id!: BusinessId",
+        r#"SELECT j.job_id AS "job_id!: JobId", j.run_id AS "run_id!: RunId", j.business_id AS "business_id!: BusinessId",
                   j.to_number AS "to_number!", j.external_id, j.variables AS "variables!: Json<serde_json::Value>",
                   j.time_zones AS "time_zones!", j.state AS "state!: JobState", j.disposition, j.reason,
                   j.attempt_count AS "attempt_count!", j.next_at AS "next_at: Time", j.priority AS "priority!",
@@ -108,9 +98,8 @@ pub async fn of_run(
                (SELECT * FROM job WHERE run_id = $2 AND state = $4 AND finished_at IS NOT NULL AND job_id > $3
                 ORDER BY job_id LIMIT $5)
                UNION ALL
-               (SELECT q.* FROM place p CROSS JOIN LATERAL (
-                    SELECT * FROM job WHERE run_id = $2 AND zone_set = p.zone_set AND state = 'queued' AND (- priority) = p.place
-                        AND job_id >= p.job_id AND job_id > $3 ORDER BY job_id LIMIT $5) q)
+               (SELECT q.* FROM (SELECT queued_jobs($2, $3, $5) AS job_id WHERE $4 = 'queued') i
+                    CROSS JOIN LATERAL (SELECT * FROM job WHERE job_id = i.job_id OFFSET 0) q)
                UNION ALL
                (SELECT d.* FROM attempt a CROSS JOIN LATERAL (SELECT * FROM job WHERE job_id = a.job_id OFFSET 0) d
                 WHERE $4 = 'dialing' AND a.business_id = $1 AND a.open AND a.run_id = $2 AND d.state = 'dialing' AND d.job_id > $3)

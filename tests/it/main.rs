@@ -5,6 +5,7 @@ mod a_call_has_one_owner;
 mod a_drain_finishes_what_is_in_flight;
 mod a_killed_worker_loses_nothing;
 mod a_list_goes_in_once;
+mod a_long_run_is_read_by_pages;
 mod a_run_dials_every_number_once;
 mod a_standby_that_may_be_promoted;
 mod a_start_tidies_up_on_evidence;
