@@ -4,11 +4,10 @@
 //! `api::admin`), which depend on nothing here.
 
 use utoipa::openapi::{
-    Components, Content, OpenApi, Required, Response, Server,
+    Components, Content, OpenApi, Required, Response,
     path::{HttpMethod, Operation, OperationBuilder, ParameterBuilder, ParameterIn},
     schema::{Object, Schema, Type},
     security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme},
-    server::{ServerBuilder, ServerVariableBuilder},
 };
 
 use crate::carriers::{
@@ -37,6 +36,7 @@ type Answer = (&'static str, &'static str, &'static str);
 const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 const NO_BODY: &str = "";
+const AWAY: Answer = ("404", PROBLEM, "not-found: this is another listener");
 const WRITTEN: &[Answer] = &[("204", NO_BODY, "It is written down.")];
 const TOLD: &[Answer] = &[("200", twiml::CONTENT_TYPE, "What the call hears next (TwiML).")];
 const READ: &[Answer] = &[("200", JSON, "As it is now.")];
@@ -120,7 +120,7 @@ fn operation(door: Door, path: &str, what: &str, answers: &[Answer]) -> Operatio
     if let Door::Twilio | Door::Telnyx = door {
         operation = operation.security(SecurityRequirement::new(door.tag(), [""; 0]));
     }
-    operation.servers(door.server().map(|server| vec![server])).build()
+    operation.description(door.place()).build()
 }
 
 /// `GET /status/workers` is called `status_workers`.
@@ -154,20 +154,19 @@ impl Door {
                 ("503", PROBLEM, "unavailable: nothing was written; send it again"),
             ],
             Self::Media => {
-                &[("403", PROBLEM, "forbidden: a token that is not ours, was used, or is of a call that is over")]
+                &[("403", PROBLEM, "forbidden: a token that is not ours, was used, or is of a call that is over"), AWAY]
             }
-            Self::Health | Self::Operations => &[],
+            Self::Health => &[],
+            Self::Operations => &[AWAY],
         }
     }
 
-    /// Where it is, if not beside the document.
-    fn server(self) -> Option<Server> {
-        let (scheme, address, what) = match self {
-            Self::Media => ("ws", "127.0.0.1:8090", "CALLS_ADDR of rollcall-calls, from outside PUBLIC_MEDIA_URL"),
-            Self::Operations => ("http", "127.0.0.1:9090", "ADMIN_ADDR of each program"),
-            Self::Twilio | Self::Telnyx | Self::Health => return None,
-        };
-        let variable = ServerVariableBuilder::new().default_value(address).description(Some(what));
-        Some(ServerBuilder::new().url(format!("{scheme}://{{address}}")).parameter("address", variable).build())
+    /// Where it is, if not beside the document. In words: who takes `servers` at its word reaches for addresses that are not its to reach.
+    fn place(self) -> Option<&'static str> {
+        match self {
+            Self::Media => Some("At CALLS_ADDR of rollcall-calls, from outside PUBLIC_MEDIA_URL; 404 here."),
+            Self::Operations => Some("At ADMIN_ADDR of each program; 404 here."),
+            Self::Twilio | Self::Telnyx | Self::Health => None,
+        }
     }
 }
