@@ -239,13 +239,6 @@ async fn converse<P: Protocol>(
         tokio::select! {
             biased;
             () = line.stop.cancelled() => break None,
-            message = stream.next() => {
-                (heard_at, pinged) = (Instant::now(), false);
-                match told(protocol, message, &mut waiting, line).await {
-                    Ok(()) => {}
-                    Err(why) => break why,
-                }
-            }
             sent = poll_fn(|cx| waiting.drive(&mut sink, cx)), if waiting.any() => match sent {
                 Ok(()) => sent_at = Instant::now(),
                 Err(error) => break Some(error.to_string()),
@@ -266,6 +259,14 @@ async fn converse<P: Protocol>(
                     waiting.push(Out::Word(Message::Ping(axum::body::Bytes::new())));
                 }
                 protocol.keep_alive(sent_at.elapsed()).into_iter().for_each(|out| waiting.push(out));
+            }
+            // Last: a provider that is seconds ahead of the ear always has something to be read, and text for it must not wait for that.
+            message = stream.next() => {
+                (heard_at, pinged) = (Instant::now(), false);
+                match told(protocol, message, &mut waiting, line).await {
+                    Ok(()) => {}
+                    Err(why) => break why,
+                }
             }
         }
     };
