@@ -27,8 +27,8 @@ async fn a_page_of_queued_jobs_reads_no_more_than_itself() {
             let page = read::of_run(&mut *tx, business, run, Some(JobState::Queued), after, PAGE).await.unwrap();
             pages.push(page.iter().map(|job| job.id).collect());
         }
-        let read = sqlx::query_scalar::<_, i64>(
-            "SELECT (seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE relname = 'job'",
+        let read = sqlx::query_scalar!(
+            r#"SELECT (seq_tup_read + idx_tup_fetch)::bigint AS "n!" FROM pg_stat_xact_user_tables WHERE relname = 'job'"#
         );
         (pages, read.fetch_one(&mut *tx).await.unwrap())
     })
