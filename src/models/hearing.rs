@@ -123,7 +123,7 @@ impl Ear {
 
 impl Earshot {
     fn hear(&mut self, sample: i16, open: bool) -> Option<Word> {
-        // The mean of two halves of the range is in the range.
+        // The mean of two samples is one.
         let between = ((i32::from(self.last) + i32::from(sample)) / 2) as i16;
         self.samples[self.heard] = between;
         self.samples[self.heard + 1] = sample;
