@@ -81,6 +81,30 @@ pub async fn state(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<Attem
         .await
 }
 
+/// Calls that are open by the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InCalls {
+    /// Of the business.
+    pub business: i64,
+    /// In all.
+    pub all: i64,
+}
+
+/// Counts them in one snapshot.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn in_calls(pg: &PgPool, business: BusinessId) -> sqlx::Result<InCalls> {
+    sqlx::query_as!(
+        InCalls,
+        r#"SELECT (SELECT count(*) FROM attempt WHERE business_id = $1 AND open) AS "business!",
+                  (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "all!""#,
+        business.0
+    )
+    .fetch_one(pg)
+    .await
+}
+
 /// Jobs and attempts that do not fit each other. Each is written in the transaction of the other, so there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Misfits {

@@ -359,7 +359,7 @@ async fn take(
         calls_per_second: account.calls_per_second,
         most: 1,
     };
-    match ctx.gate.take_ahead(&ask, id).await? {
+    match room::ahead(ctx, &ask, id).await? {
         Taken::NotReady => {
             Err(ApiError::new(Slug::Unavailable, "The gate is being rebuilt. Try again.").retry_after(1))
         }

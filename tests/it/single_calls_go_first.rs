@@ -8,6 +8,7 @@ use rollcall::{
     },
     ids::{AttemptId, BusinessId},
     sim,
+    slots::{Ask, Taken},
 };
 use serde_json::{Value, json};
 
@@ -101,6 +102,37 @@ async fn a_single_call_that_no_worker_takes_expires_and_never_rings() {
     house.until("it is over", || async { state(&house, business, &id).await.0 == "ended" }).await;
     assert_eq!(state(&house, business, &id).await.1["reason"], "expired");
     assert_eq!(house.sim.figures().total.requests, 0);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_waits_out_a_worker_that_only_looks() {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(2).await;
+    house.ctx.gate.open().await.unwrap();
+    let account = format!("AC{}", business.0.simple());
+    // As a worker does before it sees that nothing is due.
+    let look =
+        Ask { business, slot_limit: 2, lines: 50, talks: None, account: &account, calls_per_second: 10_000.0, most: 2 };
+    let Taken::Some { held, .. } = house.ctx.gate.take(&look).await.unwrap() else { panic!("the gate is open") };
+    let held: Vec<_> = held.iter().map(|held| held.attempt).collect();
+    assert_eq!(held.len(), 2);
+    let asked_at = async || {
+        let mut redis = house.ctx.stores.redis.clone();
+        let pace = house.ctx.stores.keys.key(format_args!("pace:{account}"));
+        redis::cmd("HGET").arg(pace).arg("at_us").query_async::<Option<String>>(&mut redis).await.unwrap()
+    };
+    let looked = asked_at().await;
+    let given_back = async {
+        house.until("the call has asked the gate", || async { asked_at().await != looked }).await;
+        let _ = house.ctx.gate.nothing_due(business, &account, &held).await.unwrap();
+    };
+    let asked = ask(&house, business, Method::POST, "/v1/calls", Some(call("+12125550101")));
+    let ((status, made), ()) = tokio::join!(asked, given_back);
+    assert_eq!(status, 201, "{made}");
+    house.start_worker();
+    let id = made["id"].as_str().unwrap().to_owned();
+    house.until("the call has ended", || async { state(&house, business, &id).await.0 == "ended" }).await;
     house.close().await;
 }
 

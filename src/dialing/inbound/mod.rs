@@ -233,7 +233,7 @@ async fn take(ctx: &Context, business: BusinessId, pace: &str, id: AttemptId) ->
         calls_per_second: NO_PACE,
         most: 1,
     };
-    Ok(match ctx.gate.take_ahead(&ask, id).await? {
+    Ok(match room::ahead(ctx, &ask, id).await? {
         // The gate is being rebuilt: that takes a second, for which nobody waits on the line.
         Taken::NotReady => None,
         Taken::Some { held, .. } => held.first().copied(),
