@@ -31,9 +31,9 @@ use crate::{
 const SOUND: usize = 8;
 /// Pieces of text that wait for the speech: more is a provider that does not take them.
 const TEXTS: usize = 512;
-/// No more sound is taken while so much waits in the session: 1 s. What comes faster waits in the provider's socket, which is here
-/// as well and costs this process nothing.
-const AHEAD: usize = 1_000 * PER_MS;
+/// No more sound is taken while so much waits in the session: half a second. What comes faster waits in the provider's socket, which is
+/// here as well and costs this process nothing.
+const AHEAD: usize = 500 * PER_MS;
 /// ElevenLabs' voice where the agent names none: "Rachel".
 const VOICE: &str = "21m00Tcm4TlvDq8ikWAM";
 

@@ -18,7 +18,7 @@ use crate::{calls::Memory, models::Provider};
 /// Events of a pipeline that may wait for the session.
 pub(super) const MOST_EVENTS: usize = 64;
 /// Pieces of its sound that may: each may be a second of it.
-pub(super) const MOST_SOUND: usize = 2;
+pub(super) const MOST_SOUND: usize = 1;
 
 /// What a pipeline has to say.
 #[derive(Debug, Clone, PartialEq)]

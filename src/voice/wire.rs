@@ -3,9 +3,11 @@
 //! Sources: Twilio, "Media Streams - WebSocket Messages"; Telnyx, "Media Streaming over WebSockets". Numbers may come as texts.
 //! A session without a carrier sends and gets bare sound as binary messages.
 
+use std::fmt;
+
 use axum::{body::Bytes, extract::ws::Message};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Visitor};
 
 use crate::voice::mulaw;
 
@@ -100,20 +102,29 @@ struct RawKey {
     digit: String,
 }
 
-/// A number, written as one or as a text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Plain(u64),
-    Text(String),
+/// A number, written as one or as a text; what is neither is none. It comes with every frame: nothing is allocated for it.
+#[derive(Debug, Clone, Copy)]
+struct Number(Option<u64>);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self(None))
+    }
 }
 
-impl Number {
-    fn read(&self) -> Option<u64> {
-        match self {
-            Self::Plain(number) => Some(*number),
-            Self::Text(text) => text.parse().ok(),
-        }
+impl Visitor<'_> for Number {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or a text that is one")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self, E> {
+        Ok(Self(Some(number)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self, E> {
+        Ok(Self(text.parse().ok()))
     }
 }
 
@@ -198,12 +209,12 @@ fn read(text: &str) -> Result<Frame, Malformed> {
                 return Ok(Frame::Nothing);
             }
             let sound = STANDARD.decode(media.payload).map_err(|error| Malformed(format!("payload: {error}")))?;
-            Ok(Frame::Media { sound, chunk: media.chunk.and_then(|chunk| chunk.read()) })
+            Ok(Frame::Media { sound, chunk: media.chunk.and_then(|chunk| chunk.0) })
         }
         "start" => {
             let start = raw.start.ok_or_else(|| Malformed("start without start".to_owned()))?;
             let format = start.media_format.ok_or_else(|| Malformed("start without its media format".to_owned()))?;
-            let rate = format.sample_rate.and_then(|rate| rate.read()).and_then(|rate| u32::try_from(rate).ok());
+            let rate = format.sample_rate.and_then(|rate| rate.0).and_then(|rate| u32::try_from(rate).ok());
             Ok(Frame::Start {
                 stream: raw.stream_id.unwrap_or_default().into_owned(),
                 call_id: start.call_control_id.unwrap_or_default(),
