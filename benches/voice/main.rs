@@ -10,6 +10,7 @@ mod churn;
 mod client;
 mod crowd;
 mod cuts;
+mod frames;
 mod full;
 mod meter;
 mod place;

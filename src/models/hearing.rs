@@ -110,31 +110,41 @@ impl Hearing {
 }
 
 impl Ear {
-    /// Hears a sample of 8 kHz, while the gate is `open` or not; what is now known of a piece. No piece is heard by a model that
-    /// the gate was shut for.
-    pub fn hear(&mut self, sample: i16, open: bool) -> Option<Word> {
+    /// Hears samples of 8 kHz, at most 10 ms of them, while the gate is `open` or not; what is now known of a piece. No piece is heard
+    /// by a model that the gate was shut for.
+    pub fn hear(&mut self, samples: &[i16], open: bool) -> Option<Word> {
         match self {
-            Self::Earshot(ear) => ear.hear(sample, open),
+            Self::Earshot(ear) => ear.hear(samples, open),
             #[cfg(feature = "silero")]
-            Self::Silero(ear) => ear.hear(sample, open),
+            // A piece is longer than that: no more than one word comes of it.
+            Self::Silero(ear) => samples.iter().fold(None, |word, sample| ear.hear(*sample, open).or(word)),
         }
     }
 }
 
 impl Earshot {
-    fn hear(&mut self, sample: i16, open: bool) -> Option<Word> {
-        // The mean of two samples is one.
-        let between = ((i32::from(self.last) + i32::from(sample)) / 2) as i16;
-        self.samples[self.heard] = between;
-        self.samples[self.heard + 1] = sample;
-        self.heard += 2;
-        self.last = sample;
+    fn hear(&mut self, samples: &[i16], open: bool) -> Option<Word> {
         self.open |= open;
+        let (first, rest) = samples.split_at(samples.len().min((SAMPLES - self.heard) / 2));
+        self.add(first);
         if self.heard < SAMPLES {
             return None;
         }
+        let voice = if self.open { self.detector.predict_i16(&self.samples) } else { 0.0 };
         self.heard = 0;
-        let voice = if std::mem::take(&mut self.open) { self.detector.predict_i16(&self.samples) } else { 0.0 };
+        self.open = open;
+        self.add(rest);
         Some(Word { ms: SAMPLES_MS, voice })
+    }
+
+    fn add(&mut self, samples: &[i16]) {
+        let (places, _) = self.samples[self.heard..].as_chunks_mut::<2>();
+        for ([between, place], sample) in places.iter_mut().zip(samples) {
+            // The mean of two samples is one.
+            *between = ((i32::from(self.last) + i32::from(*sample)) / 2) as i16;
+            *place = *sample;
+            self.last = *sample;
+        }
+        self.heard += 2 * samples.len();
     }
 }

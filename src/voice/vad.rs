@@ -40,10 +40,13 @@ impl Vad {
 
     /// Hears sound; for how long the caller has now been speaking, ms; 0 where they are not.
     pub(super) fn hear(&mut self, sound: &[u8]) -> u32 {
-        for byte in sound {
-            let sample = mulaw::decode(*byte);
-            let open = self.gate.hear(sample);
-            if let Some(word) = self.ear.hear(sample, open) {
+        let mut rest = sound;
+        while !rest.is_empty() {
+            // Up to where the gate has heard enough to say something.
+            let (piece, after) = rest.split_at(rest.len().min(SAMPLES - self.gate.heard));
+            rest = after;
+            let (samples, open) = self.gate.hear(piece);
+            if let Some(word) = self.ear.hear(samples, open) {
                 self.count(word.voice >= self.threshold, word.ms);
             }
         }
@@ -79,17 +82,20 @@ impl Gate {
         Self { detector, samples: [0; SAMPLES], heard: 0, open: false }
     }
 
-    /// Hears a sample; true while it may be part of a voice, by the last 10 ms that were heard whole.
-    fn hear(&mut self, sample: i16) -> bool {
-        self.samples[self.heard] = sample;
-        self.heard += 1;
-        if self.heard == SAMPLES {
+    /// Hears no more than it waits for: its samples, and whether they may be part of a voice, by the last 10 ms that were heard whole.
+    fn hear(&mut self, sound: &[u8]) -> (&[i16], bool) {
+        let (from, to) = (self.heard, self.heard + sound.len());
+        for (sample, byte) in self.samples[from..to].iter_mut().zip(sound) {
+            *sample = mulaw::decode(*byte);
+        }
+        self.heard = to;
+        if to == SAMPLES {
             self.heard = 0;
             let loud: i32 = self.samples.iter().map(|sample| i32::from(*sample).abs()).sum();
             // A length that it does not take is none of ours.
             self.open = loud >= QUIET && self.detector.predict_8khz(&self.samples).unwrap_or(true);
         }
-        self.open
+        (&self.samples[from..to], self.open)
     }
 }
 
