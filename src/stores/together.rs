@@ -13,8 +13,8 @@ use std::{
 
 use sqlx::{PgConnection, PgPool};
 use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::kept::Kept;
@@ -26,6 +26,9 @@ const APART: Duration = Duration::from_millis(4);
 const APART_FOR_EACH: Duration = Duration::from_millis(3);
 /// But no more than this: somebody's next call waits for it.
 const MOST_APART: Duration = Duration::from_millis(8);
+/// What came alone and is to be flushed apart waits so long for the commit of whoever acts upon it: two at once would wait for one
+/// another at the disk, and the one that a number waits for goes first. Where much is written the disk is never idle.
+const FLUSHED_AFTER: Duration = Duration::from_millis(5);
 /// Postgres lets no statement take this long (`statement_timeout`): a connection that is silent for so long is left for another.
 const SILENT: Duration = Duration::from_secs(5);
 
@@ -82,6 +85,7 @@ type Waiting<E> = (E, Told<<E as Together>::Outcome>);
 pub struct Lane<E: Together> {
     connection: Arc<Kept>,
     queue: Arc<Mutex<Queue<E>>>,
+    came: Arc<Notify>,
 }
 
 struct Queue<E: Together> {
@@ -93,7 +97,7 @@ struct Queue<E: Together> {
 
 impl<E: Together> Clone for Lane<E> {
     fn clone(&self) -> Self {
-        Self { connection: self.connection.clone(), queue: self.queue.clone() }
+        Self { connection: self.connection.clone(), queue: self.queue.clone(), came: self.came.clone() }
     }
 }
 
@@ -102,12 +106,12 @@ impl<E: Together> Lane<E> {
     #[must_use]
     pub fn new(pg: &PgPool) -> Self {
         let queue = Queue { waiting: VecDeque::new(), under_way: false, next_at: None };
-        Self { connection: Arc::new(Kept::like(pg)), queue: Arc::new(Mutex::new(queue)) }
+        Self { connection: Arc::new(Kept::like(pg)), queue: Arc::new(Mutex::new(queue)), came: Arc::default() }
     }
 
     /// Writes nothing, so that Postgres has made its plans before there is anything to write: that takes a tenth of a second.
     pub async fn warm(&self) {
-        let (written, db) = self.written(&[]).await;
+        let (written, db) = self.written(None, &[]).await;
         if let Err(error) = written {
             tracing::debug!(%error, "nothing could be written yet");
         }
@@ -134,6 +138,8 @@ impl<E: Together> Lane<E> {
         if first {
             // A task of its own: whoever asked may be gone before the batch is.
             tokio::spawn(self.clone().write_all());
+        } else {
+            self.came.notify_one();
         }
         let outcome = outcome.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))?;
         Ok(Written { outcome, flush: Flush(flush) })
@@ -142,22 +148,31 @@ impl<E: Together> Lane<E> {
     async fn write_all(self) {
         // Also after a panic the next one must find somebody to write it.
         let under_way = UnderWay(&self);
+        let mut unflushed: Option<Unflushed> = None;
         loop {
-            let next_at = self.lock().next_at;
-            if let Some(next_at) = next_at {
-                tokio::time::sleep_until(next_at).await;
+            let next_at = self.lock().next_at.unwrap_or_else(Instant::now);
+            if let Some(due) = unflushed.take_if(|waits| waits.until <= next_at.max(Instant::now())) {
+                sleep_until(due.until).await;
+                self.keep(due.flush().await);
             }
-            let Some(batch) = self.next_batch() else { break };
-            self.write_batch(batch).await;
+            sleep_until(next_at).await;
+            if let Some(batch) = self.next_batch(unflushed.is_some()) {
+                unflushed = self.write_batch(batch, unflushed).await;
+            } else if let Some(waits) = &unflushed {
+                let _ = timeout_at(waits.until, self.came.notified()).await;
+            } else {
+                break;
+            }
         }
         std::mem::forget(under_way);
     }
 
-    /// The first of each key that waits, sorted; the others keep their place.
-    fn next_batch(&self) -> Option<Vec<Waiting<E>>> {
+    /// The first of each key that waits, sorted; the others keep their place. The turn goes on without any where something is
+    /// `unflushed`.
+    fn next_batch(&self, unflushed: bool) -> Option<Vec<Waiting<E>>> {
         let mut queue = self.lock();
         if queue.waiting.is_empty() {
-            queue.under_way = false;
+            queue.under_way = unflushed;
             return None;
         }
         let mut taken = std::collections::BTreeMap::new();
@@ -177,29 +192,43 @@ impl<E: Together> Lane<E> {
         Some(batch)
     }
 
-    async fn write_batch(&self, batch: Vec<Waiting<E>>) {
+    /// Writes a batch over the connection that made what is not flushed yet, which is given back with it and with what joins it.
+    async fn write_batch(&self, batch: Vec<Waiting<E>>, unflushed: Option<Unflushed>) -> Option<Unflushed> {
         let (all, told): (Vec<E>, Vec<_>) = batch.into_iter().unzip();
-        let (outcomes, db) = self.outcomes(&all).await;
-        let mut unflushed = Vec::new();
+        let (db, until, mut waiting) =
+            unflushed.map_or_else(Default::default, |before| (Some(before.db), Some(before.until), before.waiting));
+        let (outcomes, db) = self.outcomes(db, &all, &mut waiting).await;
         for (((told, flushed), outcome), one) in told.into_iter().zip(outcomes).zip(&all) {
             // Whoever is gone does not hear it; it is written all the same.
             drop(told.send(outcome));
             if one.is_flushed_apart() {
-                unflushed.push(flushed);
+                waiting.push(flushed);
             } else {
                 drop(flushed.send(Ok(())));
             }
         }
         // What a broken connection wrote, nobody calls flushed.
-        let Some(mut db) = db else { return };
-        if unflushed.is_empty() || flush(&mut db, unflushed).await {
+        let db = db?;
+        if waiting.is_empty() {
             self.keep(Some(db));
+            return None;
         }
+        let alone = if all.len() == 1 { FLUSHED_AFTER } else { Duration::ZERO };
+        Some(Unflushed { db, until: until.unwrap_or_else(|| Instant::now() + alone), waiting })
     }
 
-    /// What became of each, and the connection over which all of it was written.
-    async fn outcomes(&self, all: &[E]) -> (Vec<sqlx::Result<E::Outcome>>, Option<PgConnection>) {
-        let (written, db) = self.written(all).await;
+    /// What became of each, and the connection over which all of it was written. Where that is not the one that it was given, those who
+    /// wait for what went over it before are told that nobody knows.
+    async fn outcomes(
+        &self,
+        db: Option<PgConnection>,
+        all: &[E],
+        before: &mut Vec<oneshot::Sender<sqlx::Result<()>>>,
+    ) -> (Vec<sqlx::Result<E::Outcome>>, Option<PgConnection>) {
+        let (written, db) = self.written(db, all).await;
+        if db.is_none() {
+            before.clear();
+        }
         let error = match written {
             Ok(outcomes) => return (outcomes.into_iter().map(Ok).collect(), db),
             Err(error) if all.len() == 1 => return (vec![Err(error)], db),
@@ -225,8 +254,12 @@ impl<E: Together> Lane<E> {
         (outcomes, db)
     }
 
-    async fn written(&self, all: &[E]) -> (sqlx::Result<Vec<E::Outcome>>, Option<PgConnection>) {
-        match self.connection.again(None).await {
+    async fn written(
+        &self,
+        db: Option<PgConnection>,
+        all: &[E],
+    ) -> (sqlx::Result<Vec<E::Outcome>>, Option<PgConnection>) {
+        match self.connection.again(db).await {
             Ok(db) => written_over(db, all).await,
             Err(error) => (Err(error), None),
         }
@@ -271,16 +304,25 @@ fn silent() -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "Postgres is silent on this connection"))
 }
 
-/// A commit that waits for the disk takes every commit before it along. Over the connection that made them: were Postgres to
-/// crash in between, it would be broken. True where it is not.
-async fn flush(db: &mut PgConnection, waiting: Vec<oneshot::Sender<sqlx::Result<()>>>) -> bool {
-    let commit = sqlx::query_scalar!("SELECT pg_logical_emit_message(true, 'rollcall', '')::text");
-    let committed = timeout(SILENT, commit.fetch_one(db)).await.unwrap_or_else(|_| Err(silent()));
-    if let Err(error) = &committed {
-        tracing::warn!(%error, batch = waiting.len(), "nobody knows whether a batch is on the disk");
+/// What is committed, and not on the disk yet: over which connection, until when that waits, and who is to be told.
+struct Unflushed {
+    db: PgConnection,
+    until: Instant,
+    waiting: Vec<oneshot::Sender<sqlx::Result<()>>>,
+}
+
+impl Unflushed {
+    /// A commit that waits for the disk takes every commit before it along. Over the connection that made them: were Postgres to
+    /// crash in between, it would be broken. Returns the connection where it is not.
+    async fn flush(mut self) -> Option<PgConnection> {
+        let commit = sqlx::query_scalar!("SELECT pg_logical_emit_message(true, 'rollcall', '')::text");
+        let committed = timeout(SILENT, commit.fetch_one(&mut self.db)).await.unwrap_or_else(|_| Err(silent()));
+        if let Err(error) = &committed {
+            tracing::warn!(%error, batch = self.waiting.len(), "nobody knows whether a batch is on the disk");
+        }
+        for flushed in self.waiting {
+            drop(flushed.send(committed.as_ref().map(|_| ()).map_err(|_| sqlx::Error::WorkerCrashed)));
+        }
+        committed.is_ok().then_some(self.db)
     }
-    for flushed in waiting {
-        drop(flushed.send(committed.as_ref().map(|_| ()).map_err(|_| sqlx::Error::WorkerCrashed)));
-    }
-    committed.is_ok()
 }

@@ -25,6 +25,13 @@ async fn applied(house: &House, event: Event) -> sqlx::Result<Option<Change>> {
     Ok(house.ctx.batches.apply(event).await?.0)
 }
 
+async fn waits_for_a_lock(house: &House) -> bool {
+    let waiting = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') AS "waiting!""#
+    );
+    waiting.fetch_one(&house.ctx.stores.pg).await.unwrap()
+}
+
 /// Lets the events of `calls` gather behind one whose attempt is locked, then lets that go; returns what each was told, the
 /// first of them being the one that was locked.
 async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sqlx::Result<Option<Change>>> {
@@ -36,13 +43,7 @@ async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sq
     let mut events = events.into_iter();
     let mut first = std::pin::pin!(applied(house, events.next().unwrap()));
     assert!(futures::poll!(&mut first).is_pending());
-    house.until("the first event waits for the locked row", || async {
-        let waiting = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') AS "waiting!""#
-        );
-        waiting.fetch_one(&house.ctx.stores.pg).await.unwrap()
-    })
-    .await;
+    house.until("the first event waits for the locked row", || async { waits_for_a_lock(house).await }).await;
     // A batch is under way from here on, and these wait for it.
     let mut others = std::pin::pin!(join_all(events.map(|event| applied(house, event))));
     assert!(futures::poll!(&mut others).is_pending());
@@ -115,6 +116,50 @@ async fn an_end_is_on_the_disk_before_the_carrier_may_be_told() {
             sqlx::query_scalar!(r#"SELECT pg_current_wal_flush_lsn() > $1::text::pg_lsn AS "further!""#, before);
         assert!(flushed.fetch_one(&house.ctx.stores.pg).await.unwrap(), "the end is on the disk");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_went_over_a_connection_that_broke_is_never_called_flushed() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(CALLS).await;
+    house.started(business, &numbers(usize::try_from(CALLS).unwrap())).await;
+    let claimed = house.claim(business, CALLS).await;
+    let pg = &house.ctx.stores.pg;
+    let mut seen = false;
+    for three in claimed.chunks_exact(3) {
+        let mut lock = pg.begin().await.unwrap();
+        sqlx::query!("SELECT 1 AS one FROM attempt WHERE attempt_id = $1 FOR UPDATE", three[1].attempt.0)
+            .fetch_one(&mut *lock)
+            .await
+            .unwrap();
+        let first = ended(business, &three[0], &format!("CA{}", three[0].attempt));
+        let (_, flush) = house.ctx.batches.apply(first).await.unwrap();
+        let mut flush = std::pin::pin!(flush.done());
+        let second = ended(business, &three[1], &format!("CA{}", three[1].attempt));
+        let third = ended(business, &three[2], &format!("CA{}", three[2].attempt));
+        let mut others = std::pin::pin!(join_all([applied(&house, second), applied(&house, third)]));
+        assert!(futures::poll!(&mut others).is_pending());
+        house.until("the second waits for the locked row", || async { waits_for_a_lock(&house).await }).await;
+        // Most often the first is still on its way to the disk; where it is not, others are tried.
+        seen = futures::poll!(&mut flush).is_pending();
+        if seen {
+            sqlx::query!(
+                r#"SELECT pg_terminate_backend(pid) AS "ended!" FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'"#
+            )
+            .fetch_one(pg)
+            .await
+            .unwrap();
+        }
+        lock.commit().await.unwrap();
+        // Written over another connection.
+        others.await;
+        if seen {
+            assert!(flush.await.is_err(), "nobody knows whether Postgres crashed in between");
+            break;
+        }
+    }
+    assert!(seen, "no end waited for its flush while the next was written");
 }
 
 /// A plan that was made while tables are empty is kept: among indexes that all look small it must not be one that leads through
