@@ -1,7 +1,7 @@
 //! What comes while others of its kind are being written is written together with them: one round trip and one commit for all.
 //!
-//! What comes alone is written at once. While a batch is under way, and for a moment after it began, the next one gathers: the
-//! wait is a few milliseconds at most, and the busier it is, the less each costs. Nobody is told before the batch has committed;
+//! What comes alone is written at once. While a batch is under way, and for a moment after one of several began, the next one gathers:
+//! the wait is a few milliseconds at most, and the busier it is, the less each costs. Nobody is told before the batch has committed;
 //! a batch that surely was not written is repeated one by one, so that what cannot be written spoils no other.
 
 use std::{
@@ -19,10 +19,8 @@ use tokio::{
 
 use super::kept::Kept;
 
-/// No batch begins sooner after the one before it. It costs a call that comes alone nothing, and a busy second few commits.
-const APART: Duration = Duration::from_millis(4);
-/// So much for each that was in the batch before it, where that is more: what a batch costs is mostly itself, not what is in it, so
-/// the more there is to write, the more it is worth to wait for.
+/// The next batch begins so much later for each that was in the one before it beside the first: what a batch costs is mostly itself, not
+/// what is in it, so the more there is to write, the more it is worth to wait for. Behind what came alone nothing waits.
 const APART_FOR_EACH: Duration = Duration::from_millis(3);
 /// But no more than this: somebody's next call waits for it.
 const MOST_APART: Duration = Duration::from_millis(8);
@@ -187,8 +185,8 @@ impl<E: Together> Lane<E> {
         }
         queue.waiting = later;
         let batch: Vec<Waiting<E>> = taken.into_values().collect();
-        let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        queue.next_at = Some(Instant::now() + APART_FOR_EACH.saturating_mul(size).clamp(APART, MOST_APART));
+        let others = u32::try_from(batch.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        queue.next_at = Some(Instant::now() + APART_FOR_EACH.saturating_mul(others).min(MOST_APART));
         Some(batch)
     }
 
