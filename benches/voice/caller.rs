@@ -1,7 +1,4 @@
 //! One caller: a socket that speaks Twilio's messages, plays what comes, and takes the time of it.
-//!
-//! After the handshake it frames its messages itself (RFC 6455): a library spends twice as much on one as the frame is worth, on the
-//! processor that the calls are measured on.
 
 use std::{
     collections::VecDeque,
@@ -10,14 +7,15 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::sleep_until};
-use tokio_tungstenite::{client_async, tungstenite::client::IntoClientRequest};
-
-use crate::{
-    crowd::Hall,
-    frames::{self, Frames},
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
 };
+
+use crate::crowd::Hall;
 
 const FRAME: Duration = Duration::from_millis(20);
 /// Frames that come at once when the agent begins: what is kept ahead of the ear. The grid begins behind them.
@@ -83,6 +81,8 @@ struct Ear {
     marks: VecDeque<(Instant, String)>,
 }
 
+type Socket = WebSocketStream<TcpStream>;
+
 /// Opens the stream of a session, and talks until it leaves.
 pub(crate) async fn talk(url: &str, hall: &Hall, leaves: Leaves) -> anyhow::Result<Seen> {
     let begun = Instant::now();
@@ -101,7 +101,7 @@ pub(crate) async fn talk(url: &str, hall: &Hall, leaves: Leaves) -> anyhow::Resu
     let mut seen = caller.seen;
     seen.broke = !left;
     match leaves {
-        Leaves::Cut { reset: true, .. } => socket.stream().set_zero_linger()?,
+        Leaves::Cut { reset: true, .. } => socket.get_ref().set_zero_linger()?,
         Leaves::HangsUp(_) if left => seen.close = close(&mut socket).await,
         _ => {}
     }
@@ -118,21 +118,27 @@ async fn leave(hall: &Hall, leaves: Leaves, begun: Instant) {
     }
 }
 
-async fn open(url: &str) -> anyhow::Result<Frames> {
+async fn open(url: &str) -> anyhow::Result<Socket> {
     let place =
         url.strip_prefix("ws://").and_then(|rest| rest.split('/').next()).context("a stream that is not ws://")?;
     let stream = TcpStream::connect(place).await?;
     stream.set_nodelay(true)?;
-    // Nothing can have come yet that it would have read: the other side waits for the first message.
-    let (socket, _) = client_async(url.into_client_request()?, stream).await?;
-    Ok(Frames::new(socket.into_inner()))
+    let config = WebSocketConfig::default().read_buffer_size(4_096).write_buffer_size(0);
+    let (socket, _) = client_async_with_config(url.into_client_request()?, stream, Some(config)).await?;
+    Ok(socket)
 }
 
 /// Says that the call is over, and waits until the stream is closed; for how long.
-async fn close(socket: &mut Frames) -> Option<Duration> {
+async fn close(socket: &mut Socket) -> Option<Duration> {
     let begun = Instant::now();
-    socket.send(&frames::text(r#"{"event":"stop","sequenceNumber":"1205","stop":{}}"#)).await.ok()?;
-    let closed = async { while socket.next().await.is_some() {} };
+    socket.send(Message::text(r#"{"event":"stop","sequenceNumber":"1205","stop":{}}"#)).await.ok()?;
+    let closed = async {
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_close() {
+                break;
+            }
+        }
+    };
     tokio::time::timeout(CLOSES, closed).await.ok()?;
     Some(begun.elapsed())
 }
@@ -149,41 +155,42 @@ struct Caller<'a> {
 
 impl Caller<'_> {
     /// Until the stream ends.
-    async fn go_on(&mut self, socket: &mut Frames) -> Option<()> {
-        socket.send(&frames::text(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#)).await.ok()?;
+    async fn go_on(&mut self, socket: &mut Socket) -> Option<()> {
+        socket.send(Message::text(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#)).await.ok()?;
         let start = r#"{"event":"start","sequenceNumber":"1","start":{"accountSid":"AC","streamSid":"MZ18ad3ab5a668481ce02b83e7395059f0","callSid":"CA","tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1},"customParameters":{}},"streamSid":"MZ18ad3ab5a668481ce02b83e7395059f0"}"#;
-        socket.send(&frames::text(start)).await.ok()?;
+        socket.send(Message::text(start)).await.ok()?;
         self.tick = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                text = socket.next() => self.hear(text?),
+                message = socket.next() => self.hear(&message?.ok()?),
                 () = sleep_until(self.tick.into()) => self.speak(socket).await?,
             }
         }
     }
 
     /// Sends the next frame, and the marks that were reached.
-    async fn speak(&mut self, socket: &mut Frames) -> Option<()> {
+    async fn speak(&mut self, socket: &mut Socket) -> Option<()> {
         let now = Instant::now();
         if self.measures() {
             self.seen.late.push(micros(now - self.tick));
         }
         self.tick += FRAME;
-        socket.send(self.hall.script.frame(self.at)).await.ok()?;
+        socket.send(Message::Text(self.hall.script.frame(self.at))).await.ok()?;
         self.at += 1;
         self.seen.sent += 1;
         while let Some((_, name)) = self.ear.marks.pop_front_if(|(at, _)| *at <= now) {
             let mark =
                 format!(r#"{{"event":"mark","sequenceNumber":"7","streamSid":"MZ","mark":{{"name":"{name}"}}}}"#);
-            socket.send(&frames::text(&mark)).await.ok()?;
+            socket.send(Message::text(mark)).await.ok()?;
         }
         Some(())
     }
 
-    fn hear(&mut self, text: &[u8]) {
+    fn hear(&mut self, message: &Message) {
         let now = Instant::now();
-        let Ok(said) = serde_json::from_slice::<Said<'_>>(text) else { return };
+        let Message::Text(text) = message else { return };
+        let Ok(said) = serde_json::from_str::<Said<'_>>(text) else { return };
         match (said.event, said.media, said.mark) {
             ("media", Some(media), _) => self.play(now, media.payload),
             ("mark", _, Some(mark)) => {

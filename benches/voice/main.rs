@@ -10,7 +10,6 @@ mod churn;
 mod client;
 mod crowd;
 mod cuts;
-mod frames;
 mod full;
 mod meter;
 mod place;

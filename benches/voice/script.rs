@@ -2,8 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rollcall::sim::{Speed, Utterance};
-
-use crate::frames;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 /// Bytes of 20 ms.
 const FRAME: usize = 160;
@@ -24,8 +23,8 @@ pub(crate) const ANSWER: &str = "There is so much to tell that I hardly know whe
 
 /// The messages of all callers.
 pub(crate) struct Script {
-    silence: Vec<u8>,
-    lines: Vec<Vec<Vec<u8>>>,
+    silence: Utf8Bytes,
+    lines: Vec<Vec<Utf8Bytes>>,
 }
 
 impl Script {
@@ -38,17 +37,18 @@ impl Script {
     }
 
     /// The message of a frame, counted from the first.
-    pub(crate) fn frame(&self, at: usize) -> &[u8] {
-        let Some(at) = at.checked_sub(BEFORE) else { return &self.silence };
+    pub(crate) fn frame(&self, at: usize) -> Utf8Bytes {
+        let Some(at) = at.checked_sub(BEFORE) else { return self.silence.clone() };
         let line = self.lines.get(at / CYCLE % self.lines.len());
-        line.and_then(|line| line.get(at % CYCLE)).unwrap_or(&self.silence)
+        line.and_then(|line| line.get(at % CYCLE)).unwrap_or(&self.silence).clone()
     }
 }
 
 /// Twilio's message of a frame. The numbers are those of a stream that has gone on for a while; nobody looks at them.
-fn media(sound: &[u8]) -> Vec<u8> {
+fn media(sound: &[u8]) -> Utf8Bytes {
     let sound = STANDARD.encode(sound);
-    frames::text(&format!(
+    format!(
         r#"{{"event":"media","sequenceNumber":"1204","media":{{"track":"inbound","chunk":"1202","timestamp":"24040","payload":"{sound}"}},"streamSid":"MZ18ad3ab5a668481ce02b83e7395059f0"}}"#
-    ))
+    )
+    .into()
 }
