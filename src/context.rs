@@ -3,7 +3,7 @@
 //! Invariant: all stores and keys of a process come from here; there is no global.
 //! Not here: what a process does with them (the flows and doors), and when it starts and stops (`bin/`).
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
@@ -13,7 +13,7 @@ use crate::{
     attempts::{batch::Batches, token::Tokens},
     businesses::{
         keys::KnownKeys,
-        profile::{Profile, Profiles, SealedAccount},
+        profile::{Opened, Profile, Profiles, SealedAccount},
         vault::Vault,
     },
     calls::Calls,
@@ -31,9 +31,13 @@ use crate::{
     stores::Stores,
 };
 
-/// One of everything, cheap to clone.
+/// One of everything, cheap to clone: it is, several times for each request.
 #[derive(Clone)]
-pub struct Context {
+pub struct Context(Arc<Parts>);
+
+/// What a process is made of.
+#[derive(Clone)]
+pub struct Parts {
     /// The settings of this process.
     pub settings: Arc<Settings>,
     /// Postgres and Redis.
@@ -72,7 +76,27 @@ pub struct Context {
     pub stopping: CancellationToken,
 }
 
+impl Deref for Context {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl From<Parts> for Context {
+    fn from(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
 impl Context {
+    /// The same with another sign to stop.
+    #[must_use]
+    pub fn stopped_by(&self, stopping: CancellationToken) -> Self {
+        Parts { stopping, ..Parts::clone(self) }.into()
+    }
+
     /// Opens the stores (waiting for one that is down), the vault and the carrier client.
     ///
     /// # Errors
@@ -94,7 +118,7 @@ impl Context {
     }
 
     fn over(settings: Settings, vault: Arc<Vault>, stores: Stores) -> anyhow::Result<Self> {
-        Ok(Self {
+        let parts = Parts {
             gate: Gate::new(&stores),
             batches: Batches::new(&stores.pg),
             claims: Claims::new(&stores.pg),
@@ -113,7 +137,8 @@ impl Context {
             settings: Arc::new(settings),
             stores,
             vault,
-        })
+        };
+        Ok(parts.into())
     }
 
     /// Has Postgres make the plans of what is written most, before the first call waits for them.
@@ -195,26 +220,11 @@ impl Context {
     }
 
     fn opened(&self, business: BusinessId, sealed: &SealedAccount) -> anyhow::Result<Account> {
-        let open = |secret: &[u8], key: &str| self.vault.open(business, sealed.carrier, secret, key);
-        let secret = open(&sealed.secret, &sealed.sealing_key)?;
-        let former = sealed.former.as_ref();
-        let mut signers = Vec::with_capacity(2);
-        match &sealed.public_key {
-            Some(key) => {
-                signers.push(SecretString::from(key.as_str()));
-                signers.extend(former.and_then(|former| former.public_key.as_deref()).map(SecretString::from));
-            }
-            None => {
-                signers.push(secret.clone());
-                // One that cannot be opened any more signs nothing.
-                signers.extend(former.and_then(|former| open(&former.secret, &former.sealing_key).ok()));
-            }
-        }
-        let base_url = match (&sealed.api_base_url, sealed.carrier) {
-            (Some(url), _) => url.parse()?,
-            (None, Carrier::Twilio) => self.settings.twilio_api_base_url.clone(),
-            (None, Carrier::Telnyx) => self.settings.telnyx_api_base_url.clone(),
-        };
+        let Opened { secret, signers, api_base_url } = sealed.open(&self.vault, business)?.clone();
+        let base_url = api_base_url.unwrap_or_else(|| match sealed.carrier {
+            Carrier::Twilio => self.settings.twilio_api_base_url.clone(),
+            Carrier::Telnyx => self.settings.telnyx_api_base_url.clone(),
+        });
         Ok(Account { carrier: sealed.carrier, reference: sealed.reference.clone(), secret, signers, base_url })
     }
 }

@@ -35,7 +35,7 @@ async fn decisions(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunI
     if !runs::store::exists(&ctx.stores.tenant, viewer.business, id).await? {
         return Err(ApiError::not_found("run"));
     }
-    let next = Next { pg: ctx.stores.tenant, run: id, at: At::Header };
+    let next = Next { pg: ctx.stores.tenant.clone(), run: id, at: At::Header };
     Ok(download::file(&format!("decisions-{id}.csv"), stream::try_unfold(next, Next::part)))
 }
 

@@ -174,7 +174,7 @@ async fn rejected(
     if !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
-    Ok(download::file(&format!("rejected-{run}.csv"), rejected_parts(ctx.stores.tenant, run, which.import)))
+    Ok(download::file(&format!("rejected-{run}.csv"), rejected_parts(ctx.stores.tenant.clone(), run, which.import)))
 }
 
 /// The header, then pages of rows until there are no more.

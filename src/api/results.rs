@@ -60,7 +60,7 @@ async fn results(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>
     }
     let variables = variable_names(&mut tx, id).await?;
     tx.commit().await?;
-    let next = Next { pg: ctx.stores.tenant, run: id, variables: variables.into(), at: At::Header };
+    let next = Next { pg: ctx.stores.tenant.clone(), run: id, variables: variables.into(), at: At::Header };
     Ok(download::file(&format!("results-{id}.csv"), stream::try_unfold(next, Next::part)))
 }
 

@@ -38,7 +38,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let doors = TcpListener::bind(api_addr).await.with_context(|| format!("API_ADDR {api_addr}"))?;
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
     let ctx = tokio::select! {
-        opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
+        opened = open(settings) => opened?.stopped_by(stopping.clone()),
         () = stopping.cancelled() => return Ok(()),
     };
     tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");

@@ -38,7 +38,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let doors = TcpListener::bind(calls_addr).await.with_context(|| format!("CALLS_ADDR {calls_addr}"))?;
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
     let ctx = tokio::select! {
-        opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
+        opened = open(settings) => opened?.stopped_by(stopping.clone()),
         () = stopping.cancelled() => return Ok(()),
     };
     let (name, ended) = (Who::new_name(), CancellationToken::new());

@@ -35,7 +35,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let admin_addr = settings.admin_addr(Role::Worker);
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
     let ctx = tokio::select! {
-        opened = open(settings) => Context { stopping: stopping.clone(), ..opened? },
+        opened = open(settings) => opened?.stopped_by(stopping.clone()),
         () = stopping.cancelled() => return Ok(()),
     };
     let name = Who::new_name();

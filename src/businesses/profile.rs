@@ -4,13 +4,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
+use secrecy::SecretString;
 use sqlx::PgPool;
+use url::Url;
 
-use crate::ids::{BusinessId, Carrier};
+use crate::{
+    businesses::vault::Vault,
+    ids::{BusinessId, Carrier},
+};
 
 /// For so long a profile is believed.
 const FRESH: Duration = Duration::from_secs(1);
@@ -66,6 +71,48 @@ pub struct SealedAccount {
     pub healthy: bool,
     /// True where the carrier refuses it: one call now and then tries whether it still does.
     pub refused: bool,
+    /// What is in the envelopes, once somebody has opened them.
+    opened: OnceLock<Opened>,
+}
+
+/// What the envelopes of an account hold. `Debug` hides the secrets.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// What requests are sent with.
+    pub secret: SecretString,
+    /// What the carrier may sign with, the one in force first.
+    pub signers: Vec<SecretString>,
+    /// Where its API is, if not where the settings say.
+    pub api_base_url: Option<Url>,
+}
+
+impl SealedAccount {
+    /// Opens the envelopes of an account of this business, once for as long as the profile is remembered.
+    ///
+    /// # Errors
+    /// Where the envelope in force cannot be opened, or the base URL is none.
+    pub fn open(&self, vault: &Vault, business: BusinessId) -> anyhow::Result<&Opened> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let open = |secret: &[u8], key: &str| vault.open(business, self.carrier, secret, key);
+        let secret = open(&self.secret, &self.sealing_key)?;
+        let former = self.former.as_ref();
+        let mut signers = Vec::with_capacity(2);
+        match &self.public_key {
+            Some(key) => {
+                signers.push(SecretString::from(key.as_str()));
+                signers.extend(former.and_then(|former| former.public_key.as_deref()).map(SecretString::from));
+            }
+            None => {
+                signers.push(secret.clone());
+                // One that cannot be opened any more signs nothing.
+                signers.extend(former.and_then(|former| open(&former.secret, &former.sealing_key).ok()));
+            }
+        }
+        let api_base_url = self.api_base_url.as_deref().map(str::parse).transpose()?;
+        Ok(self.opened.get_or_init(|| Opened { secret, signers, api_base_url }))
+    }
 }
 
 /// Keys that were replaced.
@@ -167,6 +214,7 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
             held: row.held == Some(true),
             healthy: row.health.as_deref() == Some("ok"),
             refused: row.health.as_deref() == Some("refused"),
+            opened: OnceLock::new(),
         });
     }
     Ok(Some(profile))

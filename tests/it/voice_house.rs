@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rollcall::{
     calls::conversation::{self, Conversation},
-    context::Context,
+    context::{Context, Parts},
     dialing::agents,
     heartbeats::{self, Who},
     ids::{AgentId, AttemptId, BusinessId, RunId},
@@ -54,7 +54,8 @@ impl House {
         settings.voice.public_media_url = base.parse().unwrap();
         settings.voice.max_sessions = most;
         let stop = CancellationToken::new();
-        let ctx = Context { settings: Arc::new(settings), stopping: stop.clone(), ..self.ctx.clone() };
+        let ctx =
+            Context::from(Parts { settings: Arc::new(settings), stopping: stop.clone(), ..Parts::clone(&self.ctx) });
         let (name, ended) = (Who::new_name(), CancellationToken::new());
         let sessions = Sessions::new(ctx.clone(), &name).unwrap();
         let doors = server::media_doors(ctx.clone(), sessions.clone());
