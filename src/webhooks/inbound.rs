@@ -17,7 +17,7 @@ use crate::{
     carriers::{
         Away, CallState, Told,
         telnyx::incoming::{self, Rung},
-        twilio::{callback, twiml},
+        twilio::{callback, form::Form, twiml},
     },
     context::Context,
     dialing::{
@@ -46,9 +46,9 @@ pub(super) fn router() -> Router<Context> {
 async fn rung(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
     let begin = Instant::now();
     let Some(business) = ctx.tokens.read_inbound(&sent.token) else { return Err(refuse(Refused::Token, "token")) };
-    let read = |body: &[u8]| {
-        let event = callback::call_event(body)?;
-        Ok((event.account.clone().unwrap_or_default(), (event, callback::numbers(body)?)))
+    let read = |form: &Form| {
+        let event = callback::call_event(form)?;
+        Ok((event.account.clone().unwrap_or_default(), (event, callback::numbers(form))))
     };
     let (event, (theirs, ours)) = twilio::signed(&ctx, business, &sent, read).await?;
     let (Some(account), Some(call_id)) = (event.account.as_deref(), event.call_id.as_deref()) else {

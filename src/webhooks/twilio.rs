@@ -19,6 +19,7 @@ use crate::{
         Account, AnsweredBy, CallEvent, Speech,
         twilio::{
             callback::{self, CallbackError},
+            form::Form,
             signature::{self, Body, Keys, SignatureError},
             twiml,
         },
@@ -102,8 +103,8 @@ async fn what_to_say(State(ctx): State<Context>, sent: Sent) -> Result<Response,
 /// Who picked up, where that is told beside the call.
 async fn detected(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
-    let read = |body: &[u8]| {
-        let event = callback::detection(body)?;
+    let read = |form: &Form| {
+        let event = callback::detection(form)?;
         Ok((event.account.clone().unwrap_or_default(), event))
     };
     let (key, event) = authentic(&ctx, &sent, read).await?;
@@ -157,7 +158,7 @@ pub(super) fn document(ctx: &Context, token: &str, attempt: AttemptId, hears: He
 
 async fn recording(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
-    let read = |body: &[u8]| Ok((callback::account(body)?, callback::recording(body)?));
+    let read = |form: &Form| Ok((callback::account(form)?, callback::recording(form)?));
     let (key, recording) = authentic(&ctx, &sent, read).await?;
     if let Some(recording) = recording {
         recorded(&ctx, key, &recording).await?;
@@ -168,8 +169,8 @@ async fn recording(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode,
 
 /// The attempt and the event of an authentic request.
 async fn verified(ctx: &Context, sent: &Sent) -> Result<((BusinessId, AttemptId), CallEvent), ApiError> {
-    let read = |body: &[u8]| {
-        let event = callback::call_event(body)?;
+    let read = |form: &Form| {
+        let event = callback::call_event(form)?;
         Ok((event.account.clone().unwrap_or_default(), event))
     };
     authentic(ctx, sent, read).await
@@ -182,7 +183,7 @@ async fn verified(ctx: &Context, sent: &Sent) -> Result<((BusinessId, AttemptId)
 async fn authentic<T>(
     ctx: &Context,
     sent: &Sent,
-    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+    read: impl FnOnce(&Form) -> Result<(String, T), CallbackError>,
 ) -> Result<((BusinessId, AttemptId), T), ApiError> {
     let Some(key) = ctx.tokens.read(&sent.token) else { return Err(refuse(Refused::Token, "token")) };
     Ok((key, signed(ctx, key.0, sent, read).await?))
@@ -193,12 +194,13 @@ pub(super) async fn signed<T>(
     ctx: &Context,
     business: BusinessId,
     Sent { uri: OriginalUri(uri), headers, body, .. }: &Sent,
-    read: impl FnOnce(&[u8]) -> Result<(String, T), CallbackError>,
+    read: impl FnOnce(&Form) -> Result<(String, T), CallbackError>,
 ) -> Result<T, ApiError> {
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {
         return Err(refuse(Refused::Signature, "no signature"));
     };
-    let (account, told) = read(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let form = Form::parse(body).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
+    let (account, told) = read(&form).map_err(|error| refuse(Refused::Body, &error.to_string()))?;
     let no_account = || refuse(Refused::Account, "account");
     let signer = ctx.account(business, &account).await?.ok_or_else(no_account)?;
     let settings = headers.get(signature::SETTINGS_HEADER).and_then(|value| value.to_str().ok());
@@ -206,7 +208,7 @@ pub(super) async fn signed<T>(
     let url = format!("{}{path}", without_slash(&ctx.settings.public_base_url));
     let verify = |signer: &Account| {
         let keys = Keys { auth_tokens: &signer.signers, shared_keys: &[] };
-        signature::verify(keys, signed, settings, &url, Body::Form(body))
+        signature::verify(keys, signed, settings, &url, Body::Form(&form))
     };
     let mut verdict = verify(&signer);
     if verdict == Err(SignatureError::Mismatch) {

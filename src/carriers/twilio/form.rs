@@ -1,5 +1,7 @@
 //! The forms that Twilio posts, decoded strictly: the signature covers the decoded values.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode;
 
 /// The fields of one form in the order they came, repeated keys kept.
@@ -58,8 +60,11 @@ impl Form {
 }
 
 fn decode(raw: &[u8]) -> Result<String, FormError> {
-    let spaced: Vec<u8> = raw.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
-    percent_decode(&spaced).decode_utf8().map(String::from).map_err(|_| FormError::NotUtf8)
+    let spaced = match raw.contains(&b'+') {
+        true => Cow::Owned(raw.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect()),
+        false => Cow::Borrowed(raw),
+    };
+    percent_decode(&spaced).decode_utf8().map(Cow::into_owned).map_err(|_| FormError::NotUtf8)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::carriers::twilio::form::{Form, FormError};
+use crate::carriers::twilio::form::Form;
 
 /// Name of the header that holds the signature.
 pub const SIGNATURE_HEADER: &str = "x-twilio-signature";
@@ -35,8 +35,8 @@ pub struct Keys<'a> {
 /// What the request carried; pass what will be read afterwards.
 #[derive(Debug, Clone, Copy)]
 pub enum Body<'a> {
-    /// A form, undecoded.
-    Form(&'a [u8]),
+    /// A form: what is signed are its decoded values.
+    Form(&'a Form),
     /// JSON, undecoded; the URL holds its hash.
     Json(&'a [u8]),
     /// A GET, or the opening of a WebSocket.
@@ -46,9 +46,6 @@ pub enum Body<'a> {
 /// Why a request is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// The form cannot be read in one way only.
-    #[error(transparent)]
-    Form(#[from] FormError),
     /// The settings header asks for an algorithm that is not known.
     #[error("the signature's algorithm is not known")]
     Algorithm,
@@ -83,7 +80,7 @@ pub fn verify(
     let given = BASE64_STANDARD.decode(signature).map_err(|_| SignatureError::Mismatch)?;
     let urls = signed_urls(public_url).ok_or(SignatureError::PublicUrl)?;
     let fields = match body {
-        Body::Form(raw) => signed_fields(&Form::parse(raw)?),
+        Body::Form(form) => signed_fields(form),
         Body::Json(_) | Body::None => String::new(),
     };
     // An empty secret is a key that anybody has.

@@ -15,7 +15,7 @@ fn secrets(texts: &[&str]) -> Vec<SecretString> {
 
 fn sign(token: &str, url: &str, form: &[(String, String)]) -> String {
     let raw = encode(form);
-    let fields = signed_fields(&Form::parse(raw.as_bytes()).expect("a form"));
+    let fields = signed_fields(&decoded(&raw));
     let mut mac = <Hmac<Sha1> as KeyInit>::new_from_slice(token.as_bytes()).expect("a key");
     mac.update(url.as_bytes());
     mac.update(fields.as_bytes());
@@ -24,6 +24,10 @@ fn sign(token: &str, url: &str, form: &[(String, String)]) -> String {
 
 fn encode(form: &[(String, String)]) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish()
+}
+
+fn decoded(raw: &str) -> Form {
+    Form::parse(raw.as_bytes()).expect("a form")
 }
 
 fn with_token(token: &str, signature: &str, url: &str, body: Body<'_>) -> Result<(), SignatureError> {
@@ -58,9 +62,9 @@ fn every_published_vector_gets_its_verdict() {
             Some(_) => Keys { auth_tokens: &[], shared_keys: &token },
             None => Keys { auth_tokens: &token, shared_keys: &[] },
         };
-        let form = encode(&form_of(vector));
+        let form = decoded(&encode(&form_of(vector)));
         let body = match text(vector, "kind") {
-            "form" => Body::Form(form.as_bytes()),
+            "form" => Body::Form(&form),
             "json" => Body::Json(text(vector, "raw_body").as_bytes()),
             "websocket" => Body::None,
             other => panic!("{other}"),
@@ -78,7 +82,7 @@ fn either_token_verifies_while_one_replaces_the_other() {
     let (raw, tokens) = (encode(&form), secrets(&["old", "new"]));
     let keys = Keys { auth_tokens: &tokens, shared_keys: &[] };
     for (token, good) in [("old", true), ("new", true), ("other", false)] {
-        let verdict = verify(keys, &sign(token, URL, &form), None, URL, Body::Form(raw.as_bytes()));
+        let verdict = verify(keys, &sign(token, URL, &form), None, URL, Body::Form(&decoded(&raw)));
         assert_eq!(verdict.is_ok(), good, "{token}");
     }
 }
@@ -133,12 +137,6 @@ fn json_needs_its_hash_in_the_url_exactly_once() {
     }
 }
 
-#[test]
-fn a_form_that_names_its_call_twice_is_refused_even_when_signed() {
-    let form = b"CallSid=CA1&CallSid=CA2";
-    assert_eq!(with_token("t", "AAAA", URL, Body::Form(form)), Err(FormError::Twice("CallSid").into()));
-}
-
 fn forms() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec(("[A-Z][a-zA-Z]{0,8}", "\\PC{0,12}"), 1..8)
         .prop_map(|pairs| pairs.into_iter().filter(|(key, _)| key != "CallSid" && key != "AccountSid").collect())
@@ -150,7 +148,8 @@ proptest! {
         signature in "\\PC*", settings in proptest::option::of("\\PC*"), url in "\\PC*",
         raw in prop::collection::vec(any::<u8>(), 0..200), kind in 0..3
     ) {
-        let body = match kind { 0 => Body::Form(&raw), 1 => Body::Json(&raw), _ => Body::None };
+        let form = Form::parse(&raw).ok();
+        let body = match (kind, &form) { (0, Some(form)) => Body::Form(form), (1, _) => Body::Json(&raw), _ => Body::None };
         let tokens = secrets(&["12345"]);
         let keys = Keys { auth_tokens: &tokens, shared_keys: &tokens };
         for url in [url.as_str(), &format!("https://{url}")] {
@@ -162,7 +161,7 @@ proptest! {
     fn what_was_signed_verifies_in_any_order(form in forms()) {
         let signature = sign("t", URL, &form);
         let turned: Vec<_> = form.iter().rev().cloned().collect();
-        prop_assert_eq!(with_token("t", &signature, URL, Body::Form(encode(&turned).as_bytes())), Ok(()));
+        prop_assert_eq!(with_token("t", &signature, URL, Body::Form(&decoded(&encode(&turned)))), Ok(()));
     }
 
     #[test]
@@ -170,7 +169,7 @@ proptest! {
         prop_assume!(!form.is_empty());
         let raw = encode(&form);
         let signature = sign("t", URL, &form);
-        prop_assert_eq!(with_token("t", &signature, URL, Body::Form(raw.as_bytes())), Ok(()));
+        prop_assert_eq!(with_token("t", &signature, URL, Body::Form(&decoded(&raw))), Ok(()));
 
         // A longer value makes a longer text, unless the pair came twice and the new one is there already.
         let mut changed = form.clone();
@@ -178,16 +177,16 @@ proptest! {
         changed[at].1.push_str(&other);
         prop_assume!(!form.contains(&changed[at]));
         prop_assume!(form.iter().filter(|pair| **pair == form[at]).count() == 1);
-        prop_assert!(with_token("t", &signature, URL, Body::Form(encode(&changed).as_bytes())).is_err());
+        prop_assert!(with_token("t", &signature, URL, Body::Form(&decoded(&encode(&changed)))).is_err());
 
         let mut letters: Vec<char> = signature.chars().collect();
         let letter = at % 27;
         letters[letter] = if letters[letter] == 'A' { 'B' } else { 'A' };
         let forged: String = letters.into_iter().collect();
-        prop_assert!(with_token("t", &forged, URL, Body::Form(raw.as_bytes())).is_err());
+        prop_assert!(with_token("t", &forged, URL, Body::Form(&decoded(&raw))).is_err());
 
         let elsewhere = format!("{URL}{}", other.replace('#', "x"));
-        prop_assert!(with_token("t", &signature, &elsewhere, Body::Form(raw.as_bytes())).is_err());
-        prop_assert!(with_token("u", &signature, URL, Body::Form(raw.as_bytes())).is_err());
+        prop_assert!(with_token("t", &signature, &elsewhere, Body::Form(&decoded(&raw))).is_err());
+        prop_assert!(with_token("u", &signature, URL, Body::Form(&decoded(&raw))).is_err());
     }
 }
