@@ -27,11 +27,12 @@ END $$;
 CREATE FUNCTION room_on_lines() RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_max_lines integer;
+    v_lowered   boolean;
     v_room      bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(lines_lock());
-    SELECT max_lines INTO v_max_lines FROM installation;
-    IF NOT EXISTS (SELECT 1 FROM attempt WHERE open AND line > v_max_lines) THEN
+    SELECT max_lines, EXISTS (SELECT 1 FROM attempt WHERE open AND line > max_lines) INTO v_max_lines, v_lowered FROM installation;
+    IF NOT v_lowered THEN
         RETURN v_max_lines;
     END IF;
     PERFORM pg_advisory_xact_lock(lowered_lines_lock());
@@ -102,10 +103,14 @@ CREATE FUNCTION carrier_of_run(p_business uuid, p_carriers text[]) RETURNS text 
 $$;
 
 -- The numbers that a run calls from at an account: those of its own that the account has, or else all of the account's.
-CREATE FUNCTION callers_of_run(p_run text[], p_account text[]) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN p_run && p_account THEN ARRAY (SELECT n FROM unnest(p_run) WITH ORDINALITY AS own (n, i)
-        WHERE n = ANY (p_account) ORDER BY i) ELSE p_account END
-$$;
+-- (Not in SQL, as what follows is not: a function in SQL that is not made part of the statement is planned anew for each.)
+CREATE FUNCTION callers_of_run(p_run text[], p_account text[]) RETURNS text[] LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF p_run && p_account THEN
+        RETURN ARRAY (SELECT n FROM unnest(p_run) WITH ORDINALITY AS own (n, i) WHERE n = ANY (p_account) ORDER BY i);
+    END IF;
+    RETURN p_account;
+END $$;
 
 -- How many more calls a run may place within its budget.
 CREATE FUNCTION budget_left(p_run uuid, p_budget jsonb) RETURNS bigint LANGUAGE sql STABLE AS $$
@@ -159,9 +164,10 @@ BEGIN
 END $$;
 
 -- The caller of a job among these: jobs and their dials take turns.
-CREATE FUNCTION caller_in_turn(p_callers text[], p_to text, p_dials integer) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT p_callers[(1 + (p_dials::bigint + (hashtext(p_to) & 2147483647)) % cardinality(p_callers))::integer]
-$$;
+CREATE FUNCTION caller_in_turn(p_callers text[], p_to text, p_dials integer) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN p_callers[(1 + (p_dials::bigint + (hashtext(p_to) & 2147483647)) % cardinality(p_callers))::integer];
+END $$;
 
 -- How many more calls may come from these numbers now, by their limits; null: as many as one likes.
 CREATE FUNCTION callers_left(p_business uuid, p_run_callers text[], p_account_callers text[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
@@ -293,8 +299,10 @@ BEGIN
     ELSE
         SELECT array_agg(business_id) INTO v_locked FROM (
             SELECT business_id FROM business WHERE business_id = ANY (p_businesses) FOR NO KEY UPDATE SKIP LOCKED) b;
-        RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean
-            FROM unnest(p_businesses) b WHERE b = ANY (v_locked) IS NOT TRUE;
+        IF cardinality(v_locked) IS DISTINCT FROM cardinality(p_businesses) THEN
+            RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean
+                FROM unnest(p_businesses) b WHERE b = ANY (v_locked) IS NOT TRUE;
+        END IF;
     END IF;
     IF EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL) THEN
         -- Single calls hold their slot and line already; they go ahead of lists.
@@ -448,7 +456,7 @@ BEGIN
             IF hold_back(v.business, v.reference, NULL, p_until_rung_ms) THEN
                 RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
             END IF;
-        ELSIF v.nth = 1 THEN
+        ELSIF v.nth = 1 AND v.blocked <> '{}' THEN
             -- Not here: tallies of other runs were moved by this transaction, and they are moved in the order of the runs.
             RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, k, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean,
                 NULL::boolean FROM unnest(v.blocked) k;

@@ -23,17 +23,17 @@ $$;
 -- connection does not see by itself: hence the owner's eyes.
 CREATE OR REPLACE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
 DECLARE
-    v_lists uuid[] := ARRAY[p_business, '00000000-0000-0000-0000-000000000000'];
+    v_lists  uuid[] := ARRAY[p_business, '00000000-0000-0000-0000-000000000000'];
+    v_itself boolean;
+    v_prefix boolean;
 BEGIN
-    PERFORM 1 FROM suppression s WHERE s.business_id = ANY (v_lists) AND s.number = p_number
-        AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) LIMIT 1;
-    IF FOUND THEN
-        RETURN true;
-    END IF;
     -- Most lists have no prefix at all, and one step into their index says so.
-    PERFORM 1 FROM suppression s WHERE s.business_id = ANY (v_lists) AND s.number LIKE '%*' LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN false;
+    SELECT EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = ANY (v_lists) AND s.number = p_number
+               AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())),
+           EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = ANY (v_lists) AND s.number LIKE '%*')
+    INTO v_itself, v_prefix;
+    IF v_itself OR NOT v_prefix THEN
+        RETURN v_itself;
     END IF;
     PERFORM 1 FROM suppression s WHERE s.business_id = ANY (v_lists) AND s.number = ANY (suppression_keys(p_number)) AND s.number LIKE '%*'
         AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) LIMIT 1;
