@@ -22,6 +22,9 @@ impl Together for Event {
     }
 
     async fn write(db: &mut PgConnection, all: &[Self]) -> sqlx::Result<Vec<Self::Outcome>> {
+        if all.is_empty() {
+            events::plan(db).await?;
+        }
         events::apply_all(db, all).await
     }
 

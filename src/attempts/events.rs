@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::{
     attempts::{
@@ -80,6 +80,13 @@ impl Event {
         self
     }
 
+    /// True where a carrier took the call, as its answer to the dial says, and nothing more is said.
+    fn is_placing(&self) -> bool {
+        let Self { source, state, call_id, sent_ms_ago, answered_by, price, .. } = self;
+        (*source, *state) == (Source::Response, AttemptState::Placed)
+            && (call_id.is_some() && sent_ms_ago.is_some() && answered_by.is_none() && price.is_none())
+    }
+
     /// What a closing by it is counted as.
     fn word(&self) -> &'static str {
         self.disposition.map_or(self.state.as_str(), Disposition::as_str)
@@ -107,25 +114,27 @@ pub async fn apply(
 /// # Errors
 /// Where Postgres does not answer: nothing is known then, and the same may be applied again.
 pub async fn apply_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Result<Vec<Outcome>> {
-    let texts =
-        |read: fn(&Event) -> Option<&str>| events.iter().map(|e| read(e).map(str::to_owned)).collect::<Vec<_>>();
+    if !events.is_empty() && events.iter().all(Event::is_placing) {
+        return place_all(pg, events).await;
+    }
+    let texts = |read: fn(&Event) -> Option<&str>| events.iter().map(read).collect::<Vec<_>>();
     let rows = sqlx::query!(
         r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted,
                   speak, message, variables
            FROM apply_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"#,
         &events.iter().map(|e| e.business.0).collect::<Vec<_>>(),
         &events.iter().map(|e| e.attempt.0).collect::<Vec<_>>(),
-        &texts(|e| Some(e.source.as_str())) as &[Option<String>],
-        &texts(|e| e.call_id.as_deref()) as &[Option<String>],
-        &texts(|e| Some(e.state.as_str())) as &[Option<String>],
-        &texts(|e| e.disposition.map(Disposition::as_str)) as &[Option<String>],
+        &texts(|e| Some(e.source.as_str())) as &[Option<&str>],
+        &texts(|e| e.call_id.as_deref()) as &[Option<&str>],
+        &texts(|e| Some(e.state.as_str())) as &[Option<&str>],
+        &texts(|e| e.disposition.map(Disposition::as_str)) as &[Option<&str>],
         &events.iter().map(|e| e.duration_secs).collect::<Vec<_>>() as &[Option<i32>],
-        &texts(|e| e.answered_by.as_deref()) as &[Option<String>],
-        &texts(|e| e.carrier_status.as_deref()) as &[Option<String>],
+        &texts(|e| e.answered_by.as_deref()) as &[Option<&str>],
+        &texts(|e| e.carrier_status.as_deref()) as &[Option<&str>],
         &events.iter().map(|e| e.carrier_code).collect::<Vec<_>>() as &[Option<i32>],
         &events.iter().map(|e| e.sip_code).collect::<Vec<_>>() as &[Option<i32>],
-        &texts(|e| e.price.as_ref().map(|price| price.0.as_str())) as &[Option<String>],
-        &texts(|e| e.price.as_ref().map(|price| price.1.as_str())) as &[Option<String>],
+        &texts(|e| e.price.as_ref().map(|price| price.0.as_str())) as &[Option<&str>],
+        &texts(|e| e.price.as_ref().map(|price| price.1.as_str())) as &[Option<&str>],
         &events.iter().map(|e| e.sent_ms_ago).collect::<Vec<_>>() as &[Option<i32>],
         &events.iter().map(|e| e.fence_ms).collect::<Vec<_>>() as &[Option<i32>],
         &events.iter().map(|e| e.at).collect::<Vec<_>>() as &[Option<DateTime<Utc>>],
@@ -152,6 +161,36 @@ pub async fn apply_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Resul
         Outcome { change: told(event.attempt, row.change(), event.word()), answer }
     });
     Ok(outcomes.collect())
+}
+
+/// The same for answers of carriers that took calls, and nothing else: a statement with less to it.
+async fn place_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Result<Vec<Outcome>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
+           FROM place_attempts($1, $2, $3, $4, $5, $6)"#,
+        &events.iter().map(|e| e.business.0).collect::<Vec<_>>(),
+        &events.iter().map(|e| e.attempt.0).collect::<Vec<_>>(),
+        Source::Response.as_str(),
+        &events.iter().map(|e| e.call_id.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
+        &events.iter().map(|e| e.carrier_status.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
+        &events.iter().map(|e| e.sent_ms_ago).collect::<Vec<_>>() as &[Option<i32>],
+    )
+    .fetch_all(pg)
+    .await?;
+    let outcome =
+        |(row, event): (Row, &Event)| Outcome { change: told(event.attempt, row.change(), event.word()), answer: None };
+    Ok(rows.into_iter().zip(events).map(outcome).collect())
+}
+
+/// Has Postgres make the plans of what writes events.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn plan(db: &mut PgConnection) -> sqlx::Result<()> {
+    place_all(&mut *db, &[]).await?;
+    apply_all(db, &[]).await?;
+    Ok(())
 }
 
 /// What an answered call may hear.

@@ -76,6 +76,17 @@ fn rewrite(plan: &mut Plan, function: &str, from: &str, to: &str) {
     ));
 }
 
+/// The answer to a dial makes the attempt placed, whatever was heard of it before.
+fn placed_at_any_rank(plan: &mut Plan) {
+    rewrite(
+        plan,
+        "place_attempts",
+        "state = CASE WHEN a.rank < 2 THEN",
+        "ended_at = NULL, state = CASE WHEN true THEN",
+    );
+    rewrite(plan, "place_attempts", "AND a.open", "");
+}
+
 /// The trigger that keeps closed attempts as they are lets everything pass.
 fn closed_may_change(plan: &mut Plan) {
     rewrite(plan, "attempt_guard", "IF NOT OLD.open AND", "IF false AND NOT OLD.open AND");
@@ -149,13 +160,14 @@ fn nobody_asks(plan: &mut Plan) {
 
 fn no_rank_guard(plan: &mut Plan) {
     rewrite(plan, "apply_events", "AND a.rank < e.rank", "");
+    placed_at_any_rank(plan);
     closed_may_change(plan);
     let late = Rule { ms: Some(Millis::between(500, 3_000)), ..Rule::share(CallbackFault::Delayed, 0.3) };
     plan.at(0.0, Act::Callbacks(vec![late]));
 }
 
 fn late_2xx_overwrites(plan: &mut Plan) {
-    rewrite(plan, "apply_events", "AND a.rank < e.rank", "AND (e.source = 'response' OR a.rank < e.rank)");
+    placed_at_any_rank(plan);
     closed_may_change(plan);
     plan.at(0.0, Act::Creates(vec![Rule::share(CreateFault::FinalCallbackFirst, 0.3)]));
 }

@@ -162,6 +162,58 @@ async fn what_went_over_a_connection_that_broke_is_never_called_flushed() {
     assert!(seen, "no end waited for its flush while the next was written");
 }
 
+/// What a carrier answers to the dial of one that it took.
+fn placed(business: BusinessId, claimed: &Claimed, call_id: &str) -> Event {
+    let said =
+        Said { call_id: Some(call_id), carrier_status: Some("queued"), sent_ms_ago: Some(40), ..Said::default() };
+    Event::new((business, claimed.attempt), Source::Response, (AttemptState::Placed, None), &said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_dial_places_what_no_callback_told_of_and_tells_the_others_when_they_were_sent() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(5).await;
+    house.started(business, &numbers(5)).await;
+    let claimed = house.claim(business, 5).await;
+    let [silent, told, over, elsewhere, lost] = claimed.as_slice() else { panic!("five") };
+    let own = |one: &Claimed| format!("CA{}", one.attempt);
+    let initiated = Said { call_id: Some(&own(told)), ..Said::default() };
+    let initiated = Event::new((business, told.attempt), Source::Webhook, (AttemptState::Initiated, None), &initiated);
+    applied(&house, initiated).await.unwrap();
+    applied(&house, ended(business, over, &own(over))).await.unwrap();
+    applied(&house, ended(business, elsewhere, "CA-of-another")).await.unwrap();
+    let unknown =
+        Event::new((business, lost.attempt), Source::Response, (AttemptState::Unknown, None), &Said::default());
+    applied(&house, unknown).await.unwrap();
+
+    let answers = || claimed.iter().map(|one| placed(business, one, &own(one))).collect::<Vec<_>>();
+    let first = gathered(&house, answers(), silent).await;
+    let again = gathered(&house, answers(), silent).await;
+
+    let verdicts = |told: Vec<sqlx::Result<Option<Change>>>| -> Vec<Verdict> {
+        told.into_iter().map(|one| one.unwrap().unwrap().verdict).collect()
+    };
+    let late = [Verdict::Stale, Verdict::Stale, Verdict::OtherCall];
+    assert_eq!(verdicts(first), [&[Verdict::Applied], late.as_slice(), &[Verdict::Applied]].concat());
+    assert_eq!(verdicts(again), [&[Verdict::Stale], late.as_slice(), &[Verdict::Stale]].concat());
+    let seen = sqlx::query!(
+        r#"SELECT attempt_id, state::text AS "state!", carrier_call_id AS "call_id!", jsonb_array_length(events) AS "moves!",
+                  sent_at < placed_at AS "sent", next_look_at IS NULL AS "left_alone!" FROM attempt ORDER BY attempt_id"#
+    );
+    let seen = seen.fetch_all(&house.ctx.stores.pg).await.unwrap();
+    let of = |one: &Claimed| {
+        let row = seen.iter().find(|row| row.attempt_id == one.attempt.0).unwrap();
+        (row.state.as_str(), row.call_id == own(one), row.moves, row.sent.unwrap_or(false), row.left_alone)
+    };
+    assert_eq!(of(silent), ("placed", true, 1, true, true));
+    assert_eq!(of(told), ("initiated", true, 1, true, true));
+    assert_eq!(of(over), ("ended", true, 1, true, true));
+    assert_eq!(of(elsewhere), ("ended", false, 1, false, true));
+    assert_eq!(of(lost), ("placed", true, 2, true, true), "it is not looked for any more");
+    let taken = sqlx::query_scalar!(r#"SELECT coalesce(sum(calls_started), 0)::bigint AS "n!" FROM tally_shard"#);
+    assert_eq!(taken.fetch_one(&house.ctx.stores.pg).await.unwrap(), 5, "each call was taken once");
+}
+
 /// A plan that was made while tables are empty is kept: among indexes that all look small it must not be one that leads through
 /// every attempt of a business.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

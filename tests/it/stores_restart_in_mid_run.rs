@@ -137,7 +137,7 @@ async fn silence_the_writers(stores: &PrivateStores) -> Vec<Pid> {
 async fn writers(control: &mut PgConnection) -> Vec<(i32, String)> {
     let writers = sqlx::query!(
         r#"SELECT pid AS "pid!", state AS "state!" FROM pg_stat_activity
-           WHERE (query LIKE '%apply_events(%' OR query LIKE '%claim_jobs(%' OR query LIKE '%pg_logical_emit_message%')
+           WHERE (query LIKE '%apply_events(%' OR query LIKE '%place_attempts(%' OR query LIKE '%claim_jobs(%' OR query LIKE '%pg_logical_emit_message%')
                AND state IS NOT NULL AND pid <> pg_backend_pid()"#
     );
     writers.fetch_all(control).await.unwrap().into_iter().map(|row| (row.pid, row.state)).collect()
