@@ -683,7 +683,7 @@ BEGIN
 END $$;
 
 -- What apply_events and close_attempt say. verdict: applied | stale (nothing moved) | late (the attempt was closed without a
--- call) | other_call (the attempt has another call id) | no_attempt. requeue: its job is dialed again, uncharged. speak: an answered
+-- call) | other_call (the attempt has another call id) | no_attempt | again (nothing was done: somebody else has the attempt). requeue: its job is dialed again, uncharged. speak: an answered
 -- call may hear the message with these variables.
 CREATE TYPE attempt_change AS (
     verdict text, closed boolean, run_ended boolean, business_id uuid, run_id uuid, job_id uuid, account text,

@@ -63,7 +63,8 @@ END $$;
 -- call asks what it may hear, so long after its ringing should have ended it is too late to speak. p_at: when it happened, by the
 -- carrier's clock.
 -- Callers name each attempt once and sort by attempt: everybody locks attempts first, then their jobs, and then tallies in the
--- order of their runs, so that no two wait for each other.
+-- order of their runs, so that no two wait for each other. An attempt that is not moved is locked behind all that, so it is not waited
+-- for: where somebody else has it, its event is to be applied again.
 CREATE FUNCTION apply_events(p_businesses uuid[], p_attempts uuid[], p_sources text[], p_call_ids text[], p_states text[],
     p_dispositions text[], p_durations_secs integer[], p_answered_by text[], p_carrier_statuses text[], p_carrier_codes integer[],
     p_sip_codes integer[], p_prices text[], p_currencies text[], p_sent_ms_ago integer[], p_fence_ms integer[],
@@ -72,6 +73,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_now     timestamptz := clock_timestamp();
     v_ends    boolean := 'ended' = ANY (p_states);
+    v_alone   boolean := cardinality(p_attempts) = 1;
     v_changes attempt_change[];
     v_odd     boolean;
     v_run     record;
@@ -179,7 +181,7 @@ BEGIN
             IF v_changes[i].verdict IS NULL THEN
                 v_changes[i] := apply_unmoved(p_businesses[i], p_attempts[i], p_sources[i], p_call_ids[i], p_states[i], p_dispositions[i],
                     p_durations_secs[i], p_answered_by[i], p_carrier_statuses[i], p_carrier_codes[i], p_sip_codes[i], p_prices[i],
-                    p_currencies[i], p_sent_ms_ago[i], p_at[i]);
+                    p_currencies[i], p_sent_ms_ago[i], p_at[i], v_alone);
             ELSIF v_changes[i].requeue THEN
                 PERFORM tally_moved(j.run_id, 'dialing', j.state, j.disposition, 1, j.charged)
                 FROM settle_job(v_changes[i].job_id, 'requeue', NULL, NULL, NULL) j WHERE j.run_id IS NOT NULL;
@@ -212,7 +214,7 @@ BEGIN
                 LEFT JOIN run r ON r.run_id = a.run_id
                 LEFT JOIN job j ON j.job_id = a.job_id
             -- Not by an index: the key above is the shortest way.
-            WHERE q.fence_ms IS NOT NULL AND (a.business_id, a.carrier_call_id) IS NOT DISTINCT FROM (q.business, q.call_id)
+            WHERE q.fence_ms IS NOT NULL AND v_changes[q.i].verdict <> 'again' AND (a.business_id, a.carrier_call_id) IS NOT DISTINCT FROM (q.business, q.call_id)
         LOOP
             -- An attempt that is closed, cancelled, or answered later than anybody can have wanted it hears nothing.
             v_changes[v_asked.i].speak := v_asked.open AND NOT v_asked.hangup_wanted AND NOT v_asked.late AND v_asked.over IS NOT TRUE;
@@ -234,6 +236,7 @@ CREATE FUNCTION place_attempts(p_businesses uuid[], p_attempts uuid[], p_source 
     p_sent_ms_ago integer[]) RETURNS SETOF attempt_change LANGUAGE plpgsql AS $$
 DECLARE
     v_now     timestamptz := clock_timestamp();
+    v_alone   boolean := cardinality(p_attempts) = 1;
     v_changes attempt_change[];
     v_odd     boolean;
     v_flush   text;
@@ -273,27 +276,37 @@ BEGIN
         FOR i IN 1..cardinality(p_attempts) LOOP
             IF v_changes[i].verdict IS NULL THEN
                 v_changes[i] := apply_unmoved(p_businesses[i], p_attempts[i], p_source, p_call_ids[i], 'placed', NULL, NULL, NULL,
-                    p_carrier_statuses[i], NULL, NULL, NULL, NULL, p_sent_ms_ago[i], NULL);
+                    p_carrier_statuses[i], NULL, NULL, NULL, NULL, p_sent_ms_ago[i], NULL, v_alone);
             END IF;
         END LOOP;
     END IF;
     RETURN QUERY SELECT * FROM unnest(v_changes);
 END $$;
 
--- An event that did not move its attempt: there is none, it was there already, it is closed, or this is another call.
+-- An event that did not move its attempt: there is none, it was there already, it is closed, or this is another call. p_alone: this
+-- transaction holds no other attempt, so that it may wait for one.
 CREATE FUNCTION apply_unmoved(p_business uuid, p_attempt uuid, p_source text, p_call_id text, p_state text, p_disposition text,
     p_duration_secs integer, p_answered_by text, p_carrier_status text, p_carrier_code integer, p_sip_code integer,
-    p_price text, p_currency text, p_sent_ms_ago integer, p_at timestamptz) RETURNS attempt_change LANGUAGE plpgsql AS $$
+    p_price text, p_currency text, p_sent_ms_ago integer, p_at timestamptz, p_alone boolean) RETURNS attempt_change LANGUAGE plpgsql AS $$
 DECLARE
     a attempt;
     v attempt_change;
 BEGIN
-    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
-        v.verdict := 'no_attempt';
+    IF p_alone THEN
+        SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE;
+    ELSE
+        SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business FOR NO KEY UPDATE SKIP LOCKED;
+    END IF;
+    IF a.attempt_id IS NULL THEN
+        v.verdict := CASE WHEN p_alone OR NOT EXISTS (SELECT 1 FROM attempt WHERE attempt_id = p_attempt AND business_id = p_business)
+            THEN 'no_attempt' ELSE 'again' END;
         RETURN v;
     END IF;
     IF a.rank < attempt_rank(p_state) AND (a.carrier_call_id IS NULL OR p_call_id IS NULL OR a.carrier_call_id = p_call_id) THEN
+        IF NOT p_alone THEN
+            v.verdict := 'again';
+            RETURN v;
+        END IF;
         -- It came to a state that the event moves while its row was waited for: now the row is locked, and moves.
         SELECT * INTO v FROM apply_events(ARRAY[p_business], ARRAY[p_attempt], ARRAY[p_source], ARRAY[p_call_id], ARRAY[p_state],
             ARRAY[p_disposition], ARRAY[p_duration_secs], ARRAY[p_answered_by], ARRAY[p_carrier_status], ARRAY[p_carrier_code],

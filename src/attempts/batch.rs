@@ -33,6 +33,10 @@ impl Together for Event {
         true
     }
 
+    fn is_to_be_written_again(outcome: &Outcome) -> bool {
+        outcome.again
+    }
+
     /// An end frees a slot, and the next claim, which is flushed, takes the end along. Only the carrier must wait for it. What
     /// else is lost in a crash of Postgres costs a look at the carrier.
     fn is_flushed_apart(&self) -> bool {

@@ -42,6 +42,8 @@ pub struct Outcome {
     pub change: Option<Change>,
     /// What the call may hear, where the event asked; `None` where it must hear nothing.
     pub answer: Option<Answer>,
+    /// True where nothing was done, because somebody else had the attempt: the event is to be applied again. Never where it was alone.
+    pub again: bool,
 }
 
 impl Event {
@@ -158,7 +160,7 @@ pub async fn apply_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Resul
             carrier_call_id: row.carrier_call_id,
             hangup_wanted: row.hangup_wanted,
         };
-        Outcome { change: told(event.attempt, row.change(), event.word()), answer }
+        Outcome { again: row.is_again(), change: told(event.attempt, row.change(), event.word()), answer }
     });
     Ok(outcomes.collect())
 }
@@ -178,8 +180,11 @@ async fn place_all(pg: impl PgExecutor<'_>, events: &[Event]) -> sqlx::Result<Ve
     )
     .fetch_all(pg)
     .await?;
-    let outcome =
-        |(row, event): (Row, &Event)| Outcome { change: told(event.attempt, row.change(), event.word()), answer: None };
+    let outcome = |(row, event): (Row, &Event)| Outcome {
+        again: row.is_again(),
+        change: told(event.attempt, row.change(), event.word()),
+        answer: None,
+    };
     Ok(rows.into_iter().zip(events).map(outcome).collect())
 }
 

@@ -209,6 +209,10 @@ pub(super) struct Row {
 }
 
 impl Row {
+    pub(super) fn is_again(&self) -> bool {
+        self.verdict == "again"
+    }
+
     pub(super) fn change(self) -> Option<Change> {
         let verdict = match self.verdict.as_str() {
             "applied" => Verdict::Applied,

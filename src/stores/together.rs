@@ -48,6 +48,12 @@ pub trait Together: Send + Sync + Sized + 'static {
     /// True where what failed so may be written once more.
     fn repeatable(error: &sqlx::Error) -> bool;
 
+    /// True where nothing was done for it, so that it goes into the next batch: what it is about was locked by somebody else, whom this
+    /// batch must not wait for.
+    fn is_to_be_written_again(_: &Self::Outcome) -> bool {
+        false
+    }
+
     /// True where it is committed without a flush and somebody must not be told of it before it is on the disk.
     fn is_flushed_apart(&self) -> bool;
 }
@@ -196,7 +202,12 @@ impl<E: Together> Lane<E> {
         let (db, until, mut waiting) =
             unflushed.map_or_else(Default::default, |before| (Some(before.db), Some(before.until), before.waiting));
         let (outcomes, db) = self.outcomes(db, &all, &mut waiting).await;
-        for (((told, flushed), outcome), one) in told.into_iter().zip(outcomes).zip(&all) {
+        let alone = if all.len() == 1 { FLUSHED_AFTER } else { Duration::ZERO };
+        for ((one, (told, flushed)), outcome) in all.into_iter().zip(told).zip(outcomes) {
+            if outcome.as_ref().is_ok_and(E::is_to_be_written_again) {
+                self.lock().waiting.push_back((one, (told, flushed)));
+                continue;
+            }
             // Whoever is gone does not hear it; it is written all the same.
             drop(told.send(outcome));
             if one.is_flushed_apart() {
@@ -211,7 +222,6 @@ impl<E: Together> Lane<E> {
             self.keep(Some(db));
             return None;
         }
-        let alone = if all.len() == 1 { FLUSHED_AFTER } else { Duration::ZERO };
         Some(Unflushed { db, until: until.unwrap_or_else(|| Instant::now() + alone), waiting })
     }
 

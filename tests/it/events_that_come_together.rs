@@ -32,14 +32,19 @@ async fn waits_for_a_lock(house: &House) -> bool {
     waiting.fetch_one(&house.ctx.stores.pg).await.unwrap()
 }
 
-/// Lets the events of `calls` gather behind one whose attempt is locked, then lets that go; returns what each was told, the
-/// first of them being the one that was locked.
-async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sqlx::Result<Option<Change>>> {
+async fn locked_by(house: &House, one: &Claimed) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut lock = house.ctx.stores.pg.begin().await.unwrap();
-    sqlx::query!("SELECT 1 AS one FROM attempt WHERE attempt_id = $1 FOR UPDATE", locked.attempt.0)
+    sqlx::query!("SELECT 1 AS one FROM attempt WHERE attempt_id = $1 FOR UPDATE", one.attempt.0)
         .fetch_one(&mut *lock)
         .await
         .unwrap();
+    lock
+}
+
+/// Lets the events of `calls` gather behind one whose attempt is locked, then lets that go; returns what each was told, the
+/// first of them being the one that was locked.
+async fn gathered(house: &House, events: Vec<Event>, locked: &Claimed) -> Vec<sqlx::Result<Option<Change>>> {
+    let lock = locked_by(house, locked).await;
     let mut events = events.into_iter();
     let mut first = std::pin::pin!(applied(house, events.next().unwrap()));
     assert!(futures::poll!(&mut first).is_pending());
@@ -160,6 +165,37 @@ async fn what_went_over_a_connection_that_broke_is_never_called_flushed() {
         }
     }
     assert!(seen, "no end waited for its flush while the next was written");
+}
+
+/// Batches of several processes hold some attempts each: were one to wait for another's out of turn, both might wait for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_moves_nothing_holds_up_no_other_while_its_attempt_is_locked() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    house.started(business, &numbers(3)).await;
+    let claimed = house.claim(business, 3).await;
+    let [first, locked, free] = claimed.as_slice() else { panic!("three") };
+    let call_id = format!("CA{}", locked.attempt);
+    let said = Said { call_id: Some(&call_id), ..Said::default() };
+    let to = |state| Event::new((business, locked.attempt), Source::Webhook, (state, None), &said);
+    applied(&house, to(AttemptState::Answered)).await.unwrap();
+    let lock = locked_by(&house, first).await;
+    let other = locked_by(&house, locked).await;
+
+    let mut head = std::pin::pin!(applied(&house, ended(business, first, "CA-first")));
+    assert!(futures::poll!(&mut head).is_pending());
+    house.until("the first event waits for its row", || async { waits_for_a_lock(&house).await }).await;
+    let mut stale = std::pin::pin!(applied(&house, to(AttemptState::Initiated)));
+    let mut end = std::pin::pin!(applied(&house, ended(business, free, "CA-free")));
+    assert!(futures::poll!(&mut stale).is_pending() && futures::poll!(&mut end).is_pending());
+    lock.commit().await.unwrap();
+    for told in [head.await, end.await] {
+        assert!(told.unwrap().is_some_and(|change| change.closed));
+    }
+    assert!(futures::poll!(&mut stale).is_pending(), "nothing is known of an attempt that is locked");
+
+    other.commit().await.unwrap();
+    assert_eq!(stale.await.unwrap().map(|change| change.verdict), Some(Verdict::Stale));
 }
 
 /// What a carrier answers to the dial of one that it took.
