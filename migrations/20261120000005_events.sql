@@ -257,7 +257,8 @@ BEGIN
             events = CASE WHEN a.rank < 2 THEN a.events || transition(jsonb_array_length(a.events) + 1, p_source, a.state, 'placed') ELSE a.events END
         FROM (SELECT i::integer, attempt, p_businesses[i] AS business, p_call_ids[i] AS call_id, p_carrier_statuses[i] AS carrier_status,
                   p_sent_ms_ago[i] AS sent_ms_ago FROM unnest(p_attempts) WITH ORDINALITY AS e (attempt, i) OFFSET 0) e
-        WHERE a.attempt_id = e.attempt AND a.business_id = e.business AND a.open
+        -- Its rank, not whether it is open: no index but the key may lead to it, or two batches lock theirs in different orders.
+        WHERE a.attempt_id = e.attempt AND a.business_id = e.business AND a.rank < 9
             AND (a.carrier_call_id IS NULL OR a.carrier_call_id = e.call_id)
         -- Nobody else places it at this moment: its row is locked.
         RETURNING e.i, a.business_id, a.run_id, a.job_id, a.account, a.carrier_call_id, a.hangup_wanted, a.state = 'placed' AND a.placed_at = v_now AS started

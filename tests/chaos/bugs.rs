@@ -84,7 +84,7 @@ fn placed_at_any_rank(plan: &mut Plan) {
         "state = CASE WHEN a.rank < 2 THEN",
         "ended_at = NULL, state = CASE WHEN true THEN",
     );
-    rewrite(plan, "place_attempts", "AND a.open", "");
+    rewrite(plan, "place_attempts", "AND a.rank < 9", "");
 }
 
 /// The trigger that keeps closed attempts as they are lets everything pass.

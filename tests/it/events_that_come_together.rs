@@ -3,13 +3,15 @@
 use futures::future::join_all;
 use rollcall::{
     attempts::{
-        events::Event,
+        events::{self, Event},
         ledger::{Change, Said, Verdict},
         state::{AttemptState, Disposition, Source},
     },
     ids::BusinessId,
     jobs::claim::Claimed,
 };
+
+use sqlx::{Connection, PgConnection};
 
 use crate::house::{House, Options, numbers};
 
@@ -298,6 +300,29 @@ async fn events_and_claims_find_their_rows_by_the_right_index_also_where_the_tab
     drop(lane);
     house.stop_dialing(run).await;
     house.empty().await;
+}
+
+/// Found by anything else, attempts would also be locked in another order than by whoever writes events at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_find_and_lock_their_attempts_by_key_also_where_the_table_was_empty() {
+    let house = House::open(Options::default()).await;
+    let mut lane = PgConnection::connect_with(&house.ctx.stores.pg.connect_options()).await.unwrap();
+    events::plan(&mut lane).await.unwrap();
+    let business = house.business(3).await;
+    house.started(business, &numbers(3)).await;
+    let claimed = house.claim(business, 3).await;
+    let answers: Vec<_> = claimed.iter().map(|one| placed(business, one, &format!("CA{}", one.attempt))).collect();
+    let ends: Vec<_> = claimed.iter().map(|one| ended(business, one, &format!("CA{}", one.attempt))).collect();
+    for events in [answers, ends] {
+        let told = events::apply_all(&mut lane, &events).await.unwrap();
+        assert!(told.iter().all(|one| one.change.as_ref().is_some_and(|change| change.verdict == Verdict::Applied)));
+    }
+
+    let used = sqlx::query_scalar!(
+        r#"SELECT indexrelname AS "name!" FROM pg_stat_user_indexes
+           WHERE relname = 'attempt' AND pg_stat_get_xact_numscans(indexrelid) > 0"#
+    );
+    assert_eq!(used.fetch_all(&mut lane).await.unwrap(), ["attempt_pkey"]);
 }
 
 /// How often this index was used.
