@@ -278,9 +278,13 @@ pub async fn want_hangup(tx: &mut PgTransaction<'_>, business: BusinessId, what:
         HangUp::Job(job) => (None, Some(job), None),
         HangUp::Call(call) => (None, None, Some(call)),
     };
+    // Locked in the order in which events lock theirs.
     let done = sqlx::query!(
-        "UPDATE attempt SET hangup_wanted = true, reason = CASE WHEN job_id = $3 THEN 'cancelled' ELSE reason END
-         WHERE business_id = $1 AND open AND (run_id = $2 OR job_id = $3 OR (attempt_id = $4 AND job_id IS NULL))",
+        "WITH own AS (SELECT attempt_id FROM attempt
+             WHERE business_id = $1 AND open AND (run_id = $2 OR job_id = $3 OR (attempt_id = $4 AND job_id IS NULL))
+             ORDER BY attempt_id FOR NO KEY UPDATE)
+         UPDATE attempt a SET hangup_wanted = true, reason = CASE WHEN a.job_id = $3 THEN 'cancelled' ELSE a.reason END
+         FROM own WHERE a.attempt_id = own.attempt_id",
         business as BusinessId,
         run as Option<RunId>,
         job as Option<JobId>,
