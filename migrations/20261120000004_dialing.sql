@@ -10,9 +10,20 @@ CREATE FUNCTION lowered_lines_lock() RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
 -- The time of windows, retries and limits. A function of its own, so that a trial may turn this one clock to a day when clocks change.
 CREATE FUNCTION wall_clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$ SELECT clock_timestamp() $$;
 
-CREATE FUNCTION transition(p_seq integer, p_source text, p_from text, p_to text) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
-    SELECT jsonb_build_array(jsonb_build_object('seq', p_seq, 'at', to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-        'source', p_source, 'from', p_from, 'to', p_to))
+-- What a move adds to attempt.events.
+CREATE FUNCTION transition(p_source text, p_from text, p_to text) RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT E'\n' || to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') || ' ' || p_source || ' ' || p_from || ' ' || p_to
+$$;
+
+-- attempt.events as [{seq, at, source, from, to}].
+CREATE FUNCTION transitions(p_events text) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(jsonb_agg(jsonb_build_object('seq', seq, 'at', part[1], 'source', part[2], 'from', part[3], 'to', part[4]) ORDER BY seq), '[]')
+    FROM (SELECT seq, string_to_array(line, ' ') AS part FROM unnest(string_to_array(substr(p_events, 2), E'\n')) WITH ORDINALITY AS t (line, seq)) moves
+$$;
+
+-- When the last of attempt.events was; null where there is none.
+CREATE FUNCTION last_moved_at(p_events text) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT nullif(split_part(split_part(p_events, E'\n', -1), ' ', 1), '')::timestamptz
 $$;
 
 -- Counts a change that no job's move accounts for: of the run itself.
@@ -119,6 +130,21 @@ CREATE FUNCTION budget_left(p_run uuid, p_budget jsonb) RETURNS bigint LANGUAGE 
     FROM tally_shard WHERE run_id = p_run
 $$;
 
+-- True where too many of the calls that ended last failed, as a run's breaker counts them. Every claim asks it, so that no call is
+-- placed after those, and so does the sweep, which pauses the run.
+CREATE FUNCTION breaker_trips(p_run uuid, p_breaker jsonb, p_from timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_last integer := (p_breaker ->> 'last')::integer;
+    v_ends bigint;
+    v_bad  bigint;
+BEGIN
+    SELECT count(*), count(*) FILTER (WHERE a.disposition IS NULL OR a.disposition IN ('failed', 'refused', 'not_placed'))
+    INTO v_ends, v_bad FROM (
+        SELECT disposition FROM attempt WHERE run_id = p_run AND guarded AND ended_at IS NOT NULL AND ended_at > p_from
+            AND state <> 'not_sent' ORDER BY ended_at DESC LIMIT v_last) a;
+    RETURN v_ends >= v_last AND v_bad * 100 > v_ends * (p_breaker ->> 'max_failed_pct')::bigint;
+END $$;
+
 -- Pauses running runs that have used their budget, or whose breaker or abandon guard says so. Returns them.
 CREATE FUNCTION pause_by_rule() RETURNS TABLE (run_id uuid, business_id uuid, reason text) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -135,14 +161,8 @@ BEGIN
                SELECT 1 FROM tally_shard t WHERE t.run_id = r.run_id HAVING sum(queued + waiting) > 0) THEN
             v_reason := 'budget';
         END IF;
-        IF v_reason IS NULL AND r.breaker IS NOT NULL THEN
-            SELECT count(*), count(*) FILTER (WHERE a.disposition IS NULL OR a.disposition IN ('failed', 'refused', 'not_placed'))
-            INTO v_ends, v_bad FROM (
-                SELECT disposition FROM attempt WHERE run_id = r.run_id AND guarded AND ended_at IS NOT NULL AND ended_at > r.guarded_from
-                    AND state <> 'not_sent' ORDER BY ended_at DESC LIMIT (r.breaker ->> 'last')::integer) a;
-            IF v_ends >= (r.breaker ->> 'last')::bigint AND v_bad * 100 > v_ends * (r.breaker ->> 'max_failed_pct')::bigint THEN
-                v_reason := 'breaker';
-            END IF;
+        IF v_reason IS NULL AND r.breaker IS NOT NULL AND breaker_trips(r.run_id, r.breaker, r.guarded_from) THEN
+            v_reason := 'breaker';
         END IF;
         IF v_reason IS NULL AND r.abandon_guard IS NOT NULL THEN
             SELECT count(*), count(*) FILTER (WHERE a.disposition = 'abandoned') INTO v_ends, v_bad FROM (
@@ -371,6 +391,7 @@ BEGIN
                     WHERE asked.verdict IS NULL OR w.is_last
                     ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) c
                 WHERE r.business_id = b.business_id AND r.state = 'running' AND (r.end_at <= v_now) IS NOT TRUE
+                    AND CASE WHEN r.breaker IS NULL THEN true ELSE NOT breaker_trips(r.run_id, r.breaker, r.guarded_from) END
                     AND (r.carriers = ARRAY[b.carrier] OR carrier_of_run(r.business_id, r.carriers) = b.carrier)) j
         ), pick AS (
             -- Runs of a business take turns by weight; within one, priority decides. What no number may be called from takes no turn.
@@ -508,11 +529,13 @@ DECLARE
     v record;
 BEGIN
     FOR v IN
-        WITH told AS (
-            SELECT * FROM unnest(p_jobs, p_verdicts, p_rules, p_details, p_next_at) AS t (job, verdict, rule, detail, next_at)
-        ), was AS (
-            SELECT job_id, state::text AS was FROM job WHERE job_id = ANY (p_jobs) AND state IN ('queued', 'waiting')
-            ORDER BY job_id FOR NO KEY UPDATE
+        WITH told AS MATERIALIZED (
+            SELECT * FROM unnest(p_jobs, p_verdicts, p_rules, p_details, p_next_at) AS t (job, verdict, rule, detail, next_at) ORDER BY job
+        ), was AS MATERIALIZED (
+            -- One step by the key for each: as a set they are looked for in whatever way the statistics of the day suggest, and right
+            -- after an import these know nothing.
+            SELECT t.*, j.was FROM told t CROSS JOIN LATERAL (
+                SELECT state::text AS was FROM job WHERE job_id = t.job AND state IN ('queued', 'waiting') OFFSET 0 FOR NO KEY UPDATE) j
         ), held AS (
             UPDATE job j SET
                 state = CASE WHEN t.verdict = 'held' THEN 'waiting' WHEN j.attempt_count > 0 THEN 'unreached' ELSE 'skipped' END,
@@ -521,8 +544,8 @@ BEGIN
                 disposition = CASE WHEN t.verdict = 'skipped' AND j.attempt_count > 0 THEN
                     (SELECT a.disposition FROM attempt a WHERE a.job_id = j.job_id AND a.disposition IS NOT NULL ORDER BY a.n DESC LIMIT 1) END,
                 finished_at = CASE WHEN t.verdict = 'skipped' THEN clock_timestamp() END
-            FROM told t JOIN was ON was.job_id = t.job WHERE j.job_id = t.job
-            RETURNING j.business_id, j.run_id, j.job_id, was.was, j.state::text, j.disposition, t.verdict, t.rule, t.detail, t.next_at
+            FROM was t WHERE j.job_id = t.job
+            RETURNING j.business_id, j.run_id, j.job_id, t.was, j.state::text, j.disposition, t.verdict, t.rule, t.detail, t.next_at
         ), written AS (
             INSERT INTO decision (business_id, run_id, job_id, verdict, rule, detail, next_at)
             SELECT business_id, run_id, job_id, verdict, rule, detail, next_at FROM held
@@ -726,7 +749,7 @@ BEGIN
             WHEN p_state = 'refused' THEN 'refused' ELSE 'expired' END),
         carrier_status = p_carrier_status, carrier_code = p_carrier_code, next_look_at = NULL,
         needs_person = false, needs_person_since = NULL,
-        events = events || transition(jsonb_array_length(events) + 1, p_source, a.state, p_state)
+        events = events || transition(p_source, a.state, p_state)
     WHERE attempt_id = p_attempt;
     v.verdict := 'applied';
     v.closed := true;
@@ -763,9 +786,10 @@ BEGIN
 END $$;
 
 -- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. p_zones: where the number
--- may be; null where the limits of numbers are not asked, for a trial. Returns admitted, or why not.
-CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_line integer, p_carrier text, p_from text, p_to text,
-    p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
+-- may be. p_local: null where it is no run's, and calls from p_callers' only number or else from the account's first; a run's trial
+-- takes its number as the run's jobs do. Returns admitted, or why not.
+CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_line integer, p_carrier text, p_callers text[],
+    p_local text, p_to text, p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
     p_max_wait_secs integer, p_record boolean, p_zones text[]) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     b        business;
@@ -786,8 +810,7 @@ BEGIN
            SELECT 1 FROM attempt WHERE business_id = p_business AND account = acct.reference AND open AND owner IS NULL AND direction = 'outbound')) THEN
         RETURN 'held';
     END IF;
-    v := verdict_on(p_business, acct.reference, p_to, p_zones, NULL, NULL, CASE WHEN p_zones IS NOT NULL THEN b.cap_per_day END,
-        CASE WHEN p_zones IS NOT NULL THEN b.cap_per_24h END, CASE WHEN p_zones IS NOT NULL THEN b.cap_lifetime END);
+    v := verdict_on(p_business, acct.reference, p_to, p_zones, NULL, NULL, b.cap_per_day, b.cap_per_24h, b.cap_lifetime);
     IF v.verdict IS NOT NULL THEN
         RETURN v.rule;
     END IF;
@@ -796,8 +819,9 @@ BEGIN
        OR p_line > (SELECT max_lines FROM installation) THEN
         RETURN 'full';
     END IF;
-    v_caller := pick_caller(p_business, ARRAY[coalesce(p_from, acct.caller_ids[1])], acct.caller_ids, p_to, 'off', 0);
-    IF v_caller IS NULL AND p_from IS NULL THEN
+    v_caller := pick_caller(p_business, CASE WHEN p_local IS NULL AND p_callers = '{}' THEN acct.caller_ids[1:1] ELSE p_callers END,
+        acct.caller_ids, p_to, coalesce(p_local, 'off'), 0);
+    IF v_caller IS NULL AND p_local IS NULL AND p_callers = '{}' THEN
         v_caller := pick_caller(p_business, '{}', acct.caller_ids, p_to, 'off', 0);
     END IF;
     IF v_caller IS NULL THEN

@@ -34,7 +34,7 @@ BEGIN
             v.verdict := 'late';
             PERFORM note_stray(a, p_call_id, p_state);
             UPDATE attempt SET late_events = late_events + 1, events = CASE WHEN late_events < 8
-                THEN events || transition(jsonb_array_length(events) + 1, p_source, a.state, a.state) ELSE events END
+                THEN events || transition(p_source, a.state, a.state) ELSE events END
             WHERE attempt_id = a.attempt_id;
         END IF;
         RETURN v;
@@ -113,7 +113,7 @@ BEGIN
             needs_person = false, needs_person_since = NULL,
             -- An attempt in doubt is looked for at once; one with a call id is found through its account's live list.
             next_look_at = CASE e.state WHEN 'unknown' THEN v_now END,
-            events = a.events || transition(jsonb_array_length(a.events) + 1, e.source, a.state, e.state)
+            events = a.events || transition(e.source, a.state, e.state)
         FROM said e
         WHERE a.attempt_id = e.attempt AND a.business_id = e.business AND a.rank < e.rank
             AND (a.carrier_call_id IS NULL OR e.call_id IS NULL OR a.carrier_call_id = e.call_id)
@@ -122,7 +122,7 @@ BEGIN
             a.state = 'ended' AND (a.hangup_wanted OR a.disposition = 'cancelled')
                 AND a.disposition NOT IN ('answered', 'machine', 'voicemail_left', 'fax') AS given_up,
             -- A carrier is known to have taken it from now on.
-            a.rank >= 2 AND (a.events -> -1 ->> 'from') IN ('intent', 'unknown') AS started
+            a.rank >= 2 AND split_part(split_part(a.events, E'\n', -1), ' ', 3) IN ('intent', 'unknown') AS started
     ), settled AS (
         UPDATE job j SET state = CASE WHEN o.again_at IS NULL THEN o.state ELSE 'waiting' END, next_at = o.again_at,
             finished_at = CASE WHEN o.again_at IS NULL THEN v_now END,
@@ -254,7 +254,7 @@ BEGIN
             needs_person = a.needs_person AND a.rank >= 2,
             needs_person_since = CASE WHEN a.rank >= 2 THEN a.needs_person_since END,
             next_look_at = CASE WHEN a.rank >= 2 THEN a.next_look_at END,
-            events = CASE WHEN a.rank < 2 THEN a.events || transition(jsonb_array_length(a.events) + 1, p_source, a.state, 'placed') ELSE a.events END
+            events = CASE WHEN a.rank < 2 THEN a.events || transition(p_source, a.state, 'placed') ELSE a.events END
         FROM (SELECT i::integer, attempt, p_businesses[i] AS business, p_call_ids[i] AS call_id, p_carrier_statuses[i] AS carrier_status,
                   p_sent_ms_ago[i] AS sent_ms_ago FROM unnest(p_attempts) WITH ORDINALITY AS e (attempt, i) OFFSET 0) e
         -- Its rank, not whether it is open: no index but the key may lead to it, or two batches lock theirs in different orders.

@@ -35,7 +35,7 @@ BEGIN
                          slot, line, state, rank, owner, sent_at, placed_at, ringing_at, ring_timeout_secs, call_time_limit_secs, events)
     VALUES (p_attempt, p_business, 'inbound', p_variables, p_carrier, p_account, p_call_id, p_ours, p_theirs, p_slot, p_line, 'ringing',
             attempt_rank('ringing'), 'inbound', clock_timestamp(), clock_timestamp(), clock_timestamp(), 30, p_call_time_limit_secs,
-            transition(1, 'webhook', 'intent', 'ringing'))
+            transition('webhook', 'intent', 'ringing'))
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'in_call' END;
 END $$;

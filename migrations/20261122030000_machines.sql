@@ -21,6 +21,7 @@ CREATE INDEX detection_undecided ON detection (decide_by) WHERE decide_by IS NOT
 -- Rows are read and written as the programs' own role only.
 ALTER TABLE detection ENABLE ROW LEVEL SECURITY;
 
--- Calls that were recorded and whose carrier has not told of the recording: it is asked for it. Only rows that ask for one.
+-- Calls that were recorded and whose carrier has not told of the recording: it is asked for it. Read from a day
+-- ago on, so that what has ended before costs nothing.
 CREATE INDEX attempt_unrecorded ON attempt (ended_at)
-    WHERE record AND recording_url IS NULL AND answered_at IS NOT NULL AND ended_at IS NOT NULL;
+    WHERE record AND recording_url IS NULL AND disposition NOT IN ('busy', 'no_answer') AND ended_at IS NOT NULL;

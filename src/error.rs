@@ -43,7 +43,7 @@ pub enum Slug {
     TooManyRequests,
     /// No slot or line can be had now.
     AtCapacity,
-    /// A store cannot be reached now.
+    /// A store cannot be reached now, or did not answer in time.
     Unavailable,
     /// A fault of ours.
     Internal,
@@ -78,7 +78,7 @@ impl Slug {
             ),
             Self::TooManyRequests => ("too-many-requests", StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
             Self::AtCapacity => ("at-capacity", StatusCode::SERVICE_UNAVAILABLE, "No slot or line is free now"),
-            Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "A store cannot be reached now"),
+            Self::Unavailable => ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "This cannot be answered now"),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "A fault of ours"),
         }
     }
@@ -200,9 +200,14 @@ impl ApiError {
     }
 }
 
-/// Anything a handler cannot answer for. A store that cannot be reached is 503, everything else 500.
+/// Anything a handler cannot answer for. A store that cannot be reached or takes too long is 503, everything else 500.
 impl From<anyhow::Error> for ApiError {
     fn from(inner: anyhow::Error) -> Self {
+        if inner.chain().any(|cause| cause.downcast_ref::<sqlx::Error>().is_some_and(took_too_long)) {
+            let detail = "It took too long to work this out, and was given up with nothing changed. Try again when less is going on.";
+            let error = Self::new(Slug::Unavailable, detail).retry_after(5);
+            return Self { inner: Some(inner), ..error };
+        }
         let lost_store = inner.chain().any(|cause| {
             cause.downcast_ref::<sqlx::Error>().is_some_and(store_is_away)
                 || cause.downcast_ref::<redis::RedisError>().is_some_and(|e| {
@@ -221,6 +226,11 @@ impl From<anyhow::Error> for ApiError {
         error.inner = Some(inner);
         error
     }
+}
+
+/// True where a statement hit its time limit, or was given up on request (SQLSTATE 57014: PostgreSQL manual, appendix A).
+fn took_too_long(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.code().as_deref() == Some("57014"))
 }
 
 /// True where Postgres itself is away, busy or stopping, rather than refusing this statement

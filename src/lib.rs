@@ -1,6 +1,7 @@
 //! Rollcall: an outbound dialer. The list of modules from the ground up; no code.
 
 // ground
+pub mod arenas;
 pub mod clock;
 pub mod config;
 pub mod country;

@@ -3,7 +3,7 @@
 //! Invariant: a log line names the route by its template, never the path, which may hold a number or a token.
 //! Not here: routes (the doors), and when the process stops (`shutdown`).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{
     Router,
@@ -11,15 +11,22 @@ use axum::{
     http::{HeaderName, HeaderValue},
     response::Response,
     routing::get,
+    serve::Listener,
+};
+use hyper::server::conn::http1::Builder;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
 };
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
     trace::TraceLayer,
 };
+use tower_service::Service;
 use tracing::Span;
 use uuid::Uuid;
 
@@ -36,6 +43,11 @@ use crate::{
 
 /// The header that carries a request's id back; what a client sends in it is replaced, because it would reach the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A connection on which the head of a request has not come for so long is closed, be it the first one or the next: whoever only
+/// opens connections keeps none. nginx gives up its own before this; a proxy that keeps them for longer has to be told
+/// (docs/operations.md).
+const HEAD: Duration = Duration::from_secs(75);
 
 /// Every door of the api on one router: REST, webhooks, health.
 pub fn doors(ctx: Context) -> Router {
@@ -64,8 +76,46 @@ pub fn media_doors(ctx: Context, sessions: Sessions) -> Router {
 /// # Errors
 /// Where the listener breaks.
 pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> std::io::Result<()> {
-    let service = watched(router).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stopping.cancelled_owned()).await
+    serve_within(HEAD, listener, router, stopping).await
+}
+
+/// As axum does it, which has no limit for the head of a request.
+async fn serve_within(
+    head: Duration,
+    mut listener: TcpListener,
+    router: Router,
+    stopping: CancellationToken,
+) -> std::io::Result<()> {
+    let mut services = watched(router).into_make_service_with_connect_info::<SocketAddr>();
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head);
+    let connections = TaskTracker::new();
+    loop {
+        let (socket, peer) = tokio::select! {
+            () = stopping.cancelled() => break,
+            accepted = Listener::accept(&mut listener) => accepted,
+        };
+        let Ok(service) = services.call(peer).await;
+        let (builder, stopping) = (builder.clone(), stopping.clone());
+        connections.spawn(async move {
+            let served = builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+            let mut served = pin!(served.with_upgrades());
+            let done = tokio::select! {
+                done = served.as_mut() => done,
+                () = stopping.cancelled() => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "a connection broke off");
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    Ok(())
 }
 
 /// The heartbeat of a program that only serves, until it stops.
@@ -118,5 +168,51 @@ fn answered(response: &Response, took: std::time::Duration, _: &Span) {
         tracing::warn!(status, ms, "answered");
     } else {
         tracing::debug!(status, ms, "answered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    const WHOLE: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    async fn ends(mut socket: TcpStream) -> bool {
+        let mut rest = Vec::new();
+        tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut rest)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_closed_and_one_that_is_used_again_stays() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (addr, stopping) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let router = Router::new().route("/", get(async || "here"));
+        let limit = Duration::from_millis(400);
+        let server = tokio::spawn(serve_within(limit, listener, router, stopping.clone()));
+        assert!(ends(TcpStream::connect(addr).await.unwrap()).await, "nothing comes");
+        let mut half = TcpStream::connect(addr).await.unwrap();
+        half.write_all(&WHOLE[..20]).await.unwrap();
+        assert!(ends(half).await, "half of a head");
+        let mut socket = TcpStream::connect(addr).await.unwrap();
+        let begin = Instant::now();
+        let mut answers = 0;
+        // Longer than the limit in all.
+        while begin.elapsed() < limit * 2 {
+            socket.write_all(WHOLE).await.unwrap();
+            let mut answer = [0; 1_024];
+            let length = socket.read(&mut answer).await.unwrap();
+            assert!(answer[..length].ends_with(b"here"));
+            answers += 1;
+        }
+        assert!(answers > 1 && ends(socket).await, "nothing more comes");
+        stopping.cancel();
+        server.await.unwrap().unwrap();
     }
 }

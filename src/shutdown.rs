@@ -3,7 +3,7 @@
 //! Invariant: a second signal, or the drain limit, ends the process whatever is still running.
 //! Not here: what each program does while it drains.
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,4 +40,16 @@ pub fn end_hard_after(token: &CancellationToken, limit: Duration) {
         tracing::error!(limit_secs = limit.as_secs(), "the drain took too long");
         std::process::exit(1);
     });
+}
+
+/// The exit code of a program that came to this end: 0, or 1 for an error, which is logged.
+#[must_use]
+pub fn exit_code(end: anyhow::Result<()>) -> ExitCode {
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the program ended");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -13,10 +13,10 @@ use rollcall::{config::Settings, ops::Cli};
 
 /// Which module stands on which floor. A module may import only what stands below it: this list is the architecture.
 const FLOORS: &[(u8, &[&str])] = &[
-    (1, &["ids", "error", "country", "killpoints"]),
+    (1, &["arenas", "clock", "ids", "error", "country", "killpoints"]),
     // Rules without a store: every fact may be judged by them.
     (2, &["config", "policy"]),
-    (3, &["clock", "stores", "telemetry", "shutdown"]),
+    (3, &["stores", "telemetry", "shutdown"]),
     // Facts: one store or one outside party each. They do not know each other.
     (
         4,
@@ -195,6 +195,16 @@ fn programs_are_parse_build_run() {
         let lines = source.text.lines().count();
         (source.name.starts_with("src/bin/") && lines > 60).then(|| format!("{lines} lines; 60 are allowed"))
     });
+}
+
+#[test]
+fn every_target_names_its_file() {
+    // Where it does not, cargo looks for the file, and the image's first layer, which has Cargo.toml alone, cannot be built.
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let targets: Vec<&str> = manifest.split("\n[[").skip(1).collect();
+    assert!(!targets.is_empty(), "no target was found");
+    let nameless: Vec<&str> = targets.into_iter().filter(|target| !target.contains("\npath = ")).collect();
+    assert!(nameless.is_empty(), "{nameless:?}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub struct Models {
     pub speech: String,
     /// Of the `realtime` pipeline.
     pub realtime: String,
-    /// 0 to 2; null is the model's own.
+    /// 0 to 2, for `cascade`; null is the model's own.
     pub temperature: Option<f64>,
     /// Most tokens of one answer, 1 to 16,384, or 4,096 for `realtime`; null is the model's own.
     pub max_tokens: Option<u32>,

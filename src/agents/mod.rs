@@ -3,6 +3,7 @@
 //! Invariant: a version of an agent is never changed; a run and a call keep to the one that they began with.
 //! Not here: texts as templates over a callee's variables (`dialing::agents`), and the conversation itself (`voice`).
 
+pub mod addresses;
 pub mod definition;
 pub mod rules;
 pub mod store;

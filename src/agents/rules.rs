@@ -7,7 +7,8 @@ use url::Url;
 
 use crate::{
     agents::{
-        Definition, PipelineKind, Tool,
+        Definition, PipelineKind, Tool, addresses,
+        definition::Models,
         tools::{Field, outcome},
     },
     error::FieldError,
@@ -21,9 +22,9 @@ pub const TEXT_MAX: usize = 4_000;
 const REALTIME_VOICES: [&str; 10] =
     ["alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse"];
 /// The most tools of one agent.
-const TOOLS_MAX: usize = 32;
+pub const TOOLS_MAX: usize = 32;
 
-/// Every field that does not fit. `private` allows tools at private addresses without TLS, for development.
+/// Every field that does not fit, but for numbers that callers are put through to: what is right there is the business's. `private` allows tools at private addresses without TLS, for development.
 #[must_use]
 pub fn faults(agent: &Definition, private: bool) -> Vec<FieldError> {
     let mut wrong = Faults(Vec::new());
@@ -48,6 +49,7 @@ pub fn faults(agent: &Definition, private: bool) -> Vec<FieldError> {
     wrong.range("/voice/speed", agent.voice.speed, 0.7, 1.2);
     wrong.range("/models/temperature", models.temperature.unwrap_or(1.0), 0.0, 2.0);
     let realtime = agent.pipeline == PipelineKind::Realtime;
+    of_the_other_pipeline(models, realtime, &mut wrong);
     let most = if realtime { 4_096.0 } else { 16_384.0 };
     wrong.range("/models/max_tokens", f64::from(models.max_tokens.unwrap_or(1)), 1.0, most);
     // A session whose settings are refused talks with those of nobody.
@@ -74,6 +76,25 @@ pub fn faults(agent: &Definition, private: bool) -> Vec<FieldError> {
     wrong.range("/limits/answer_ms", agent.limits.answer_ms.into(), 500.0, 30_000.0);
     tools(&agent.tools, private, &mut wrong);
     wrong.0
+}
+
+/// What is set for a pipeline that the agent does not have would be without effect.
+fn of_the_other_pipeline(models: &Models, realtime: bool, wrong: &mut Faults) {
+    let default = Models::default();
+    let names = |read: fn(&Models) -> &String| (read(models) != read(&default), read(&default).as_str());
+    for (at, (is_set, default), is_of) in [
+        ("/models/temperature", (models.temperature.is_some(), "null"), PipelineKind::Cascade),
+        ("/models/transcription", names(|models| &models.transcription), PipelineKind::Cascade),
+        ("/models/chat", names(|models| &models.chat), PipelineKind::Cascade),
+        ("/models/speech", names(|models| &models.speech), PipelineKind::Cascade),
+        ("/models/realtime", names(|models| &models.realtime), PipelineKind::Realtime),
+    ] {
+        if is_set && (is_of == PipelineKind::Realtime) != realtime {
+            let is_of = is_of.as_str();
+            let detail = format!("Only the pipeline {is_of} takes this. Set it to {default}, which it is by default.");
+            wrong.add(at, "not_available", detail);
+        }
+    }
 }
 
 struct Faults(Vec<FieldError>);
@@ -117,9 +138,6 @@ fn tools(tools: &[Tool], private: bool, wrong: &mut Faults) {
             wrong.add(&at, "duplicate", format!("There is a tool of the name {} already.", tool.name()));
         }
         match tool {
-            Tool::Transfer { to, .. } if !is_e164(to) => {
-                wrong.add(&format!("{at}/to"), "invalid_number", "must be in E.164, such as +12025550123");
-            }
             Tool::RecordOutcome { fields } => self::fields(&at, fields, wrong),
             Tool::Http { name, description, url, parameters, time_limit_ms } => {
                 if name.len() > 64 || !is_name(name, "_-") {
@@ -160,11 +178,6 @@ fn is_name(text: &str, extra: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
 }
 
-fn is_e164(text: &str) -> bool {
-    let digits = text.strip_prefix('+').unwrap_or_default();
-    (2..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
-}
-
 /// The address of a tool: https without user and fragment. Where its name leads is judged at each call.
 ///
 /// # Errors
@@ -174,6 +187,9 @@ pub fn tool_url(text: &str, private: bool) -> Result<Url, String> {
     let scheme = url.scheme() == "https" || (private && url.scheme() == "http");
     if !scheme || url.host_str().is_none() {
         return Err("Write an https address with a host.".to_owned());
+    }
+    if !private && !addresses::may_be_public(&url) {
+        return Err("Write a public address: this one is inside of a network.".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() || text.len() > 2_000 {
         return Err("Leave out user, password and fragment; at most 2,000 characters fit.".to_owned());
@@ -209,7 +225,6 @@ mod tests {
                 "/language",
                 "/voice/speed",
                 "/turns/endpointing_ms",
-                "/tools/0/to",
                 "/tools/2",
                 "/tools/3/name",
                 "/tools/3/url",
@@ -237,7 +252,21 @@ mod tests {
         for bad in ["http://a.example/", "https://u@a.example/", "https://a.example/#x", "ftp://a", "x"] {
             assert!(tool_url(bad, false).is_err(), "{bad}");
         }
+        for bad in [
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://[::1]/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://169.254.169.254/latest",
+            "https://localhost/",
+            "https://LOCALHOST.:8443/",
+            "https://db.localhost/",
+        ] {
+            assert!(tool_url(bad, false).is_err(), "{bad}");
+        }
         assert!(tool_url("https://a.example/x?y=1", false).is_ok());
+        assert!(tool_url("https://1.1.1.1/", false).is_ok());
         assert!(tool_url("http://127.0.0.1:1/", true).is_ok());
     }
 }

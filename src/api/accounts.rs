@@ -92,16 +92,16 @@ struct NewTwilioAccount {
 #[serde(deny_unknown_fields)]
 struct TwilioAccountChange {
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     account_sid: Change<String>,
     #[serde(default)]
     #[schema(value_type = Option<String>, format = Password)]
     auth_token: Change<SecretString>,
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>)]
     caller_ids: Change<Vec<String>>,
     #[serde(default)]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = f64)]
     calls_per_second: Change<f64>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]

@@ -19,7 +19,7 @@ use crate::{
         dashboard::{self, Dashboard},
         frame,
         model_status::{self, Models},
-        status::{self, Figures, Status, WorkerPool},
+        status::{self, Figures, Programs, Status},
     },
     context::Context,
     dialing::overview,
@@ -85,7 +85,7 @@ async fn whole(State(ctx): State<Context>) -> Result<Json<Status>, ApiError> {
     status::status(&ctx).await.map(Json)
 }
 
-async fn workers(State(ctx): State<Context>) -> Result<Json<WorkerPool>, ApiError> {
+async fn workers(State(ctx): State<Context>) -> Result<Json<Programs>, ApiError> {
     status::workers(&ctx).await.map(Json)
 }
 

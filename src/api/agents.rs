@@ -12,7 +12,7 @@ use crate::{
     },
     api::{
         auth::{Manager, Viewer},
-        body::{Body, Change, Ids, Query},
+        body::{Body, Change, Ids, Part, Query},
         idempotency::NewId,
         page::{List, PageQuery},
     },
@@ -27,22 +27,22 @@ pub fn routes() -> OpenApiRouter<Context> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(one, change, delete))
 }
 
-/// What to change of an agent; what is absent stays.
+/// What to change of an agent; what is absent stays, of `models`, `voice`, `turns` and `limits` too.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = AgentChange)]
 struct AgentChange {
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     name: Change<String>,
     #[serde(default)]
-    #[schema(value_type = Option<PipelineKind>)]
+    #[schema(value_type = PipelineKind)]
     pipeline: Change<PipelineKind>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     language: Change<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     prompt: Change<String>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -57,20 +57,20 @@ struct AgentChange {
     #[schema(value_type = Option<String>)]
     trouble: Change<Option<String>>,
     #[serde(default)]
-    #[schema(value_type = Option<Models>)]
-    models: Change<Models>,
+    #[schema(value_type = Models)]
+    models: Part<Models>,
     #[serde(default)]
-    #[schema(value_type = Option<Voice>)]
-    voice: Change<Voice>,
+    #[schema(value_type = Voice)]
+    voice: Part<Voice>,
     #[serde(default)]
-    #[schema(value_type = Option<Turns>)]
-    turns: Change<Turns>,
+    #[schema(value_type = Turns)]
+    turns: Part<Turns>,
     #[serde(default)]
-    #[schema(value_type = Option<Vec<Tool>>)]
+    #[schema(value_type = Vec<Tool>)]
     tools: Change<Vec<Tool>>,
     #[serde(default)]
-    #[schema(value_type = Option<Limits>)]
-    limits: Change<Limits>,
+    #[schema(value_type = Limits)]
+    limits: Part<Limits>,
 }
 
 /// Make an agent
@@ -125,11 +125,12 @@ async fn change(
         given.goodbye.apply(&mut agent.goodbye);
         given.voicemail.apply(&mut agent.voicemail);
         given.trouble.apply(&mut agent.trouble);
-        given.models.apply(&mut agent.models);
-        given.voice.apply(&mut agent.voice);
-        given.turns.apply(&mut agent.turns);
+        given.models.apply("/models", &mut agent.models)?;
+        given.voice.apply("/voice", &mut agent.voice)?;
+        given.turns.apply("/turns", &mut agent.turns)?;
         given.tools.apply(&mut agent.tools);
-        given.limits.apply(&mut agent.limits);
+        given.limits.apply("/limits", &mut agent.limits)?;
+        Ok(())
     };
     agents::change(&ctx, manager.business, id, edit).await.map(Json)
 }

@@ -3,6 +3,8 @@
 //! Invariant: what a handler gets holds no NUL (Postgres keeps none in text) and no field that it did not name.
 //! Not here: what values mean (each fact checks its own), CSV uploads, who asks.
 
+use std::marker::PhantomData;
+
 use axum::{
     body::{Body as HttpBody, Bytes},
     extract::{FromRequest, FromRequestParts, Path, Request},
@@ -10,13 +12,13 @@ use axum::{
 };
 use futures::StreamExt;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
-    api::pointer::{at_fault, nul_in},
+    api::pointer::{at_fault, nul_in, twice_in},
     error::{ApiError, FieldError, Slug},
 };
 
@@ -161,6 +163,51 @@ impl<T> Change<T> {
             Self::To(value) => Some(value),
         }
     }
+
+    /// The new value itself, if there is one.
+    pub fn into_given(self) -> Option<T> {
+        match self {
+            Self::Keep => None,
+            Self::To(value) => Some(value),
+        }
+    }
+}
+
+/// An object in a PATCH, of which, too, what is absent stays. Needs `#[serde(default)]` on the field.
+#[derive(Debug, Clone)]
+pub struct Part<T> {
+    given: Map<String, Value>,
+    of: PhantomData<T>,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self { given: Map::new(), of: PhantomData }
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Part<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Map::deserialize(deserializer).map(|given| Self { given, of: PhantomData })
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> Part<T> {
+    /// Puts what is given in its places; `at` is the object's own pointer.
+    ///
+    /// # Errors
+    /// 422 with the pointer of what does not fit.
+    pub fn apply(self, at: &str, place: &mut T) -> Result<(), ApiError> {
+        let mut whole = serde_json::to_value(&*place).map_err(anyhow::Error::from)?;
+        if let Value::Object(members) = &mut whole {
+            members.extend(self.given);
+        }
+        *place = serde_path_to_error::deserialize(whole).map_err(|error| {
+            let (pointer, code, detail) = at_fault(error.path(), &error.inner().to_string());
+            ApiError::validation(vec![FieldError::new(format!("{at}{pointer}"), code, detail)])
+        })?;
+        Ok(())
+    }
 }
 
 /// Reads a body of at most `limit` bytes.
@@ -195,6 +242,13 @@ pub fn too_large(limit: usize) -> ApiError {
 /// 422 with the pointer of what does not fit.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     refuse_nul(bytes)?;
+    if let Some(pointer) = twice_in(bytes) {
+        return Err(ApiError::validation(vec![FieldError::new(
+            pointer,
+            "duplicate_field",
+            "is there twice; keep one",
+        )]));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let text = error.inner().to_string();

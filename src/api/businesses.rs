@@ -98,16 +98,16 @@ struct NewBusiness {
 #[serde(deny_unknown_fields)]
 struct BusinessChange {
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     name: Change<String>,
     #[serde(default)]
-    #[schema(value_type = Option<BusinessState>)]
+    #[schema(value_type = BusinessState)]
     state: Change<BusinessState>,
     #[serde(default)]
-    #[schema(value_type = Option<i64>)]
+    #[schema(value_type = i64)]
     max_concurrent_calls: Change<i64>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     default_region: Change<String>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
@@ -116,11 +116,36 @@ struct BusinessChange {
     #[schema(value_type = Option<Vec<String>>)]
     allowed_countries: Change<Option<Vec<String>>>,
     #[serde(default)]
-    #[schema(value_type = Option<Vec<Carrier>>)]
+    #[schema(value_type = Vec<Carrier>)]
     carriers: Change<Vec<Carrier>>,
+    /// Of these, too, what is absent stays; null: for good.
     #[serde(default)]
-    #[schema(value_type = Option<Retention>)]
-    retention: Change<Retention>,
+    retention: RetentionChange,
+}
+
+/// What to change of the days for which something is kept.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetentionChange {
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    transcripts_days: Change<Option<i32>>,
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    recordings_days: Change<Option<i32>>,
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    variables_days: Change<Option<i32>>,
+}
+
+impl From<Retention> for RetentionChange {
+    fn from(whole: Retention) -> Self {
+        Self {
+            transcripts_days: Change::To(whole.transcripts_days),
+            recordings_days: Change::To(whole.recordings_days),
+            variables_days: Change::To(whole.variables_days),
+        }
+    }
 }
 
 /// Make a business
@@ -150,7 +175,7 @@ async fn create(
         time_zone: Change::To(new.time_zone),
         allowed_countries: Change::To(new.allowed_countries),
         carriers: new.carriers.map_or(Change::Keep, Change::To),
-        retention: new.retention.map_or(Change::Keep, Change::To),
+        retention: new.retention.unwrap_or_default().into(),
     };
     checked(given)?(&mut terms);
     let id = BusinessId(id);
@@ -218,11 +243,11 @@ fn checked(given: BusinessChange) -> Result<impl FnOnce(&mut Terms), ApiError> {
     if let Some(carriers) = given.carriers.given() {
         check.field("/carriers", rules::carriers(carriers));
     }
-    if let Some(Retention { transcripts_days, recordings_days, variables_days }) = given.retention.given() {
-        let each = [("transcripts", transcripts_days), ("recordings", recordings_days), ("variables", variables_days)];
-        for (name, days) in each {
-            check.field(&format!("/retention/{name}_days"), days.map_or(Ok(()), rules::days));
-        }
+    let RetentionChange { transcripts_days, recordings_days, variables_days } = given.retention;
+    let each = [("transcripts", &transcripts_days), ("recordings", &recordings_days), ("variables", &variables_days)];
+    for (name, days) in each {
+        let days = days.given().copied().flatten();
+        check.field(&format!("/retention/{name}_days"), days.map_or(Ok(()), rules::days));
     }
     check.done()?;
     Ok(move |terms: &mut Terms| {
@@ -233,6 +258,8 @@ fn checked(given: BusinessChange) -> Result<impl FnOnce(&mut Terms), ApiError> {
         given.time_zone.apply(&mut terms.time_zone);
         given.allowed_countries.apply(&mut terms.allowed_countries);
         given.carriers.apply(&mut terms.carriers);
-        given.retention.apply(&mut terms.retention);
+        transcripts_days.apply(&mut terms.retention.transcripts_days);
+        recordings_days.apply(&mut terms.retention.recordings_days);
+        variables_days.apply(&mut terms.retention.variables_days);
     })
 }

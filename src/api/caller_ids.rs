@@ -18,7 +18,7 @@ use crate::{
     },
     config::without_slash,
     context::Context,
-    dialing::{agents, inbound},
+    dialing::{agents, inbound, put_through},
     error::{ApiError, FieldError},
     ids::{AgentId, BusinessId, Carrier},
 };
@@ -83,7 +83,7 @@ struct CallerIdChange {
     label: Change<Option<String>>,
     /// False: nobody is called from it from the next call on.
     #[serde(default)]
-    #[schema(value_type = Option<bool>)]
+    #[schema(value_type = bool)]
     enabled: Change<bool>,
     /// Calls from it in a day of the business's zone, 1 or more; null: no limit.
     #[serde(default)]
@@ -207,7 +207,11 @@ async fn answer(ctx: &Context, business: BusinessId, given: &CallerIdChange) -> 
     given.fallback.clone().apply(&mut fallback);
     given.redirect.clone().apply(&mut redirect);
     if let Some(Some(to)) = given.redirect.given() {
-        redirect = Some(inbound::redirect_to(ctx, business, to).await?);
+        let mut wrong = Vec::new();
+        put_through::check(ctx, business, ("/redirect", to.as_str()), &mut wrong).await?;
+        if !wrong.is_empty() {
+            return Err(ApiError::validation(wrong));
+        }
     }
     if let Some(id) = agent {
         let named = agents::named(ctx, business, id).await?;

@@ -10,13 +10,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{
         auth::{Manager, Viewer},
-        body::{Body, Change, Ids},
+        body::{Body, Change, Ids, Query},
         check::Check,
+        page::{List, PageQuery},
     },
-    businesses::calling_rules::{self, AttemptCaps, Calendar, CallingRules, Removed},
+    businesses::calling_rules::{self, Calendar, CallingRules, Removed},
     context::Context,
     error::{ApiError, FieldError, Slug},
-    policy::Window,
+    policy::{Window, window::days},
 };
 
 /// Most days of one calendar.
@@ -38,10 +39,27 @@ struct CallingRulesChange {
     #[serde(default)]
     #[schema(value_type = Option<Window>)]
     window: Change<Option<Window>>,
-    /// How often one number is dialed by all runs together.
+    /// How often one number is dialed by all runs together; a limit that is absent stays, and null takes it away.
     #[serde(default)]
-    #[schema(value_type = Option<AttemptCaps>)]
-    attempt_caps: Change<AttemptCaps>,
+    attempt_caps: AttemptCapsChange,
+}
+
+/// What to change of the attempt caps.
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AttemptCapsChange {
+    /// In a day of the callee, 1 to 100.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    per_day: Change<Option<i32>>,
+    /// Within any 24 hours, 1 to 100.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    per_24h: Change<Option<i32>>,
+    /// Ever, 1 to 1,000.
+    #[serde(default)]
+    #[schema(value_type = Option<i32>)]
+    lifetime: Change<Option<i32>>,
 }
 
 /// Days without calls.
@@ -49,15 +67,8 @@ struct CallingRulesChange {
 #[serde(deny_unknown_fields)]
 struct CalendarDates {
     /// Such as `2026-12-25`; at most 1,000.
+    #[serde(deserialize_with = "days")]
     dates: BTreeSet<NaiveDate>,
-}
-
-/// All calendars, on one page.
-#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
-struct Calendars {
-    data: Vec<Calendar>,
-    /// Always null: there is no other page.
-    next_cursor: Option<String>,
 }
 
 /// What holds for every list of the business
@@ -77,17 +88,16 @@ async fn change(
 ) -> Result<Json<CallingRules>, ApiError> {
     let mut wrong = Vec::new();
     if let Some(Some(window)) = given.window.given() {
-        let names = calling_rules::calendars(&ctx.stores.tenant, manager.business).await?;
-        window.check("/window", &names.into_iter().map(|one| one.name).collect(), &mut wrong);
+        let names = calling_rules::calendar_names(&ctx.stores.tenant, manager.business).await?;
+        window.check("/window", &names, &mut wrong);
     }
-    if let Some(caps) = given.attempt_caps.given() {
-        for (at, cap, most) in
-            [("per_day", caps.per_day, 100), ("per_24h", caps.per_24h, 100), ("lifetime", caps.lifetime, 1_000)]
-        {
-            if cap.is_some_and(|cap| !(1..=most).contains(&cap)) {
-                let detail = format!("Write a whole number from 1 to {most}, or null for no limit.");
-                wrong.push(FieldError::new(format!("/attempt_caps/{at}"), "out_of_range", detail));
-            }
+    let caps = given.attempt_caps;
+    for (at, cap, most) in
+        [("per_day", &caps.per_day, 100), ("per_24h", &caps.per_24h, 100), ("lifetime", &caps.lifetime, 1_000)]
+    {
+        if cap.given().copied().flatten().is_some_and(|cap| !(1..=most).contains(&cap)) {
+            let detail = format!("Write a whole number from 1 to {most}, or null for no limit.");
+            wrong.push(FieldError::new(format!("/attempt_caps/{at}"), "out_of_range", detail));
         }
     }
     if !wrong.is_empty() {
@@ -95,18 +105,27 @@ async fn change(
     }
     let changed = calling_rules::change(&ctx.stores.tenant, manager.business, |rules| {
         given.window.apply(&mut rules.window);
-        given.attempt_caps.apply(&mut rules.attempt_caps);
+        caps.per_day.apply(&mut rules.attempt_caps.per_day);
+        caps.per_24h.apply(&mut rules.attempt_caps.per_24h);
+        caps.lifetime.apply(&mut rules.attempt_caps.lifetime);
     });
     let rules = changed.await?.ok_or_else(|| ApiError::not_found("business"))?;
     ctx.ring(manager.business).await;
     Ok(Json(rules))
 }
 
-/// List calendars
-#[utoipa::path(get, path = "/v1/calendars", tag = "numbers", operation_id = "list_calendars", responses((status = 200, body = Calendars)))]
-async fn list_calendars(viewer: Viewer, State(ctx): State<Context>) -> Result<Json<Calendars>, ApiError> {
-    let data = calling_rules::calendars(&ctx.stores.tenant, viewer.business).await?;
-    Ok(Json(Calendars { data, next_cursor: None }))
+/// List calendars by their names
+#[utoipa::path(get, path = "/v1/calendars", tag = "numbers", operation_id = "list_calendars", params(PageQuery),
+    responses((status = 200, body = List<Calendar>)))]
+async fn list_calendars(
+    viewer: Viewer,
+    State(ctx): State<Context>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<List<Calendar>>, ApiError> {
+    let page = query.page::<String>()?;
+    let after = page.after.as_deref().unwrap_or_default();
+    let rows = calling_rules::calendars(&ctx.stores.tenant, viewer.business, after, page.fetch()).await?;
+    Ok(Json(List::new(rows, &page, |row| row.name.clone(), |row| row)))
 }
 
 /// Put a calendar: days on which windows that name it allow no call

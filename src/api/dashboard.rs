@@ -6,15 +6,15 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    api::status::{Lines, Machines, WorkerPool, millis, queue_length},
+    api::status::{Lines, WorkerPool, millis},
     businesses::health::NotOk,
     clock::Time,
     context::Context,
     dialing::{
         gate::Drift,
-        overview::{self, Ledger, Pulse},
+        overview::{self, Ledger, Pulse, queue_length},
     },
-    heartbeats::{Rounds, Seen},
+    heartbeats::{Rounds, Seen, machines::Machines},
     stores::{PostgresReport, RedisReport},
 };
 
@@ -212,7 +212,9 @@ fn system(
     alarms.extend(above("gate_drift", drift.map(|drift| drift.size() as f64), 0.0));
     let memory = machines.and_then(Machines::memory_percent).map(f64::from);
     alarms.extend(above("memory_percent", memory, f64::from(MEMORY_ALARM)));
-    let well = ledger.is_some() && pulse.is_some() && alarms.is_empty();
+    let away = |name, here: bool| (!here).then_some(Alarm { name, value: 0.0, threshold: 1.0 });
+    alarms.extend([away("postgres_up", ledger.is_some()), away("redis_up", pulse.is_some())].into_iter().flatten());
+    let well = alarms.is_empty();
     System {
         at: ledger.map(|ledger| ledger.attempts.at),
         status: if well { "ok" } else { "degraded" },

@@ -6,7 +6,7 @@ use std::{any::Any, time::Duration};
 
 use axum::{
     extract::Request,
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -17,7 +17,7 @@ use crate::{
     stores::tenant,
 };
 
-/// Longest time until an answer begins, uploads and downloads of lists and event streams excepted.
+/// Longest time until an answer begins, uploads, downloads and copies of lists and event streams excepted.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 /// The pages of Swagger UI bring their own scripts and draw with inline styles and data images.
 const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -44,9 +44,7 @@ pub fn panicked(cause: Box<dyn Any + Send>) -> Response {
 
 /// Ends a request that takes too long with 503. With an `Idempotency-Key` it runs on, and the next try gets its answer.
 pub async fn time_limit(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let endless = path.ends_with("/events") || path.ends_with(".csv") || is_upload(request.headers());
-    if endless {
+    if takes_its_time(request.uri().path(), request.headers()) {
         return next.run(request).await;
     }
     match tokio::time::timeout(TIME_LIMIT, next.run(request)).await {
@@ -59,6 +57,12 @@ pub async fn time_limit(request: Request, next: Next) -> Response {
             ApiError::new(Slug::Unavailable, detail).retry_after(1).into_response()
         }
     }
+}
+
+/// True for what goes on for as long as a list is long, or as somebody listens.
+fn takes_its_time(path: &str, headers: &HeaderMap) -> bool {
+    let list = path.ends_with(".csv") || path.ends_with("/clone") || is_upload(headers);
+    list || path.ends_with("/events")
 }
 
 /// Every request can be bound to one business, and is by whoever names its caller.
@@ -83,4 +87,25 @@ pub async fn headers(request: Request, next: Next) -> Response {
         unless_set(header::CACHE_CONTROL, "no-store");
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_may_take_as_long_as_it_is_and_nothing_else_may() {
+        let (none, mut csv) = (HeaderMap::new(), HeaderMap::new());
+        csv.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/csv"));
+        for (path, headers, may) in [
+            ("/v1/runs/1/clone", &none, true),
+            ("/v1/runs/1/leads", &csv, true),
+            ("/v1/runs/1/leads", &none, false),
+            ("/v1/runs/1/results.csv", &none, true),
+            ("/v1/runs/1/events", &none, true),
+            ("/v1/runs/1/start", &none, false),
+        ] {
+            assert_eq!(takes_its_time(path, headers), may, "{path}");
+        }
+    }
 }

@@ -32,6 +32,7 @@ pub mod openapi;
 pub mod other_doors;
 pub mod page;
 pub mod pointer;
+pub mod query;
 pub mod recordings;
 pub mod results;
 pub mod run_copies;
@@ -54,6 +55,7 @@ use crate::context::Context;
 /// Every route of the REST door, with what holds for all of them.
 pub fn router(ctx: Context) -> Router {
     let (routes, mut document) = routes().split_for_parts();
+    let without_query = query::without(&document);
     let not_available = not_available::router(&ctx, &mut document);
     openapi::complete(&mut document);
     other_doors::describe(&mut document);
@@ -63,6 +65,7 @@ pub fn router(ctx: Context) -> Router {
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
         // The first is the innermost: a panic is an answer before the idempotency layer looks at it.
+        .layer(middleware::from_fn_with_state((ctx.clone(), without_query), query::refuse))
         .layer(CatchPanicLayer::custom(frame::panicked))
         .layer(middleware::from_fn_with_state(ctx.clone(), idempotency::layer))
         .layer(middleware::from_fn(frame::time_limit))

@@ -48,7 +48,7 @@ const ALWAYS: [(&str, &str); 8] = [
     ("422", "validation, not-available or idempotency-mismatch; errors points at the fields"),
     ("429", "too-many-requests: too many bad keys from this address"),
     ("500", "internal: a fault of ours"),
-    ("503", "unavailable: a store cannot be reached now; Retry-After says when to try again"),
+    ("503", "unavailable: a store cannot be reached now, or took too long; Retry-After says when to try again"),
 ];
 const WITH_BODY: [(&str, &str); 2] =
     [("413", "too-large: more bytes than allowed"), ("415", "unsupported-media-type: not read here")];

@@ -2,6 +2,12 @@
 //!
 //! Not here: reading requests (`api::body`).
 
+use std::{collections::HashSet, fmt};
+
+use serde::{
+    Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -36,6 +42,10 @@ pub fn at_fault(path: &Path, text: &str) -> (String, &'static str, String) {
         }
         return (pointer, "unknown_field", text.into());
     }
+    if is_of_a_time(text) {
+        let detail = "is no time: write one that there is with its offset from UTC, such as 2026-12-24T09:00:00Z or 2026-12-24T10:00:00+01:00";
+        return (pointer, "invalid_value", detail.into());
+    }
     let code = if text.starts_with("invalid type") {
         "wrong_type"
     } else if text.starts_with("duplicate field") {
@@ -43,7 +53,25 @@ pub fn at_fault(path: &Path, text: &str) -> (String, &'static str, String) {
     } else {
         "invalid_value"
     };
-    (pointer, code, text.into())
+    // Our own name of a shape says nothing to a client.
+    let detail = match text.split_once(", expected struct ") {
+        Some((before, _)) => format!("{before}, expected an object"),
+        None => text.into(),
+    };
+    (pointer, code, detail)
+}
+
+/// True for what chrono says of a text that is no time: it names neither the text nor the form.
+fn is_of_a_time(text: &str) -> bool {
+    let said = [
+        "input is out of range",
+        "no possible date and time matching input",
+        "input is not enough for unique date and time",
+        "input contains invalid characters",
+        "premature end of input",
+        "trailing input",
+    ];
+    said.contains(&text)
 }
 
 /// Pointer of the first text or key with a NUL in it.
@@ -59,6 +87,96 @@ pub fn nul_in(value: &Value) -> Option<String> {
             rest.map(|rest| format!("{}{rest}", of_key(key)))
         }),
         _ => None,
+    }
+}
+
+/// Pointer of the first member of an object that is there twice, where the JSON is such that it can be looked through to there.
+#[must_use]
+pub fn twice_in(json: &[u8]) -> Option<String> {
+    let mut found = None;
+    // What is no JSON is said by the reader proper.
+    let _ = Once { found: &mut found }.deserialize(&mut serde_json::Deserializer::from_slice(json));
+    found
+}
+
+/// Looks for a member that is there twice, and keeps nothing else of what it reads.
+struct Once<'a> {
+    found: &'a mut Option<String>,
+}
+
+impl Once<'_> {
+    /// Where what was found below this place stands, seen from above it.
+    fn below<E>(&mut self, at: impl FnOnce() -> String, read: Result<(), E>) -> Result<(), E> {
+        if let (Err(_), Some(pointer)) = (&read, self.found.as_mut()) {
+            pointer.insert_str(0, &at());
+        }
+        read
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Once<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Once<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if seen.contains(&key) {
+                *self.found = Some(of_key(&key));
+                return Err(A::Error::custom("a member is there twice"));
+            }
+            let read = map.next_value_seed(Once { found: self.found });
+            self.below(|| of_key(&key), read)?;
+            seen.insert(key);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        for i in 0_usize.. {
+            let read = items.next_element_seed(Once { found: self.found });
+            let more = matches!(read, Ok(Some(())));
+            self.below(|| format!("/{i}"), read.map(|_| ()))?;
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
@@ -101,6 +219,9 @@ mod tests {
             (r#"{"leads":[{}]}"#, "/leads/0/to", "required"),
             (r#"{"leads":[{"to":"a","x":1}]}"#, "/leads/0/x", "unknown_field"),
             (r#"{"a/b~c":1}"#, "/a~1b~0c", "unknown_field"),
+            (r#"{"leads":[{"to":"a"},{"to":"b","to":"c"}]}"#, "/leads/1/to", "duplicate_field"),
+            (r#"{"limit":1,"a/b":[[{"x":1}],{"y":{},"y":1}]}"#, "/a~1b/1/y", "duplicate_field"),
+            (r#"{"limit":1,"limit":2}"#, "/limit", "duplicate_field"),
             (r#"{"limit":null}"#, "/limit", "wrong_type"),
             (r#"{"limit":-1}"#, "/limit", "invalid_value"),
             (r#"{"limit":1e400}"#, "/limit", "out_of_range"),

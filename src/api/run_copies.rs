@@ -23,7 +23,7 @@ use crate::{
         call,
         preview::{self, Preview},
     },
-    error::{ApiError, Slug},
+    error::ApiError,
     ids::{AttemptId, RunId},
     runs::{
         Run,
@@ -81,7 +81,8 @@ async fn try_it(
     Ok((StatusCode::CREATED, Json(call)))
 }
 
-/// Make a draft of the same rules, with none, all or the unreached of its leads.
+/// Make a draft of the same rules, with none, all or the unreached of its leads. The answer comes when they are copied, all or none, which
+/// takes as long as an upload of so many; with an `Idempotency-Key` a copy that was asked for again is made once.
 #[utoipa::path(post, path = "/v1/runs/{id}/clone", tag = "runs", operation_id = "clone_run", params(("id" = RunId, Path)),
     request_body = Option<Again>, responses((status = 201, body = Run)))]
 async fn copy(
@@ -111,12 +112,10 @@ async fn archive(
             let run = store::one(pg, manager.business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
             Ok(Json(run))
         }
+        Archived::Already(state) => Err(Run::refuse_archived(state)),
         Archived::No(state) => {
-            let detail = match state.is_final() {
-                true => "The run is archived already.".to_owned(),
-                false => format!("The run is {}; only a draft or a run that is over is archived.", state.as_str()),
-            };
-            Err(ApiError::new(Slug::RunState, detail).with("state", state.as_str()))
+            let detail = format!("The run is {}; only a draft or a run that is over is archived.", state.as_str());
+            Err(Run::refusal(state, state.allowed(), detail))
         }
     }
 }

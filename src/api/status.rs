@@ -10,10 +10,11 @@ use serde::Serialize;
 use crate::{
     businesses::health::NotOk,
     clock::Time,
+    config::Role,
     context::Context,
-    dialing::overview::{self, Ledger, Pulse, Workers},
+    dialing::overview::{self, Ledger, Pulse, Workers, queue_length},
     error::ApiError,
-    heartbeats::{self, Seen, resources::Machine, shown::Shown},
+    heartbeats::{Seen, machines::Machines, shown::Shown},
 };
 
 /// `/metrics.json`.
@@ -60,7 +61,7 @@ pub struct Status {
     session_queue_length: i64,
     sessions_live: usize,
     sessions_waiting: u64,
-    workers_wanted: Option<u64>,
+    workers_wanted: u64,
     memory_percent: Option<f32>,
     cpu_percent: Option<f32>,
     sweep_age_ms: Option<u64>,
@@ -111,7 +112,7 @@ pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
         session_queue_length: queue_length(&ledger, &pulse),
         sessions_live: pulse.room().sessions,
         sessions_waiting: pulse.waiting,
-        workers_wanted: pulse.room().wanted(pulse.waiting),
+        workers_wanted: overview::wanted(ctx, &pulse),
         memory_percent: machines.memory_percent(),
         cpu_percent: machines.cpu_percent(),
         sweep_age_ms: pulse.rounds.sweep.map(millis),
@@ -122,7 +123,7 @@ pub async fn status(ctx: &Context) -> Result<Status, ApiError> {
     })
 }
 
-/// `/status/workers`.
+/// The workers together.
 #[derive(Debug, Serialize)]
 pub struct WorkerPool {
     /// Workers that beat.
@@ -135,6 +136,18 @@ pub struct WorkerPool {
     pub in_flight: usize,
     /// Each of them.
     pub data: Vec<Shown>,
+}
+
+/// `/status/workers`.
+#[derive(Debug, Serialize)]
+pub struct Programs {
+    /// The workers.
+    #[serde(flatten)]
+    pub workers: WorkerPool,
+    /// Each calls program that beats, and those that went silent within ten minutes.
+    pub calls_programs: Vec<Shown>,
+    /// Calls programs that there should be.
+    pub workers_wanted: u64,
 }
 
 impl WorkerPool {
@@ -150,40 +163,18 @@ impl WorkerPool {
     }
 }
 
-/// Every worker that beats, and those that went silent within ten minutes.
+/// Every worker and calls program that beats, and those that went silent within ten minutes.
 ///
 /// # Errors
 /// 503 where Redis is away.
-pub async fn workers(ctx: &Context) -> Result<WorkerPool, ApiError> {
-    Ok(WorkerPool::of(heartbeats::workers(&ctx.stores).await?))
-}
-
-/// What waits to be taken by a worker: bells, and single calls. The backlog of a run is no queue: it waits for slots.
-pub(super) fn queue_length(ledger: &Ledger, pulse: &Pulse) -> i64 {
-    i64::try_from(pulse.bells).unwrap_or(i64::MAX).saturating_add(ledger.attempts.untaken)
-}
-
-/// Each machine once, as the process on it that beat last saw it.
-#[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub(super) struct Machines(BTreeMap<String, Machine>);
-
-impl Machines {
-    pub(super) fn of(processes: &[Seen]) -> Self {
-        let mut alive: Vec<&Seen> = processes.iter().filter(|process| process.alive()).collect();
-        alive.sort_by_key(|process| std::cmp::Reverse(process.age_ms));
-        Self(alive.iter().filter_map(|p| Some((p.beat.host.clone(), p.beat.machine?))).collect())
-    }
-
-    /// Of the machine that has the least left.
-    pub(super) fn memory_percent(&self) -> Option<f32> {
-        self.0.values().map(|machine| machine.memory_percent).reduce(f32::max)
-    }
-
-    /// Of the machine that is busiest.
-    pub(super) fn cpu_percent(&self) -> Option<f32> {
-        self.0.values().filter_map(|machine| machine.cpu_percent).reduce(f32::max)
-    }
+pub async fn workers(ctx: &Context) -> Result<Programs, ApiError> {
+    let pulse = overview::pulse(ctx).await?;
+    let calls = pulse.processes.iter().filter(|seen| seen.beat.role == Role::Calls);
+    Ok(Programs {
+        workers: WorkerPool::of(pulse.workers()),
+        calls_programs: calls.cloned().map(Shown::from).collect(),
+        workers_wanted: overview::wanted(ctx, &pulse),
+    })
 }
 
 pub(super) fn millis(time: std::time::Duration) -> u64 {

@@ -9,7 +9,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -17,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     api::{
         auth::{ListManager, ListViewer},
-        body::{Body, Ids, Query},
+        body::{Body, Change, Ids, Query},
         check::Check,
         idempotency::is_upload,
         leads::spool,
@@ -27,7 +26,7 @@ use crate::{
         rules,
         suppressions::{self, Entry, List, PREFIX_MARK, Put, Suppression, Terms},
     },
-    clock::Time,
+    clock::{Moment, Time},
     context::Context,
     dialing::suppress::{self, ListTaken},
     error::{ApiError, FieldError, Slug},
@@ -82,19 +81,33 @@ impl From<Suppression> for SuppressionView {
     }
 }
 
-/// What shows that a number is not to be called.
+/// What shows that a number is not to be called. What is absent stays as it is, null takes it away.
 #[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewEvidence)]
 struct Evidence {
     /// In words, at most 2,000 characters.
-    text: Option<String>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    text: Change<Option<String>>,
     /// Where it can be looked at (http or https).
-    url: Option<String>,
-    /// When it was said.
-    at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    url: Change<Option<String>>,
+    /// When it was said: a time, or a day, which is its beginning in UTC.
+    #[serde(default)]
+    #[schema(value_type = Option<Moment>)]
+    at: Change<Option<Moment>>,
 }
 
-/// A number or a prefix to be suppressed: one of the two.
+impl Evidence {
+    /// Nothing shows it.
+    fn none() -> Self {
+        Self { text: Change::To(None), url: Change::To(None), at: Change::To(None) }
+    }
+}
+
+/// A number or a prefix to be suppressed: one of the two. Of what was suppressed before, what is absent stays as it is.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewSuppression {
@@ -102,28 +115,40 @@ struct NewSuppression {
     number: Option<String>,
     /// What all numbers begin with that are meant: `+` and 1 to 14 digits, e.g. `+1900`.
     prefix: Option<String>,
-    /// Where the wish came from; `api` where absent.
+    /// Where the wish came from; `api` where a number that is new to the list names none.
     source: Option<String>,
     /// Anything to remember.
-    note: Option<String>,
-    /// After this the number may be called again; never where null.
-    expires_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    note: Change<Option<String>>,
+    /// After this the number may be called again: a time, or a day, which is its beginning in UTC; never where null.
+    #[serde(default)]
+    #[schema(value_type = Option<Moment>)]
+    expires_at: Change<Option<Moment>>,
     /// What shows it.
-    evidence: Option<Evidence>,
+    #[serde(default)]
+    #[schema(value_type = Option<Evidence>)]
+    evidence: Change<Option<Evidence>>,
 }
 
-/// On what terms the number in the path is suppressed.
+/// On what terms the number in the path is suppressed. Of a number that was suppressed before, what is absent stays as it is.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SuppressionTerms {
-    /// Where the wish came from; `api` where absent.
+    /// Where the wish came from; `api` where a number that is new to the list names none.
     source: Option<String>,
     /// Anything to remember.
-    note: Option<String>,
-    /// After this the number may be called again; never where null.
-    expires_at: Option<DateTime<Utc>>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    note: Change<Option<String>>,
+    /// After this the number may be called again: a time, or a day, which is its beginning in UTC; never where null.
+    #[serde(default)]
+    #[schema(value_type = Option<Moment>)]
+    expires_at: Change<Option<Moment>>,
     /// What shows it.
-    evidence: Option<Evidence>,
+    #[serde(default)]
+    #[schema(value_type = Option<Evidence>)]
+    evidence: Change<Option<Evidence>>,
 }
 
 /// The connections that show a list: a business's own, or the operator's.
@@ -136,7 +161,9 @@ pub(super) fn pool(ctx: &Context, list: List) -> &PgPool {
 
 /// Suppress a number or a prefix, or upload a list of them
 ///
-/// 201 where it is new to the list, 200 where it was there. A `text/csv` body is a list with the columns `number` (a prefix ends
+/// 201 where it is new to the list, 200 where it was there: then what is given replaces what it had, what is absent (or an empty cell)
+/// stays, and null takes it away (but for `source`, which every entry has). An entry that has expired holds again for good, unless `expires_at` is given. Every claim after the
+/// answer knows it; jobs to a prefix that wait end in the background where there are many. A `text/csv` body is a list with the columns `number` (a prefix ends
 /// with a star), `source`, `note`, `expires_at`, `evidence`, `evidence_url` and `evidence_at`, of which only the first is needed.
 #[utoipa::path(post, path = "/v1/suppressions", tag = "numbers",
     request_body(content((NewSuppression = "application/json"), (String = "text/csv"))),
@@ -184,7 +211,7 @@ async fn list(
     Ok(Json(Page::new(rows, &page, |row| row.number.clone(), Into::into)))
 }
 
-/// Suppress a number, or a prefix with a star: jobs that wait end as skipped
+/// Suppress a number, or a prefix with a star: jobs that wait end as skipped; what is absent of an entry that is there stays
 #[utoipa::path(put, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
     request_body = SuppressionTerms,
     responses((status = 200, body = SuppressionView), (status = 201, body = SuppressionView)))]
@@ -242,22 +269,26 @@ async fn write(
 ) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
     let mut check = Check::new();
     check.field(key.pointer, fits(&key.text));
-    let source =
-        given.source.as_deref().map_or(Some("api".into()), |source| check.field("/source", rules::name(source)));
-    check.field("/note", rules::free_text(given.note.as_deref().unwrap_or_default(), TEXT_LIMIT));
-    let evidence = given.evidence.unwrap_or_default();
-    check.field("/evidence/text", rules::free_text(evidence.text.as_deref().unwrap_or_default(), TEXT_LIMIT));
-    if let Some(url) = &evidence.url {
+    let source = given.source.as_deref().and_then(|source| check.field("/source", rules::name(source)));
+    let words = |text: &Change<Option<String>>| {
+        rules::free_text(text.given().and_then(Option::as_deref).unwrap_or_default(), TEXT_LIMIT)
+    };
+    check.field("/note", words(&given.note));
+    let evidence =
+        given.evidence.into_given().map(|evidence| evidence.unwrap_or_else(Evidence::none)).unwrap_or_default();
+    check.field("/evidence/text", words(&evidence.text));
+    if let Some(Some(url)) = evidence.url.given() {
         check.field("/evidence/url", rules::link(url));
     }
     check.done()?;
+    let moment = |at: Change<Option<Moment>>| at.into_given().map(|at| at.map(|at| at.0));
     let terms = Terms {
-        source: source.unwrap_or_default(),
-        note: given.note,
-        expires_at: given.expires_at,
-        evidence: evidence.text,
-        evidence_url: evidence.url,
-        evidence_at: evidence.at,
+        source,
+        note: given.note.into_given(),
+        expires_at: moment(given.expires_at),
+        evidence: evidence.text.into_given(),
+        evidence_url: evidence.url.into_given(),
+        evidence_at: moment(evidence.at),
     };
     let entry = Entry { number: key.text, terms };
     let written = suppress::one(ctx, pool(ctx, list), list, entry).await?;

@@ -90,16 +90,16 @@ struct TelnyxAccountChange {
     #[schema(value_type = Option<String>, format = Password)]
     api_key: Change<SecretString>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     connection_id: Change<String>,
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String)]
     public_key: Change<String>,
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>)]
     caller_ids: Change<Vec<String>>,
     #[serde(default)]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = f64)]
     calls_per_second: Change<f64>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]

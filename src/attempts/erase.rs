@@ -23,7 +23,7 @@ pub async fn in_flight(db: &mut PgConnection, business: BusinessId, number: &str
     sqlx::query_as!(
         InFlight,
         r#"SELECT attempt_id AS "attempt_id: AttemptId", job_id AS "job_id: JobId", to_number AS "to", state AS "state: AttemptState",
-                  coalesce((events -> -1 ->> 'at')::timestamptz, intent_at) AS "since!: Time"
+                  coalesce(last_moved_at(events), intent_at) AS "since!: Time"
            FROM attempt WHERE business_id = $1 AND to_number = $2 AND open ORDER BY attempt_id"#,
         business.0,
         number

@@ -64,7 +64,8 @@ pub async fn page(
         Exported,
         r#"SELECT a.attempt_id AS "attempt_id: AttemptId", j.job_id AS "job_id: JobId", a.n, a.carrier AS "carrier: String", a.account,
                   a.carrier_call_id, a.from_number, a.to_number, a.slot AS "slot: i32", a.line AS "line: i32",
-                  a.state AS "state: AttemptState", a.disposition AS "disposition: String", a.reason, a.intent_at, a.ended_at, a.events
+                  a.state AS "state: AttemptState", a.disposition AS "disposition: String", a.reason, a.intent_at, a.ended_at,
+                  transitions(a.events) AS "events!"
            FROM job j JOIN attempt a ON a.job_id = j.job_id
            WHERE j.run_id = $1 AND j.job_id >= $2 AND (j.job_id, a.n) > ($2, $3) ORDER BY j.job_id, a.n LIMIT $4"#,
         run.0,

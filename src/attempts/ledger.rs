@@ -242,8 +242,10 @@ pub struct Admission {
     pub held: Held,
     /// Through whom.
     pub carrier: Carrier,
-    /// Caller id, E.164; the account's first where it is left out.
-    pub from: Option<String>,
+    /// The numbers that it may come from, E.164; where there is none, the account's, its first before the others.
+    pub callers: Vec<String>,
+    /// Of a run's trial: by which rule the run takes one of them (`off` or as the run says).
+    pub local_presence: Option<&'static str>,
     /// Callee, E.164.
     pub to: String,
     /// The client's own name for it.
@@ -260,8 +262,8 @@ pub struct Admission {
     pub max_wait_secs: i32,
     /// Record it.
     pub record: bool,
-    /// The zones that it may be in, for the limits of numbers; none where these are not asked.
-    pub zones: Option<Vec<String>>,
+    /// The zones that it may be in, for the limits of numbers.
+    pub zones: Vec<String>,
 }
 
 /// Writes the intent of a single call, without an owner, if the ledger agrees that there is room. The answer is one of
@@ -271,13 +273,14 @@ pub struct Admission {
 /// Where Postgres does not answer.
 pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx::Result<String> {
     sqlx::query_scalar!(
-        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) AS "word!""#,
+        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS "word!""#,
         business.0,
         call.held.attempt.0,
         call.held.slot,
         call.held.line,
         call.carrier.as_str(),
-        call.from,
+        &call.callers,
+        call.local_presence,
         call.to,
         call.external_id,
         call.variables,
@@ -286,7 +289,7 @@ pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx:
         call.call_time_limit_secs,
         call.max_wait_secs,
         call.record,
-        call.zones.as_deref(),
+        &call.zones,
     )
     .fetch_one(pg)
     .await

@@ -5,11 +5,11 @@ use uuid::Uuid;
 
 use super::{
     state::{AttemptState, Disposition},
-    view::{Attempt, Call, CallState, InFlight, Price},
+    view::{Attempt, Call, CallState, InFlight, Price, Session},
 };
 use crate::{
     clock::Time,
-    ids::{AttemptId, BusinessId, Carrier, JobId, RunId},
+    ids::{AgentId, AttemptId, BusinessId, Carrier, JobId, RunId},
 };
 
 /// The most attempts in flight that an answer lists.
@@ -128,7 +128,7 @@ pub async fn of(
                   from_number, to_number, slot, line, answered_by, carrier_status, carrier_code, sip_code,
                   intent_at AS "intent_at: Time", sent_at AS "sent_at: Time", placed_at AS "placed_at: Time",
                   ringing_at AS "ringing_at: Time", answered_at AS "answered_at: Time", ended_at AS "ended_at: Time",
-                  duration_secs, price::text, currency, recording_url, events AS "events: Json<serde_json::Value>"
+                  duration_secs, price::text, currency, recording_url, transitions(events) AS "events!: Json<serde_json::Value>"
            FROM attempt WHERE business_id = $1 AND (attempt_id = ANY ($2) OR job_id = ANY ($3)) ORDER BY job_id, n"#,
         business as BusinessId,
         &attempts,
@@ -161,10 +161,29 @@ struct CallRow {
     duration_secs: Option<i32>,
     price: Option<String>,
     currency: Option<String>,
+    agent_id: Option<AgentId>,
+    agent_version: Option<i32>,
+    talked_at: Option<Time>,
+    talked_until: Option<Time>,
+    end_reason: Option<String>,
+}
+
+impl CallRow {
+    /// All of it is there, or nothing.
+    fn session(&mut self) -> Option<Session> {
+        Some(Session {
+            agent_id: self.agent_id?,
+            agent_version: self.agent_version?,
+            started_at: self.talked_at?,
+            ended_at: self.talked_until?,
+            end_reason: self.end_reason.take()?,
+        })
+    }
 }
 
 impl From<CallRow> for Call {
-    fn from(row: CallRow) -> Self {
+    fn from(mut row: CallRow) -> Self {
+        let session = row.session();
         let (from, to) = directed(&row.direction, row.from_number, row.to_number);
         Self {
             id: row.attempt_id,
@@ -186,7 +205,7 @@ impl From<CallRow> for Call {
             ended_at: row.ended_at,
             duration_secs: row.duration_secs,
             price: price(row.price, row.currency),
-            session: None,
+            session,
         }
     }
 }
@@ -203,14 +222,16 @@ pub async fn calls(
 ) -> sqlx::Result<Vec<Call>> {
     let rows = sqlx::query_as!(
         CallRow,
-        r#"SELECT attempt_id AS "attempt_id: AttemptId", business_id AS "business_id: BusinessId", direction,
+        r#"SELECT a.attempt_id AS "attempt_id: AttemptId", a.business_id AS "business_id: BusinessId", direction,
                   state AS "state: AttemptState", owner, disposition AS "disposition: Disposition", reason, external_id,
                   variables AS "variables: Json<serde_json::Value>", message AS "message: Json<serde_json::Value>",
                   carrier AS "carrier: Carrier", carrier_call_id, from_number, to_number, answered_by,
-                  intent_at AS "intent_at: Time", answered_at AS "answered_at: Time", ended_at AS "ended_at: Time",
-                  duration_secs, price::text, currency
-           FROM attempt WHERE business_id = $1 AND job_id IS NULL AND attempt_id BETWEEN $2 AND $3
-           ORDER BY attempt_id DESC LIMIT $4"#,
+                  intent_at AS "intent_at: Time", answered_at AS "answered_at: Time", a.ended_at AS "ended_at: Time",
+                  duration_secs, price::text, currency, c.agent_id AS "agent_id?: AgentId", c.agent_version AS "agent_version?",
+                  c.started_at AS "talked_at?: Time", c.ended_at AS "talked_until?: Time", c.end_reason AS "end_reason?"
+           FROM attempt a LEFT JOIN conversation c ON c.attempt_id = a.attempt_id
+           WHERE a.business_id = $1 AND a.job_id IS NULL AND a.attempt_id BETWEEN $2 AND $3
+           ORDER BY a.attempt_id DESC LIMIT $4"#,
         business as BusinessId,
         from,
         to,
@@ -232,7 +253,7 @@ pub async fn in_flight(
 ) -> sqlx::Result<(Vec<InFlight>, i64)> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id AS "attempt_id: AttemptId", job_id AS "job_id: JobId", to_number, state AS "state: AttemptState",
-                  coalesce((events -> -1 ->> 'at')::timestamptz, intent_at) AS "since!: Time", count(*) OVER () AS "total!"
+                  coalesce(last_moved_at(events), intent_at) AS "since!: Time", count(*) OVER () AS "total!"
            FROM attempt WHERE business_id = $1 AND run_id = $2 AND open
            ORDER BY rank, intent_at DESC LIMIT $3"#,
         business as BusinessId,

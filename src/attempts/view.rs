@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::state::{AttemptState, Disposition};
 use crate::{
     clock::Time,
-    ids::{AttemptId, BusinessId, Carrier, JobId, RunId},
+    ids::{AgentId, AttemptId, BusinessId, Carrier, JobId, RunId},
 };
 
 /// One dial, with everything that is known about it.
@@ -133,6 +133,22 @@ pub struct Call {
     pub ended_at: Option<Time>,
     pub duration_secs: Option<i32>,
     pub price: Option<Price>,
-    /// Always null: what was talked is at `/v1/calls/{id}/transcript`.
-    pub session: Option<Value>,
+    /// The conversation with an agent; null where there was none yet. What was said is at `/v1/calls/{id}/transcript`.
+    pub session: Option<Session>,
+}
+
+/// A conversation with an agent, as far as it went.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = CallSession)]
+pub struct Session {
+    /// Who talked.
+    pub agent_id: AgentId,
+    /// In which version.
+    pub agent_version: i32,
+    /// When it began.
+    pub started_at: Time,
+    /// When it ended, or was last handed to another process.
+    pub ended_at: Time,
+    /// Why; the words are those of the transcript.
+    pub end_reason: String,
 }

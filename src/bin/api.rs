@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use rollcall::{
-    api, businesses,
+    api, arenas, businesses,
     config::{Role, Settings},
     context::Context,
     dialing::startup,
@@ -20,14 +20,9 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    arenas::keep_few();
     telemetry::start_logs(&settings);
-    match run(settings).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "rollcall-api ended");
-            ExitCode::FAILURE
-        }
-    }
+    shutdown::exit_code(run(settings).await)
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {

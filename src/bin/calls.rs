@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use rollcall::{
-    api,
+    api, arenas,
     config::{Role, Settings},
     context::Context,
     heartbeats::Who,
@@ -20,14 +20,9 @@ async fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    arenas::keep_few();
     telemetry::start_logs(&settings);
-    match run(settings).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "rollcall-calls ended");
-            ExitCode::FAILURE
-        }
-    }
+    shutdown::exit_code(run(settings).await)
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {

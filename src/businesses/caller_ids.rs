@@ -25,6 +25,20 @@ impl Default for Settings {
     }
 }
 
+/// True where nobody is called from this number.
+///
+/// # Errors
+/// Where Postgres does.
+pub async fn is_off(pg: &PgPool, business: BusinessId, number: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM caller_id WHERE business_id = $1 AND number = $2 AND NOT enabled) AS "off!""#,
+        business.0,
+        number
+    )
+    .fetch_one(pg)
+    .await
+}
+
 /// Changes the settings of a number, under the lock that claims take. False where it is no number of the business.
 ///
 /// # Errors

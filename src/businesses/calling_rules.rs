@@ -13,7 +13,11 @@ use crate::{businesses::store, clock::Time, ids::BusinessId, policy::Window};
 
 /// How often one number is dialed by all runs of a business together; null: as often as they want.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, default)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    expecting = "an object with per_day, per_24h and lifetime, each a number or null for no limit"
+)]
 pub struct AttemptCaps {
     /// In a day of the callee, 1 to 100.
     pub per_day: Option<i32>,
@@ -21,6 +25,15 @@ pub struct AttemptCaps {
     pub per_24h: Option<i32>,
     /// Ever, 1 to 1,000.
     pub lifetime: Option<i32>,
+}
+
+impl AttemptCaps {
+    /// True where one of the limits is higher than it was, or gone: what it held may be dialed sooner.
+    fn lets_more_than(&self, before: &Self) -> bool {
+        [(self.per_day, before.per_day), (self.per_24h, before.per_24h), (self.lifetime, before.lifetime)]
+            .into_iter()
+            .any(|(now, before)| before.is_some_and(|before| now.is_none_or(|now| now > before)))
+    }
 }
 
 /// What holds for every list.
@@ -92,6 +105,7 @@ pub async fn change(
     let mut tx = pg.begin().await?;
     store::lock(&mut *tx, business).await?;
     let Some(mut rules) = get(&mut *tx, business).await? else { return Ok(None) };
+    let before = rules.attempt_caps;
     edit(&mut rules);
     let caps = rules.attempt_caps;
     sqlx::query!(
@@ -106,8 +120,24 @@ pub async fn change(
     )
     .execute(&mut *tx)
     .await?;
+    if caps.lets_more_than(&before) {
+        review_caps(&mut tx, business).await?;
+    }
     tx.commit().await?;
     Ok(Some(rules))
+}
+
+/// What waits because of the former limits is looked at again: by the sweep, because a list may have a million such numbers.
+async fn review_caps(tx: &mut PgTransaction<'_>, business: BusinessId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO cap_review (run_id, business_id)
+         SELECT run_id, business_id FROM run WHERE business_id = $1 AND state IN ('running', 'paused')
+         ON CONFLICT (run_id) DO UPDATE SET after_decision = 0, last_decision = NULL",
+        business as BusinessId
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Days without calls, under a name that windows refer to.
@@ -121,18 +151,34 @@ pub struct Calendar {
     pub updated_at: Time,
 }
 
-/// The calendars of a business by name.
+/// Up to `limit` calendars of a business in the order of their names, after the name `after`.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn calendars(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result<Vec<Calendar>> {
+pub async fn calendars(
+    pg: impl PgExecutor<'_>,
+    business: BusinessId,
+    after: &str,
+    limit: i64,
+) -> sqlx::Result<Vec<Calendar>> {
     sqlx::query_as!(
         Calendar,
-        r#"SELECT name, dates, updated_at AS "updated_at: Time" FROM calendar WHERE business_id = $1 ORDER BY name"#,
-        business as BusinessId
+        r#"SELECT name, dates, updated_at AS "updated_at: Time" FROM calendar WHERE business_id = $1 AND name > $2 ORDER BY name LIMIT $3"#,
+        business as BusinessId,
+        after,
+        limit
     )
     .fetch_all(pg)
     .await
+}
+
+/// The names of all calendars of a business.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn calendar_names(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result<BTreeSet<String>> {
+    let names = sqlx::query_scalar!("SELECT name FROM calendar WHERE business_id = $1", business as BusinessId);
+    Ok(names.fetch_all(pg).await?.into_iter().collect())
 }
 
 /// Puts a calendar in place of the one of that name, from the next claim on. None where there is no such business.

@@ -204,6 +204,18 @@ pub async fn get(db: impl PgExecutor<'_>, id: BusinessId) -> sqlx::Result<Option
     .await
 }
 
+/// Every active business.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn active(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<BusinessId>> {
+    sqlx::query_scalar!(
+        r#"SELECT business_id AS "business: BusinessId" FROM business WHERE state = 'active' ORDER BY business_id"#
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// Up to `limit` businesses in the order they were made, after the business `after`.
 ///
 /// # Errors

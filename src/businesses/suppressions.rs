@@ -4,6 +4,8 @@
 //! asks `is_suppressed` behind the same lock.
 //! Not here: how a number is spelled by people (`leads`), and what becomes of jobs that wait (`dialing::suppress`).
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -33,21 +35,52 @@ impl List {
     }
 }
 
-/// On what terms, and by what right, a number is not called.
+/// On what terms, and by what right, a number is not called, as far as it is said: what is absent stays as it is where the number
+/// is on the list already, and `Some(None)` takes it away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// Where the wish came from, e.g. `api`.
-    pub source: String,
+    /// Where the wish came from; for a number that is new to the list, what [`put`] is told where it is absent.
+    pub source: Option<String>,
     /// Anything people want to remember.
-    pub note: Option<String>,
-    /// After this the number may be called again; null: never.
-    pub expires_at: Option<DateTime<Utc>>,
+    pub note: Option<Option<String>>,
+    /// After this the number may be called again; null: never. An entry that has expired is as good as none: where this is absent,
+    /// it holds for good again.
+    pub expires_at: Option<Option<DateTime<Utc>>>,
     /// What shows that it was wished or ordered, in words.
-    pub evidence: Option<String>,
+    pub evidence: Option<Option<String>>,
     /// Where that can be looked at.
-    pub evidence_url: Option<String>,
+    pub evidence_url: Option<Option<String>>,
     /// When it was said.
-    pub evidence_at: Option<DateTime<Utc>>,
+    pub evidence_at: Option<Option<DateTime<Utc>>>,
+}
+
+impl Terms {
+    /// A source and nothing else, whatever was there.
+    #[must_use]
+    pub fn only(source: &str) -> Self {
+        let source = Some(source.to_owned());
+        Self {
+            source,
+            note: Some(None),
+            expires_at: Some(None),
+            evidence: Some(None),
+            evidence_url: Some(None),
+            evidence_at: Some(None),
+        }
+    }
+
+    /// These terms after those: what these do not say is as it was.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        Self {
+            source: self.source.or(earlier.source),
+            note: self.note.or(earlier.note),
+            expires_at: self.expires_at.or(earlier.expires_at),
+            evidence: self.evidence.or(earlier.evidence),
+            evidence_url: self.evidence_url.or(earlier.evidence_url),
+            evidence_at: self.evidence_at.or(earlier.evidence_at),
+        }
+    }
 }
 
 /// A line of a list: the key, and its terms.
@@ -94,18 +127,33 @@ pub struct Written {
     pub in_force: bool,
 }
 
-/// Writes entries, each number once. The caller holds the business's lock where the list is a business's.
+/// Waits until nobody else writes into the installation's list, and has others wait until the transaction is over.
+///
+/// # Errors
+/// Where Postgres does, or somebody else writes for too long.
+pub async fn lock_installation(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!("SELECT pg_advisory_xact_lock(installation_list_lock())").execute(db).await?;
+    Ok(())
+}
+
+/// Writes entries, each number once; `source` is that of new ones that name none. The caller holds the lock of the list: the business's,
+/// or [`lock_installation`].
 ///
 /// # Errors
 /// Where Postgres does.
-pub async fn put(db: &mut PgConnection, list: List, entries: &[Entry]) -> sqlx::Result<Vec<Written>> {
-    let text = |read: fn(&Terms) -> &Option<String>| -> Vec<Option<String>> {
-        entries.iter().map(|entry| read(&entry.terms).clone()).collect()
-    };
+pub async fn put(db: &mut PgConnection, list: List, entries: &[Entry], source: &str) -> sqlx::Result<Vec<Written>> {
     let numbers: Vec<String> = entries.iter().map(|entry| entry.number.clone()).collect();
-    let sources: Vec<String> = entries.iter().map(|entry| entry.terms.source.clone()).collect();
-    let expire: Vec<Option<DateTime<Utc>>> = entries.iter().map(|entry| entry.terms.expires_at).collect();
-    let said: Vec<Option<DateTime<Utc>>> = entries.iter().map(|entry| entry.terms.evidence_at).collect();
+    let mut there = known(&mut *db, list, &numbers).await?;
+    let terms: Vec<Terms> = entries
+        .iter()
+        .map(|entry| entry.terms.clone().after(there.remove(&entry.number).unwrap_or_default()))
+        .collect();
+    let text = |read: fn(&Terms) -> &Option<Option<String>>| -> Vec<Option<String>> {
+        terms.iter().map(|terms| read(terms).clone().flatten()).collect()
+    };
+    let sources: Vec<String> = terms.iter().map(|terms| terms.source.as_deref().unwrap_or(source).to_owned()).collect();
+    let expire: Vec<Option<DateTime<Utc>>> = terms.iter().map(|terms| terms.expires_at.flatten()).collect();
+    let said: Vec<Option<DateTime<Utc>>> = terms.iter().map(|terms| terms.evidence_at.flatten()).collect();
     let rows = sqlx::query!(
         r#"INSERT INTO suppression AS s (business_id, number, source, note, expires_at, evidence, evidence_url, evidence_at, created_at)
            SELECT $1, e.*, clock_timestamp()
@@ -143,6 +191,31 @@ pub async fn put(db: &mut PgConnection, list: List, entries: &[Entry]) -> sqlx::
     Ok(written.collect())
 }
 
+/// The terms of those of these numbers that are on the list, as they stay until they are written anew.
+async fn known(db: &mut PgConnection, list: List, numbers: &[String]) -> sqlx::Result<HashMap<String, Terms>> {
+    let rows = sqlx::query!(
+        r#"SELECT number, source, note, CASE WHEN expires_at > clock_timestamp() THEN expires_at END AS expires_at, evidence, evidence_url,
+                  evidence_at
+           FROM suppression WHERE business_id = $1 AND number = ANY ($2) ORDER BY number FOR NO KEY UPDATE"#,
+        list.id(),
+        numbers
+    )
+    .fetch_all(db)
+    .await?;
+    let terms = rows.into_iter().map(|row| {
+        let terms = Terms {
+            source: Some(row.source),
+            note: Some(row.note),
+            expires_at: Some(row.expires_at),
+            evidence: Some(row.evidence),
+            evidence_url: Some(row.evidence_url),
+            evidence_at: Some(row.evidence_at),
+        };
+        (row.number, terms)
+    });
+    Ok(terms.collect())
+}
+
 /// One entry, expired or not.
 ///
 /// # Errors
@@ -173,6 +246,14 @@ pub async fn over(db: impl PgExecutor<'_>, list: List, number: &str) -> sqlx::Re
     )
     .fetch_all(db)
     .await
+}
+
+/// True where nobody may be called at this number now: it falls under an entry of the business's list, or of the installation's.
+///
+/// # Errors
+/// Where Postgres does.
+pub async fn is_suppressed(db: impl PgExecutor<'_>, business: BusinessId, number: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(r#"SELECT is_suppressed($1, $2) AS "is!""#, business.0, number).fetch_one(db).await
 }
 
 /// Up to `limit` entries in the order of their numbers, after the number `after`.

@@ -5,7 +5,6 @@
 //! Not here: where envelopes are kept (`businesses::accounts`, `api::idempotency`), and what a token says.
 
 use anyhow::Context as _;
-use base64::{Engine, engine::general_purpose::STANDARD};
 use chacha20poly1305::{
     KeyInit, XChaCha20Poly1305, XNonce,
     aead::{Aead, Payload},
@@ -16,7 +15,10 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::ids::{BusinessId, Carrier};
+use crate::{
+    config::sealing::{KEY, KEYS_ALSO, is_set, sealing_key},
+    ids::{BusinessId, Carrier},
+};
 
 /// Bytes of the random nonce in front of every envelope. 192 bits are enough to draw one without keeping count.
 const NONCE_LEN: usize = 24;
@@ -58,12 +60,7 @@ impl std::fmt::Debug for Vault {
 
 impl Key {
     fn read(name: &str, setting: &SecretString) -> anyhow::Result<Self> {
-        let bytes = STANDARD.decode(setting.expose_secret().trim()).ok();
-        let bytes = Zeroizing::new(bytes.with_context(|| format!("{name} is not base64"))?);
-        let master =
-            Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok().with_context(|| {
-                format!("{name} has {} bytes; it needs 32: `openssl rand -base64 32`", bytes.len())
-            })?);
+        let master = sealing_key(name, setting)?;
         let id = hex::encode(&Sha256::digest(master.as_slice())[..4]);
         // The cipher has a key of its own, so that no token can ever be computed from what seals.
         let cipher = XChaCha20Poly1305::new((&*Zeroizing::new(derive_from(&master, "seal"))).into());
@@ -98,8 +95,8 @@ impl Vault {
     /// Where a setting is not 32 bytes in base64. The text never shows it.
     pub fn from_settings(setting: &SecretString, also: &[SecretString]) -> anyhow::Result<Self> {
         let also: anyhow::Result<_> =
-            also.iter().map(|key| Key::read("a key of ROLLCALL_SEALING_KEYS_ALSO", key)).collect();
-        Ok(Self { key: Key::read("ROLLCALL_SEALING_KEY", setting)?, also: also? })
+            also.iter().filter(|key| is_set(key)).map(|key| Key::read(KEYS_ALSO, key)).collect();
+        Ok(Self { key: Key::read(KEY, setting)?, also: also? })
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
@@ -195,6 +192,8 @@ fn derive_from(master: &[u8; 32], label: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
     use super::*;
 
     fn vault(byte: u8) -> Vault {

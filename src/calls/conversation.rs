@@ -22,9 +22,10 @@ pub struct Conversation {
     /// In which version.
     pub agent_version: i32,
     /// Why it ended: `hung_up`, `ended_by_agent`, `transferred`, `silence`, `voicemail`, `time_limit`, `turn_limit`, `trouble`,
-    /// `handed_over` or `dead_stream`.
+    /// `handed_over`, `stream_broke`, `dead_stream`, `malformed` (frames that cannot be read), `stopped` or `lost`.
     pub end_reason: String,
-    /// `{who, text, at_ms, cut}`, oldest first; the agent's as far as it was heard.
+    /// `{who, text, at_ms, cut}`, oldest first; the agent's as far as it was heard. Where a conversation was too long to be kept as a
+    /// whole, the first line is of `note`, and says how many lines before it are gone.
     pub transcript: Value,
     /// What the agent wrote down; null where nothing.
     pub outcome: Option<Value>,
@@ -57,7 +58,7 @@ pub async fn keep(pg: &PgPool, state: &CallState, end_reason: &str) -> sqlx::Res
         state.agent.0,
         state.agent_version,
         end_reason,
-        json!(memory.said),
+        json!(memory.transcript()),
         outcome,
         json!(memory.latencies),
         json!(memory.usage),

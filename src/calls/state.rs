@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::ids::{AgentId, AttemptId, BusinessId, Carrier, JobId, RunId};
 
 /// The version of this shape. A reader of a later version reads it too; unknown fields are kept out of the way, not refused.
 pub const VERSION: u32 = 1;
-/// Most bytes of what was said that are kept: the beginning goes first.
+/// Most bytes of what was said that are kept: the answers of tools are shortened first, and then the beginning goes.
 pub const MOST_SAID: usize = 64 * 1024;
+/// Characters that are left of a tool's answer then.
+const SHORTENED: usize = 1_000;
 
 /// A live call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,8 +51,7 @@ pub struct CallState {
     /// In which version.
     pub agent_version: i32,
     /// The agent, its texts with the variables in them: the same for as long as the call lasts, however often it is written.
-    #[serde(serialize_with = "written", deserialize_with = "shared")]
-    pub definition: Arc<Value>,
+    pub definition: Text,
     /// Seconds that the call may last, by the carrier.
     pub call_time_limit_secs: i32,
     /// How far the conversation is.
@@ -62,12 +63,44 @@ pub struct CallState {
     pub memory: Memory,
 }
 
-fn written<S: Serializer>(value: &Arc<Value>, to: S) -> Result<S::Ok, S::Error> {
-    value.serialize(to)
+/// JSON as its text: a tree of the same takes three times the room, and as long as a call lasts it is mostly handed on.
+#[derive(Debug, Clone)]
+pub struct Text(Arc<RawValue>);
+
+impl Text {
+    /// The text of this.
+    ///
+    /// # Errors
+    /// Where it cannot be said in JSON.
+    pub fn of(value: &impl Serialize) -> serde_json::Result<Self> {
+        serde_json::value::to_raw_value(value).map(|text| Self(text.into()))
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// Where it says something else.
+    pub fn read<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.0.get())
+    }
 }
 
-fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Value>, D::Error> {
-    Value::deserialize(from).map(Arc::new)
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(from).map(|text| Self(text.into()))
+    }
 }
 
 /// How far a conversation is.
@@ -106,6 +139,8 @@ pub struct Memory {
     pub interruptions: u32,
     /// The message for machines was heard to its end.
     pub left: bool,
+    /// How much of `said` has gone from its beginning.
+    pub gone: u32,
 }
 
 /// Who said something.
@@ -137,18 +172,53 @@ pub struct Spoken {
     pub tool: Option<Value>,
 }
 
+impl Spoken {
+    fn size(&self) -> usize {
+        self.text.len() + self.tool.as_ref().map_or(0, |tool| tool.to_string().len())
+    }
+
+    /// Shortens what a tool has answered; the bytes that are gained by that.
+    fn shorten(&mut self) -> usize {
+        let before = self.size();
+        let Some(output) = self.tool.as_mut().and_then(|tool| tool.get_mut("output")) else { return 0 };
+        let text = output.as_str().map_or_else(|| output.to_string(), str::to_owned);
+        if let Some((end, _)) = text.char_indices().nth(SHORTENED) {
+            *output = format!("{} (shortened)", &text[..end]).into();
+        }
+        before.saturating_sub(self.size())
+    }
+}
+
 impl Memory {
-    /// Adds what was said; what is too much goes from the beginning.
+    /// Adds what was said. Where it is too much, earlier answers of tools are shortened, the oldest first, before anything that was
+    /// said goes from the beginning.
     pub fn add(&mut self, spoken: Spoken) {
         self.said.push(spoken);
-        let size = |one: &Spoken| one.text.len() + one.tool.as_ref().map_or(0, |tool| tool.to_string().len());
-        let mut all: usize = self.said.iter().map(size).sum();
+        let mut all: usize = self.said.iter().map(Spoken::size).sum();
+        let last = self.said.len() - 1;
+        for one in &mut self.said[..last] {
+            if all <= MOST_SAID {
+                return;
+            }
+            all -= one.shorten();
+        }
         let mut gone = 0;
-        while all > MOST_SAID && gone + 1 < self.said.len() {
-            all -= size(&self.said[gone]);
+        while all > MOST_SAID && gone < last {
+            all -= self.said[gone].size();
             gone += 1;
         }
         self.said.drain(..gone);
+        self.gone = self.gone.saturating_add(u32::try_from(gone).unwrap_or(u32::MAX));
+    }
+
+    /// What was said as it is kept with the attempt: a first line says where a beginning is missing.
+    #[must_use]
+    pub fn transcript(&self) -> Vec<Value> {
+        let missing = (self.gone > 0).then(|| {
+            let text = format!("{} lines before this one are not kept: the conversation was too long.", self.gone);
+            json!({"who": "note", "text": text, "at_ms": 0})
+        });
+        missing.into_iter().chain(self.said.iter().map(|spoken| json!(spoken))).collect()
     }
 
     /// Adds to what was used at a provider.
@@ -161,6 +231,39 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_answers_of_tools_are_shortened_before_anything_that_was_said_goes() {
+        let mut memory = Memory::default();
+        let said = |text: &str, tool| Spoken { who: Who::Caller, text: text.to_owned(), at_ms: 0, cut: false, tool };
+        memory.add(said("the first words", None));
+        for i in 0..4 {
+            let output = json!({"rows": "x".repeat(30_000)});
+            let tool = json!({"id": format!("t{i}"), "name": "look_up", "arguments": "{}", "output": output});
+            memory.add(said("look_up", Some(tool)));
+            memory.add(said(&format!("words {i}"), None));
+        }
+        assert_eq!((memory.said.len(), memory.said[0].text.as_str()), (9, "the first words"));
+        let output = |at: usize| memory.said[at].tool.as_ref().unwrap()["output"].to_string();
+        assert!(output(1).len() < 4_000 && output(1).contains("xxx"), "{}", output(1).len());
+        assert!(output(7).len() > 30_000, "the newest is whole");
+        let id = &memory.said[1].tool.as_ref().unwrap()["id"];
+        assert_eq!(id, "t0", "it is still the answer of its own question");
+    }
+
+    #[test]
+    fn where_the_beginning_is_gone_the_transcript_says_so() {
+        let mut memory = Memory::default();
+        for i in 0..40 {
+            let text = format!("{i} {}", "x".repeat(4_000));
+            memory.add(Spoken { who: Who::Caller, text, at_ms: i, cut: false, tool: None });
+        }
+        let lines = memory.transcript();
+        assert_eq!((&lines[0]["who"], lines.len()), (&json!("note"), memory.said.len() + 1));
+        assert!(lines[0]["text"].as_str().unwrap().contains(&memory.gone.to_string()), "{}", lines[0]);
+        assert_eq!(memory.gone as usize + memory.said.len(), 40);
+        assert_eq!(Memory::default().transcript(), [] as [Value; 0]);
+    }
 
     #[test]
     fn what_is_too_much_goes_from_the_beginning() {

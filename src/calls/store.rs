@@ -140,7 +140,7 @@ impl Calls {
             .key(self.opened_key(&state.call_id))
             .key(self.epoch_key(&state.call_id))
             .arg(serde_json::to_string(state)?)
-            .arg(millis(ttl(state)))
+            .arg(millis(unopened(state)))
             .arg(&state.call_id)
             .arg(millis(LOOKED_FOR))
             .arg(serde_json::to_string(ticket)?)
@@ -158,6 +158,16 @@ impl Calls {
         let taken: Option<String> =
             self.take.key(self.ticket_key(ticket)).invoke_async(&mut self.redis.clone()).await?;
         Ok(taken.map(|text| serde_json::from_str(&text)).transpose()?)
+    }
+
+    /// The same, and the ticket stays good.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn look_at(&self, ticket: &str) -> anyhow::Result<Option<Ticket>> {
+        let found: Option<String> =
+            redis::cmd("GET").arg(self.ticket_key(ticket)).query_async(&mut self.redis.clone()).await?;
+        Ok(found.map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
     /// Takes a call for a session, from whoever has it. `None` where Redis does not know the call.
@@ -306,6 +316,11 @@ impl Calls {
     pub(super) fn watched_key(&self) -> String {
         self.keys.key("calls:watched")
     }
+}
+
+/// How long a call is kept that no session has. Without a carrier nobody can come but with its ticket, in its last moment at the latest.
+fn unopened(state: &CallState) -> Duration {
+    if state.carrier.is_some() { ttl(state) } else { TICKET + LOOKED_FOR }
 }
 
 fn ttl(state: &CallState) -> Duration {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
+use super::change::calendar_names;
 use crate::{
     error::{ApiError, FieldError},
     ids::{BusinessId, RunId},
@@ -25,18 +26,22 @@ pub struct Again {
 /// left out: they were the other run's.
 ///
 /// # Errors
-/// 404; 422 where the name does not fit.
+/// 404; 422 where the name does not fit, or the window names a calendar that is gone.
 pub async fn run(pg: &PgPool, business: BusinessId, from: RunId, id: RunId, asked: &Again) -> Result<Run, ApiError> {
     let mut tx = pg.begin().await?;
     let now = runs::store::one(&mut *tx, business, from).await?.ok_or_else(|| ApiError::not_found("run"))?;
     let mut rules = now.rules;
+    let mut wrong: Vec<FieldError> = Vec::new();
     if let Some(name) = &asked.name {
-        let mut wrong: Vec<FieldError> = Vec::new();
         check_name(name, &mut wrong);
-        if !wrong.is_empty() {
-            return Err(ApiError::validation(wrong));
-        }
         rules.name.clone_from(name);
+    }
+    // It may be gone: the run is over that kept it from being removed.
+    if let Some(window) = &rules.window {
+        window.check_calendars("/window", &calendar_names(&mut tx, business).await?, &mut wrong);
+    }
+    if !wrong.is_empty() {
+        return Err(ApiError::validation(wrong));
     }
     rules.start_at = None;
     rules.end_at = None;

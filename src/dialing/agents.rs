@@ -6,14 +6,15 @@ use serde_json::{Map, Value};
 
 use crate::{
     agents::{
-        Agent, Definition,
-        rules::{self, PROMPT_MAX},
+        Agent, Definition, Tool,
+        rules::{self, PROMPT_MAX, TOOLS_MAX},
         store,
     },
     context::Context,
+    dialing::put_through,
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, BusinessId, RunId},
-    leads::Template,
+    leads::{RenderError, Template},
 };
 
 /// Makes an agent under this id, or finds it made by the same request before.
@@ -26,12 +27,13 @@ pub async fn create(
     id: AgentId,
     definition: Definition,
 ) -> Result<Agent, ApiError> {
-    check(ctx, &definition)?;
+    refuse(faults(ctx, business, &definition).await?)?;
     let agent = store::insert(&ctx.stores.tenant, business, id, &definition).await?;
     agent.ok_or_else(|| ApiError::not_found("agent"))
 }
 
-/// Changes an agent: `edit` gets the newest version, and what it leaves becomes the next one.
+/// Changes an agent: `edit` gets the newest version, and what it leaves becomes the next one. What does not fit any more and is not
+/// touched keeps nobody from changing the rest.
 ///
 /// # Errors
 /// 404; 422 with every field that does not fit; 409 where somebody changed it in the same moment.
@@ -39,16 +41,23 @@ pub async fn change(
     ctx: &Context,
     business: BusinessId,
     id: AgentId,
-    edit: impl FnOnce(&mut Definition),
+    edit: impl FnOnce(&mut Definition) -> Result<(), ApiError>,
 ) -> Result<Agent, ApiError> {
     let pg = &ctx.stores.tenant;
     let old = store::one(pg, business, id).await?.ok_or_else(|| ApiError::not_found("agent"))?;
     let mut definition = old.definition.clone();
-    edit(&mut definition);
-    check(ctx, &definition)?;
+    edit(&mut definition)?;
     if definition == old.definition {
         return Ok(old);
     }
+    let mut wrong = faults(ctx, business, &definition).await?;
+    if !wrong.is_empty() {
+        let before = faults(ctx, business, &old.definition).await?;
+        let [was, is] = [&old.definition, &definition].map(serde_json::to_value);
+        let (was, is) = (was.map_err(anyhow::Error::from)?, is.map_err(anyhow::Error::from)?);
+        wrong.retain(|fault| !before.contains(fault) || was.pointer(&fault.pointer) != is.pointer(&fault.pointer));
+    }
+    refuse(wrong)?;
     if !store::add_version(pg, business, id, old.version, &definition).await? {
         return Err(ApiError::new(
             Slug::Conflict,
@@ -58,7 +67,8 @@ pub async fn change(
     store::one(pg, business, id).await?.ok_or_else(|| ApiError::not_found("agent"))
 }
 
-fn check(ctx: &Context, definition: &Definition) -> Result<(), ApiError> {
+/// What does not fit of an agent.
+async fn faults(ctx: &Context, business: BusinessId, definition: &Definition) -> Result<Vec<FieldError>, ApiError> {
     let mut wrong = rules::faults(definition, ctx.settings.voice.voice_tools_private);
     for (at, text) in definition.templates() {
         if wrong.iter().any(|fault| fault.pointer == at) {
@@ -68,6 +78,16 @@ fn check(ctx: &Context, definition: &Definition) -> Result<(), ApiError> {
             wrong.push(FieldError::new(at, "invalid_template", error.to_string()));
         }
     }
+    for (i, tool) in definition.tools.iter().enumerate().take(TOOLS_MAX) {
+        if let Tool::Transfer { to, .. } = tool {
+            let at = format!("/tools/{i}/to");
+            put_through::check(ctx, business, (at.as_str(), to.as_str()), &mut wrong).await?;
+        }
+    }
+    Ok(wrong)
+}
+
+fn refuse(wrong: Vec<FieldError>) -> Result<(), ApiError> {
     if wrong.is_empty() { Ok(()) } else { Err(ApiError::validation(wrong)) }
 }
 
@@ -122,4 +142,10 @@ pub(super) fn needed(definition: &Definition) -> anyhow::Result<BTreeSet<String>
 /// Where a variable is missing.
 pub fn said(definition: &Definition, variables: &Map<String, Value>) -> anyhow::Result<Definition> {
     definition.said(|text| Ok(Template::parse_within(text, PROMPT_MAX)?.render(variables)?))
+}
+
+/// What [`said`] could not say with these variables.
+pub(super) fn unsaid(error: &anyhow::Error) -> FieldError {
+    let code = error.downcast_ref::<RenderError>().map_or("missing_variable", RenderError::code);
+    FieldError::new("/variables", code, error.to_string())
 }

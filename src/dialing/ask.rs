@@ -111,7 +111,7 @@ async fn ask(ctx: &Context, open: &Open, apply: bool) -> anyhow::Result<Heard> {
     Ok(match found {
         Found::Call(view) => Heard::from(&*view),
         Found::Nothing(empty) => Heard::Nothing(empty),
-        Found::Several(count) => Heard::Several(count),
+        Found::Several(calls) => Heard::Several(calls.len()),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a person found out about an attempt in doubt that the reconciler cannot tell.
 //!
 //! A person's word is checked where it can be: a call that is named must be one that the carrier has, to and from the same
-//! numbers; "not placed" is not taken while the owner may still be sending.
+//! numbers; "not placed" is not taken while the owner may still be sending, nor while the carrier shows a call that says otherwise.
 
 use anyhow::{Context as _, bail};
 
@@ -9,11 +9,15 @@ use crate::{
     attempts::{
         events,
         ledger::{self, Closing, Verdict},
-        looks,
+        looks::{self, InDoubt},
         state::{AttemptState, Source},
     },
+    carriers::CallState,
     context::Context,
-    dialing::{finish, translate},
+    dialing::{
+        doubt::{self, Found},
+        finish, translate,
+    },
     ids::AttemptId,
     slots::Learned,
 };
@@ -45,6 +49,7 @@ pub async fn settle(ctx: &Context, attempt: AttemptId, word: &Word) -> anyhow::R
                     ctx.settings.times.intent_grace_ms
                 );
             }
+            no_call_is_shown(ctx, &doubt).await?;
             ledger::close(pg, attempt, Source::Ops, Closing::NOT_PLACED).await?
         }
         Word::Placed { call_id } => {
@@ -74,4 +79,24 @@ pub async fn settle(ctx: &Context, attempt: AttemptId, word: &Word) -> anyhow::R
     }
     finish::after(ctx, attempt, &change, Learned::Asked).await;
     Ok(())
+}
+
+/// Asks the carrier before its silence is believed: the number would be called while a call to it is under way. Of several calls that
+/// could be the attempt a person may know that none is, once all of them are over.
+async fn no_call_is_shown(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<()> {
+    let found = doubt::look(ctx, doubt).await.context("the carrier was asked first, and nothing was changed")?;
+    let (call, then) = match &found {
+        Found::Nothing(_) => return Ok(()),
+        Found::Call(view) => (&**view, format!("say --as placed --call-id {}", view.call_id)),
+        Found::Several(calls) => {
+            let live = calls.iter().find(|view| !matches!(view.state, Some(CallState::Ended(_))));
+            let Some(view) = live else { return Ok(()) };
+            (
+                view,
+                "it is one of several that could be this attempt: end it there, or say --as placed with the right one"
+                    .to_owned(),
+            )
+        }
+    };
+    bail!("the carrier has {}: {}; {then}", call.call_id, call.raw_status)
 }

@@ -12,17 +12,22 @@ use serde_json::{Map, Value, json};
 use crate::{
     agents::{Agent, store},
     attempts::{self, Call, detection, ledger},
-    businesses::profile::{Profile, SealedAccount},
+    businesses::{
+        caller_ids,
+        profile::{Profile, SealedAccount},
+    },
     clock::Time,
     context::Context,
-    dialing::{agents, create, import, machine, overview::count_rejected, room, windows},
+    dialing::{agents, create, import, machine, refusal::refusal, room, windows},
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held, RunId},
     leads::Template,
     policy::{Span, zones},
-    runs::{Machine, Message, RunRules, new::text_fits},
+    runs::{
+        Machine, Message, RunRules,
+        new::{LocalPresence, text_fits},
+    },
     slots::{Ask, Taken},
-    telemetry::metrics::TurnedAway,
 };
 
 /// Seconds that a caller may let it wait for a worker.
@@ -58,7 +63,7 @@ pub struct NewCall {
     pub max_wait_secs: Option<i64>,
     /// Where whoever is called is, such as `America/New_York`; where it is left out, wherever the number may be.
     pub time_zone: Option<String>,
-    /// As a run would make it, tried on a phone of one's own: the business's window and its limits for a number are not asked.
+    /// As a run would make it, tried on a phone of one's own.
     #[serde(skip)]
     #[schema(ignore)]
     pub trial: Option<Trial>,
@@ -69,6 +74,8 @@ pub struct NewCall {
 pub struct Trial {
     run: RunId,
     carriers: Vec<Carrier>,
+    caller_ids: Vec<String>,
+    local_presence: LocalPresence,
     default_region: String,
     ring_timeout_secs: i32,
     call_time_limit_secs: i32,
@@ -80,7 +87,7 @@ impl NewCall {
     pub fn of_run(run: RunId, rules: RunRules, to: String, variables: Map<String, Value>) -> Self {
         Self {
             to,
-            from: rules.caller_ids.into_iter().next(),
+            from: None,
             carrier: None,
             agent_id: rules.agent_id,
             message: rules.message,
@@ -93,6 +100,8 @@ impl NewCall {
             trial: Some(Trial {
                 run,
                 carriers: rules.carriers,
+                caller_ids: rules.caller_ids,
+                local_presence: rules.local_presence,
                 default_region: rules.default_region,
                 ring_timeout_secs: rules.ring_timeout_secs,
                 call_time_limit_secs: rules.call_time_limit_secs,
@@ -115,6 +124,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     let agent = agents::of_call(ctx, business, new.agent_id, new.trial.as_ref().map(|trial| trial.run)).await?;
     let (profile, account) = account(ctx, business, &home, &new).await?;
     let Fits { to, zones, message } = checked(&home, &new, account.carrier, agent.as_ref())?;
+    may_come_from(ctx, business, &new).await?;
     may_ring(ctx, business, &new, &zones).await?;
     let talks = match &agent {
         Some(_) => Some(room::conversations(ctx).await?),
@@ -170,12 +180,20 @@ struct Fits {
     message: Option<Value>,
 }
 
+/// Whether the business calls anybody from the number that is named.
+async fn may_come_from(ctx: &Context, business: BusinessId, new: &NewCall) -> Result<(), ApiError> {
+    match &new.from {
+        Some(from) if caller_ids::is_off(&ctx.stores.tenant, business, from).await? => {
+            let detail = "This number is switched off (PATCH /v1/caller-ids). Switch it on, or call from another.";
+            Err(ApiError::validation(vec![FieldError::new("/from", "disabled_caller_id", detail)]))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether whoever is called may be rung from now on, for as long as the call may wait, stand in the carrier's queue and ring.
 async fn may_ring(ctx: &Context, business: BusinessId, new: &NewCall, zones: &[Tz]) -> Result<(), ApiError> {
-    if new.trial.is_some() {
-        return Ok(());
-    }
-    let secs = ctx.settings.carrier_queue_limit_secs + u64::from(ctx.settings.ring_timeout_secs.unsigned_abs());
+    let secs = ctx.settings.carrier_queue_limit_secs + u64::from(ring_timeout_secs(ctx, new).unsigned_abs());
     let rings = Duration::from_secs(secs + u64::from(max_wait_secs(new).unsigned_abs()));
     let (span, now) = windows::of_number(&ctx.stores.pg, business, zones, rings).await?;
     let opens = match span {
@@ -191,6 +209,10 @@ async fn may_ring(ctx: &Context, business: BusinessId, new: &NewCall, zones: &[T
         }
     };
     Err(ApiError::new(Slug::Conflict, detail).with("code", "window").with("next_at", json!(opens.map(Time))))
+}
+
+fn ring_timeout_secs(ctx: &Context, new: &NewCall) -> i32 {
+    new.trial.as_ref().map_or(ctx.settings.ring_timeout_secs, |trial| trial.ring_timeout_secs)
 }
 
 fn max_wait_secs(new: &NewCall) -> i32 {
@@ -247,21 +269,22 @@ fn check_machine(new: &NewCall, agent: Option<&Agent>, wrong: &mut Vec<FieldErro
 
 /// The variables that the agent's texts need are there.
 fn talks(new: &NewCall, agent: &Agent, wrong: &mut Vec<FieldError>) -> Option<()> {
-    check_variables(new, wrong);
+    check_variables(&new.variables, wrong);
     if new.message.is_some() {
         wrong.push(FieldError::new("/message", "conflict", "Name an agent or a message, not both."));
     }
     if let Err(error) = agents::said(&agent.definition, &new.variables) {
-        wrong.push(FieldError::new("/variables", "missing_variable", error.to_string()));
+        wrong.push(agents::unsaid(&error));
     }
     Some(())
 }
 
-fn check_variables(new: &NewCall, wrong: &mut Vec<FieldError>) {
-    if new.variables.values().any(|value| value.is_object() || value.is_array()) {
+/// What is wrong with the variables of a call themselves, whatever needs them.
+pub(super) fn check_variables(variables: &Map<String, Value>, wrong: &mut Vec<FieldError>) {
+    if variables.values().any(|value| value.is_object() || value.is_array()) {
         wrong.push(FieldError::new("/variables", "wrong_type", "A variable is a text, a number, true, false or null."));
     }
-    if serde_json::to_vec(&new.variables).is_ok_and(|bytes| bytes.len() > VARIABLES_BYTES) {
+    if serde_json::to_vec(variables).is_ok_and(|bytes| bytes.len() > VARIABLES_BYTES) {
         wrong.push(FieldError::new(
             "/variables",
             "variables_too_large",
@@ -271,7 +294,7 @@ fn check_variables(new: &NewCall, wrong: &mut Vec<FieldError>) {
 }
 
 fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
-    check_variables(new, wrong);
+    check_variables(&new.variables, wrong);
     let Some(message) = &new.message else {
         wrong.push(FieldError::new("/message", "missing", "Say what the call shall say."));
         return None;
@@ -281,7 +304,7 @@ fn message(new: &NewCall, wrong: &mut Vec<FieldError>) -> Option<Value> {
         .map_err(|error| wrong.push(FieldError::new("/message/text", "invalid_template", error.to_string())))
         .ok()?;
     if let Err(error) = template.render(&new.variables) {
-        wrong.push(FieldError::new("/message/text", "missing_variable", error.to_string()));
+        wrong.push(FieldError::new("/message/text", error.code(), error.to_string()));
     }
     // Stored as it came and rendered when somebody answers, like a run's: a variable's own braces are no template.
     Some(json!(message))
@@ -297,16 +320,17 @@ fn admission(
     ledger::Admission {
         held,
         carrier,
-        from: new.from.clone(),
+        callers: trial.map_or_else(|| new.from.iter().cloned().collect(), |trial| trial.caller_ids.clone()),
+        local_presence: trial.map(|trial| trial.local_presence.as_str()),
         to,
         external_id: new.external_id.clone(),
         variables: Value::Object(new.variables.clone()),
         message,
-        ring_timeout_secs: trial.map_or(settings.ring_timeout_secs, |trial| trial.ring_timeout_secs),
+        ring_timeout_secs: ring_timeout_secs(ctx, new),
         call_time_limit_secs: trial.map_or(settings.call_time_limit_secs, |trial| trial.call_time_limit_secs),
         record: new.record == Some(true),
         max_wait_secs: max_wait_secs(new),
-        zones: new.trial.is_none().then(|| zones.iter().map(|zone| zone.name().to_owned()).collect()),
+        zones: zones.iter().map(|zone| zone.name().to_owned()).collect(),
     }
 }
 
@@ -367,33 +391,5 @@ async fn take(
             Some(held) => Ok(*held),
             None => Err(refusal(ctx, "full").await),
         },
-    }
-}
-
-/// The problem for each of `admit_call`'s words.
-async fn refusal(ctx: &Context, why: &str) -> ApiError {
-    let field = |pointer: &str, code: &'static str, detail: &str| {
-        ApiError::validation(vec![FieldError::new(pointer, code, detail)])
-    };
-    match why {
-        "business" => ApiError::new(Slug::Conflict, "The business is suspended; nothing is dialed for it."),
-        "account" => field("/carrier", "no_account", "The business has no account to call with there. PUT it first."),
-        "suppressed" => field("/to", "suppressed", "This number is on the business's suppression list."),
-        "in_call" => {
-            ApiError::new(Slug::Conflict, "This number is being called already; see GET /v1/jobs?to= and /v1/calls.")
-        }
-        "attempt_cap" => {
-            let detail = "This number was dialed as often as the business dials one, for now or for good; see GET /v1/numbers/{number}.";
-            ApiError::new(Slug::Conflict, detail).with("code", "attempt_cap")
-        }
-        "caller" => {
-            let detail = "Every number to call from has as many calls as it may have, at once or today. Try again.";
-            ApiError::new(Slug::AtCapacity, detail).retry_after(5)
-        }
-        "held" => ApiError::new(Slug::AtCapacity, "The carrier holds this account back. Try again.").retry_after(5),
-        _ => {
-            count_rejected(ctx, TurnedAway::Rejected).await;
-            ApiError::new(Slug::AtCapacity, "No slot or line is free for this call now. Try again.").retry_after(1)
-        }
     }
 }

@@ -56,7 +56,7 @@ pub async fn run(
     };
     let done = jobs::store::cancel_queued(&mut *tx, Cancelled::Run(run)).await?;
     locked.act(&mut tx, Action::Cancel, by).await?;
-    if open == 0 && done < CANCEL_BATCH {
+    if open == 0 && done < CANCEL_BATCH && !jobs::store::any_unfinished(&mut *tx, run).await? {
         locked.end_cancel(&mut tx).await?;
     }
     let (in_flight, in_flight_total) = attempts::store::in_flight(&mut *tx, business, run).await?;

@@ -8,7 +8,7 @@ use crate::{
     businesses::calling_rules,
     config::Settings,
     dialing::{create, moves, windows},
-    error::{ApiError, FieldError, Slug},
+    error::{ApiError, FieldError},
     ids::{BusinessId, RunId},
     runs::{self, NewRun, Run, RunRules, RunState, locked::lock},
 };
@@ -45,7 +45,7 @@ const FOR_A_START: [&str; 5] = ["carriers", "caller_ids", "agent_id", "message",
 /// now. The caller rings for the business.
 ///
 /// # Errors
-/// 404; 409 `run-state` with the fields that the run's state does not let anybody change; 422 as for a new run, and of one that
+/// 404; 409 `run-state` where it was put away, or with the fields that the run's state does not let anybody change; 422 as for a new run, and of one that
 /// waits for its start time as for a start.
 pub async fn run(
     pg: &PgPool,
@@ -57,6 +57,9 @@ pub async fn run(
 ) -> Result<Run, ApiError> {
     let mut tx = pg.begin().await?;
     let locked = lock(&mut tx, business, run).await?;
+    if locked.archived {
+        return Err(Run::refuse_archived(locked.state));
+    }
     may_change(locked.state, fields)?;
     let now = runs::store::one(&mut *tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
     let rules = create::rules(&mut tx, settings, business, merged(&now.rules)?, Some(fields)).await?;
@@ -103,16 +106,15 @@ fn may_change(state: RunState, fields: &BTreeSet<String>) -> Result<(), ApiError
     if fixed.is_empty() {
         return Ok(());
     }
-    let state = state.as_str();
+    let word = state.as_str();
     let errors = fixed
         .iter()
         .map(|field| {
-            FieldError::new(format!("/{field}"), "fixed", format!("cannot be changed while the run is {state}"))
+            FieldError::new(format!("/{field}"), "fixed", format!("cannot be changed while the run is {word}"))
         })
         .collect();
-    Err(ApiError::new(Slug::RunState, format!("The run is {state}; these fields cannot be changed any more."))
-        .with("state", state)
-        .with_errors(errors))
+    let detail = format!("The run is {word}; these fields cannot be changed any more.");
+    Err(Run::refusal(state, state.allowed(), detail).with_errors(errors))
 }
 
 /// The names of the calendars that a window may refer to.
@@ -120,5 +122,5 @@ pub(super) async fn calendar_names(
     pg: &mut sqlx::PgConnection,
     business: BusinessId,
 ) -> sqlx::Result<BTreeSet<String>> {
-    Ok(calling_rules::calendars(pg, business).await?.into_iter().map(|calendar| calendar.name).collect())
+    calling_rules::calendar_names(pg, business).await
 }

@@ -4,7 +4,6 @@
 //! was emptied, by whoever needs it.
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
 use url::Url;
 
 use crate::{
@@ -14,7 +13,7 @@ use crate::{
         detection::{self, Noted},
     },
     businesses::suppressions::{Entry, List, Terms},
-    calls::{CallState, Memory, Phase, Ticket, conversation, state::VERSION},
+    calls::{CallState, Memory, Phase, Text, Ticket, conversation, state::VERSION},
     carriers::{HangUp, How, Speech},
     context::Context,
     dialing::inbound::{Instead, instead},
@@ -80,7 +79,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         variables: call.variables,
         agent: pinned.agent,
         agent_version: pinned.version,
-        definition: serde_json::to_value(definition)?.into(),
+        definition: Text::of(&definition)?,
         call_time_limit_secs: call.call_time_limit_secs,
         phase: Phase::Answered,
         ended: None,
@@ -124,8 +123,8 @@ pub async fn stream(ctx: &Context, business: BusinessId, attempt: AttemptId, clo
 }
 
 /// What an agent that cannot talk has said in its place.
-fn trouble(definition: &serde_json::Value) -> serde_json::Result<Option<Speech>> {
-    let agents::Definition { trouble, language, .. } = Deserialize::deserialize(definition)?;
+fn trouble(definition: &Text) -> serde_json::Result<Option<Speech>> {
+    let agents::Definition { trouble, language, .. } = definition.read()?;
     Ok(trouble.map(|text| Speech { text, language, voice: None }))
 }
 
@@ -182,18 +181,23 @@ pub async fn hang_up(ctx: &Context, state: &CallState) {
     }
 }
 
-/// Puts the caller through to another number; the carrier's side goes on without us.
+/// Puts the caller through to another number; the carrier's side goes on without us. False where that number may not be called any
+/// more: nothing is asked of the carrier then.
 ///
 /// # Errors
-/// Where the carrier does not take it, or there is none.
-pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Result<()> {
+/// Where the carrier does not take it, or there is none; where Postgres does not answer.
+pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Result<bool> {
     anyhow::ensure!(state.carrier.is_some(), "a session without a carrier cannot be put through");
+    if let Some(why) = super::put_through::refused(ctx, state.business, to).await? {
+        tracing::warn!(attempt.id = %state.attempt, why, "a caller is not put through: that number may not be called");
+        return Ok(false);
+    }
     let account = ctx.account(state.business, &state.account).await?;
     let account = account.ok_or_else(|| anyhow::anyhow!("the business has this account no longer"))?;
     let ours = if state.direction == "inbound" { &state.to } else { &state.from };
     let key = uuid::Uuid::new_v4().to_string();
     match ctx.carriers.transfer(&account, &state.call_id, to, ours, &key).await? {
-        HangUp::Done => Ok(()),
+        HangUp::Done => Ok(true),
         HangUp::AlreadyEnded | HangUp::NotFound => anyhow::bail!("the call is over"),
     }
 }
@@ -207,8 +211,11 @@ pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
         return Ok(());
     }
     let number = if state.direction == "inbound" { &state.from } else { &state.to };
-    let evidence = Some(format!("said in call {}", state.attempt));
-    let entry = Entry { number: number.clone(), terms: Terms { source: "agent".into(), evidence, ..Terms::default() } };
+    // For good, whatever somebody wrote before: this is the person's own word.
+    let evidence = Some(Some(format!("said in call {}", state.attempt)));
+    let source = Some("agent".to_owned());
+    let terms = Terms { source, evidence, expires_at: Some(None), ..Terms::default() };
+    let entry = Entry { number: number.clone(), terms };
     super::suppress::one(ctx, &ctx.stores.pg, List::Business(state.business), entry).await?;
     Ok(())
 }

@@ -120,6 +120,14 @@ impl Home {
 }
 
 pub(super) async fn home(pg: impl PgExecutor<'_>, business: BusinessId) -> Result<Home, ApiError> {
+    known_home(pg, business).await?.ok_or_else(|| ApiError::not_found("business"))
+}
+
+/// The same; `None` where there is no such business.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub(super) async fn known_home(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result<Option<Home>> {
     let rows = sqlx::query!(
         r#"SELECT default_region, allowed_countries, carriers AS "carriers: Vec<Carrier>", a.carrier AS "carrier?: Carrier",
                   a.caller_ids AS "caller_ids?"
@@ -134,5 +142,5 @@ pub(super) async fn home(pg: impl PgExecutor<'_>, business: BusinessId) -> Resul
         let new = || Home { default_region, allowed_countries, carriers, caller_ids: Vec::new() };
         home.get_or_insert_with(new).caller_ids.extend(row.carrier.zip(row.caller_ids));
     }
-    home.ok_or_else(|| ApiError::not_found("business"))
+    Ok(home)
 }

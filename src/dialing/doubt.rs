@@ -44,7 +44,7 @@ pub enum Found {
     /// Nothing, on all pages of every list.
     Nothing(Empty),
     /// Several that could be it.
-    Several(usize),
+    Several(Vec<CallView>),
 }
 
 /// What a look that found nothing proves.
@@ -117,7 +117,8 @@ pub async fn resolve(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<Found> {
     reach(Point::K11).await;
     match &found {
         Found::Call(view) => adopt(ctx, doubt, view).await?,
-        Found::Several(count) => {
+        Found::Several(calls) => {
+            let count = calls.len();
             let secs = looks::needs_person(
                 &ctx.stores.pg,
                 doubt.attempt,
@@ -150,7 +151,7 @@ pub async fn look(ctx: &Context, doubt: &InDoubt) -> anyhow::Result<Found> {
     Ok(match plain.len() {
         0 => Found::Nothing(empty(ctx, &account, doubt).await?),
         1 => Found::Call(Box::new(plain.remove(0))),
-        several => Found::Several(several),
+        _ => Found::Several(plain),
     })
 }
 

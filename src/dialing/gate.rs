@@ -14,9 +14,9 @@ use crate::{
         looks::{self, OnTheLine},
     },
     context::Context,
-    ids::{AttemptId, Held},
+    ids::{AttemptId, BusinessId, Held},
     killpoints::{Point, reach},
-    slots::{Holder, Learned},
+    slots::{Holder, Learned, foreign::Foreign},
     telemetry::metrics,
 };
 
@@ -104,10 +104,6 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
         evicted.extend((freed.held > 0).then_some(holder.business));
         ctx.ring_turns(&freed.turns).await;
     }
-    let strays = ctx.gate.forget_strays().await?;
-    if strays > 0 {
-        tracing::warn!(strays, "who holds nothing counted as a conversation; somebody deleted keys of the gate");
-    }
     corrected.evicted = evicted.len();
     for business in evicted {
         ctx.ring(business).await;
@@ -121,6 +117,26 @@ pub async fn correct(ctx: &Context) -> anyhow::Result<Corrected> {
     }
     metrics::gate_corrected(corrected.added, corrected.evicted, corrected.rebuilt);
     Ok(corrected)
+}
+
+/// Removes what stands in the gate's keys and no holder has: of the whole installation, and of these businesses. How many entries.
+///
+/// # Errors
+/// Where Redis does not answer.
+pub async fn forget_foreign(ctx: &Context, businesses: &[BusinessId]) -> redis::RedisResult<usize> {
+    let mut all = 0;
+    for Foreign { key, entries } in ctx.gate.forget_foreign(businesses).await? {
+        tracing::error!(
+            key,
+            entries,
+            "entries of the gate that no holder has were removed; somebody else writes into this Redis"
+        );
+        all += usize::try_from(entries).unwrap_or(usize::MAX);
+    }
+    if all > 0 {
+        metrics::gate_corrected(0, all, false);
+    }
+    Ok(all)
 }
 
 /// Adds holders for these open attempts; how many the gate took.
@@ -147,13 +163,15 @@ pub struct Drift {
     pub holders_too_many: Vec<AttemptId>,
     /// Open attempts that the gate does not know of: slots that it would give away twice, were there no ledger.
     pub holders_missing: Vec<AttemptId>,
+    /// Entries of the gate's keys, but for the slots of businesses, that no holder has.
+    pub foreign: u64,
 }
 
 impl Drift {
     /// How many disagreements there are.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.holders_too_many.len() + self.holders_missing.len()
+        self.holders_too_many.len() + self.holders_missing.len() + usize::try_from(self.foreign).unwrap_or(usize::MAX)
     }
 }
 
@@ -185,5 +203,6 @@ pub async fn drift(ctx: &Context) -> anyhow::Result<Drift> {
             .filter(|row| row.settled && !held.contains(&row.attempt))
             .map(|row| row.attempt)
             .collect(),
+        foreign: ctx.gate.foreign(&[]).await?.iter().map(|foreign| foreign.entries).sum(),
     })
 }

@@ -199,10 +199,9 @@ pub(super) async fn with_new_run(
 /// 409: a list is going into the run just now.
 #[must_use]
 pub fn importing(state: RunState) -> ApiError {
-    let allowed: Vec<&str> = state.allowed().into_iter().map(Action::as_str).collect();
-    ApiError::new(Slug::RunState, "A list is being imported into this run; ask again when that is done.")
-        .with("state", state.as_str())
-        .with("allowed", Value::from(allowed))
+    let waits = |action: &Action| matches!(action, Action::Start | Action::Leads | Action::Delete);
+    let allowed = state.allowed().into_iter().filter(|action| !waits(action)).collect();
+    Run::refusal(state, allowed, "A list is being imported into this run; ask again when that is done.")
         .with("importing", true)
         .retry_after(2)
 }
@@ -225,11 +224,15 @@ struct Target {
     agent: Option<Definition>,
     machine: Machine,
     skip_called_within_days: Option<i16>,
+    archived: bool,
 }
 
 impl Target {
     /// A state that does not allow it is refused before any row is read.
     fn takes_leads(&self) -> Result<(), ApiError> {
+        if self.archived {
+            return Err(Run::refuse_archived(self.state));
+        }
         if self.state.allows(Action::Leads) { Ok(()) } else { Err(Run::refuse(self.state, Action::Leads)) }
     }
 
@@ -253,6 +256,7 @@ impl Target {
 async fn target(pg: impl PgExecutor<'_>, import: &Import) -> Result<Target, ApiError> {
     let row = sqlx::query!(
         r#"SELECT r.state AS "state: RunState", r.default_region, b.allowed_countries, r.skip_called_within_days,
+                  r.archived_at IS NOT NULL AS "archived!",
                   r.message AS "message: Json<Message>", r.machine AS "machine: Json<Machine>", v.definition AS "agent?: Json<Definition>"
            FROM run r JOIN business b USING (business_id)
            LEFT JOIN agent_version v ON v.agent_id = r.agent_id AND v.version = r.agent_version AND v.business_id = r.business_id
@@ -271,6 +275,7 @@ async fn target(pg: impl PgExecutor<'_>, import: &Import) -> Result<Target, ApiE
         agent: row.agent.map(|agent| agent.0),
         machine: row.machine.map(|machine| machine.0).unwrap_or_default(),
         skip_called_within_days: row.skip_called_within_days,
+        archived: row.archived,
     })
 }
 

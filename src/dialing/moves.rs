@@ -7,6 +7,7 @@ use sqlx::{PgPool, PgTransaction};
 
 use super::{
     agents::{needed, unknown_agent},
+    change::calendar_names,
     import::importing,
     machine, windows,
 };
@@ -121,13 +122,22 @@ async fn shown(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<Run, ApiEr
     run.ok_or_else(|| ApiError::not_found("run"))
 }
 
-/// What a run must have to begin: an account to call through, and everything that its calls say.
+/// What a run must have to begin: an account to call through, the days without calls, and everything that its calls say.
 ///
 /// # Errors
 /// 422 with what is missing.
 pub(super) async fn ready(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
     check_account(tx, locked).await?;
+    check_calendars(tx, locked).await?;
     check_texts(tx, locked).await
+}
+
+/// The calendars that the run's window names must be there: one that is gone closes the window.
+async fn check_calendars(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<(), ApiError> {
+    let Some(window) = &locked.window else { return Ok(()) };
+    let mut wrong = Vec::new();
+    window.check_calendars("/window", &calendar_names(tx, locked.business).await?, &mut wrong);
+    if wrong.is_empty() { Ok(()) } else { Err(ApiError::validation(wrong)) }
 }
 
 /// At least one carrier account must be there, and together they must own the numbers that the run calls from.

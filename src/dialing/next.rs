@@ -203,7 +203,8 @@ async fn ask<'a>(ctx: &Context, Through { business, profile, account }: Through<
         talks,
         account: &account.reference,
         calls_per_second: account.calls_per_second,
-        most: MOST_PER_CLAIM,
+        // Not many more than it can have, as each is an id that is made and sent; one more, so that all being held is told with them.
+        most: usize::try_from(profile.slots).map_or(1, |slots| MOST_PER_CLAIM.min(slots + 1)),
     })
 }
 

@@ -176,8 +176,8 @@ async fn in_ledger(
     let recordings = erase::unwant_recordings(&mut tx, business, &ids).await?;
     let rejected_rows = leads::store::erase_rejected(&mut tx, business, number).await?;
     if suppress {
-        let terms = Terms { source: SOURCE.into(), ..Terms::default() };
-        suppressions::put(&mut tx, list, &[Entry { number: number.to_owned(), terms }]).await?;
+        let entry = Entry { number: number.to_owned(), terms: Terms::only(SOURCE) };
+        suppressions::put(&mut tx, list, &[entry], SOURCE).await?;
     } else {
         suppressions::delete(&mut *tx, list, number).await?;
     }

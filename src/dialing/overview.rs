@@ -9,7 +9,7 @@ use crate::{
     businesses::health::{self, Troubles},
     context::Context,
     dialing::gate::{self, Drift},
-    heartbeats::{self, Room, Rounds, Seen, State},
+    heartbeats::{self, Room, Rounds, Seen, State, machines::Machines},
     runs::figures::{self as runs, Figures as Runs},
     slots::reading::Waiting,
     stores::{PostgresReport, RedisReport},
@@ -155,17 +155,31 @@ pub async fn all(ctx: &Context) -> (Option<Ledger>, Option<Pulse>, Option<Drift>
     (ledger.ok().and_then(Result::ok), pulse.ok().and_then(Result::ok), drift.ok().and_then(Result::ok))
 }
 
+/// Calls programs that there should be for the conversations that there are and those that wait.
+#[must_use]
+pub fn wanted(ctx: &Context, pulse: &Pulse) -> u64 {
+    pulse.room().wanted(pulse.waiting, ctx.settings.voice.max_sessions as usize)
+}
+
+/// What waits to be taken by a worker: bells, and single calls. The backlog of a run is no queue: it waits for slots.
+#[must_use]
+pub fn queue_length(ledger: &Ledger, pulse: &Pulse) -> i64 {
+    i64::try_from(pulse.bells).unwrap_or(i64::MAX).saturating_add(ledger.attempts.untaken)
+}
+
 /// Reads all parts and sets the levels of `/metrics` by them.
 pub async fn measure(ctx: &Context) {
     let (ledger, pulse, drift) = all(ctx).await;
     metrics::levels(&of_ledger(ledger.as_ref()));
     metrics::levels(&of_pulse(pulse.as_ref(), ctx.heartbeats.known_for()));
+    metrics::levels(&plain(ledger.as_ref(), pulse.as_ref()));
     let (held, size) = drift.map_or((None, None), |drift| (Some(drift.held as f64), Some(drift.size() as f64)));
     let pool = &ctx.stores.pg;
     let idle = pool.num_idle().min(pool.size() as usize);
     metrics::levels(&[
         level("rollcall_gate_held", held),
         level("rollcall_gate_drift", size),
+        level("rollcall_calls_programs_wanted", pulse.as_ref().map(|pulse| wanted(ctx, pulse) as f64)),
         labelled("rollcall_pool_connections", ("state", "used"), Some((pool.size() as usize - idle) as f64)),
         labelled("rollcall_pool_connections", ("state", "idle"), Some(idle as f64)),
     ]);
@@ -195,7 +209,7 @@ fn of_ledger(ledger: Option<&Ledger>) -> [Level; 14] {
 }
 
 /// A round of which Redis knows no end is as old as this process' knowledge: its age rises all the same.
-fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 19] {
+fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 18] {
     let workers = pulse.map(|pulse| Workers::of(&pulse.workers()));
     let count = |read: fn(&Workers) -> usize| workers.as_ref().map(|workers| read(workers) as f64);
     let number = |read: fn(&Pulse) -> f64| pulse.map(read);
@@ -221,7 +235,22 @@ fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 19] {
         level("rollcall_line_wait_longest_seconds", number(|p| p.lines.longest.unwrap_or_default().as_secs_f64())),
         level("rollcall_sessions_live", number(|p| p.room().sessions as f64)),
         level("rollcall_sessions_waiting", number(|p| p.waiting as f64)),
-        level("rollcall_calls_programs_wanted", pulse.and_then(|p| p.room().wanted(p.waiting)).map(|n| n as f64)),
+    ]
+}
+
+/// What `/status` says under the names that dashboards made for other systems look for.
+fn plain(ledger: Option<&Ledger>, pulse: Option<&Pulse>) -> [Level; 6] {
+    let workers = pulse.map(|pulse| Workers::of(&pulse.workers()));
+    let machines = pulse.map(|pulse| Machines::of(&pulse.processes));
+    let tenths = |percent: f32| (f64::from(percent) * 10.0).round() / 10.0;
+    let percent = |read: fn(&Machines) -> Option<f32>| machines.as_ref().and_then(read).map(tenths);
+    [
+        level("total_workers", workers.as_ref().map(|workers| workers.alive() as f64)),
+        level("ready_workers", workers.as_ref().map(|workers| workers.ready as f64)),
+        level("total_sessions", ledger.map(|ledger| ledger.attempts.open as f64)),
+        level("session_queue_length", ledger.zip(pulse).map(|(ledger, pulse)| queue_length(ledger, pulse) as f64)),
+        level("memory_percent", percent(Machines::memory_percent)),
+        level("cpu_percent", percent(Machines::cpu_percent)),
     ]
 }
 

@@ -1,15 +1,18 @@
 //! A number is suppressed: from the next claim on nobody dials it, and its jobs that wait end.
 //!
-//! The entry is written first, under the business's lock, so that every claim after it sees it; jobs end afterwards, and what a
-//! death leaves of them is never claimed and ends with its run. The installation's list is no business's: once it is written,
-//! each business is locked for a moment in turn, so that a claim that had not seen the entry is over before it is acknowledged.
+//! The entry is written under the business's lock, so that every claim after it sees it, and with it which lists are to be looked
+//! over for a prefix. That is done in small parts: for a second before the answer, then by the sweep, which knows from Postgres alone
+//! what is left. The installation's list is no business's: once it is written, each business is locked for a moment in turn, so that
+//! a claim that had not seen the entry is over before it is acknowledged.
 
-use std::collections::{HashMap, hash_map};
+use std::{
+    collections::{HashMap, hash_map},
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use tokio::io::AsyncRead;
-use uuid::Uuid;
 
 use super::import;
 use crate::{
@@ -19,15 +22,17 @@ use crate::{
     },
     context::Context,
     error::{ApiError, FieldError},
-    ids::{BusinessId, JobId},
+    ids::BusinessId,
     jobs::skip::{self, Skipped},
     leads::{FileError, Rejected, SuppressedCsv, SuppressedRow},
 };
 
 /// Entries that are written by one statement.
 const BATCH_ROWS: usize = 1000;
-/// Jobs that one transaction ends because of a prefix.
-const BATCH_JOBS: i64 = 5000;
+/// For how long lists are looked over before the answer.
+const BEFORE_THE_ANSWER: Duration = Duration::from_secs(1);
+/// For how long the sweep looks lists over in one round: it has other things to see to in the same second.
+const IN_ONE_ROUND: Duration = Duration::from_millis(300);
 /// Rejected rows that the answer lists.
 const ERRORS_MAX: usize = 100;
 /// Businesses that are read at once.
@@ -40,7 +45,7 @@ pub struct ListTaken {
     pub rows: i64,
     /// Rows that are new on the list.
     pub added: i64,
-    /// Rows whose number or prefix was there, or comes twice in the file; the last one's terms count.
+    /// Rows whose number or prefix was there, or comes twice in the file; what the last one says counts, what it leaves empty stays.
     pub changed: i64,
     /// Rows that cannot be read.
     pub rejected: i64,
@@ -55,8 +60,9 @@ pub struct ListTaken {
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn one(ctx: &Context, pg: &PgPool, list: List, entry: Entry) -> sqlx::Result<Option<Written>> {
-    let written = put(ctx, pg, list, &[entry]).await?;
-    ring(ctx, list).await;
+    let is_prefix = entry.number.ends_with(PREFIX_MARK);
+    let written = put(ctx, pg, list, (&[entry], "api")).await?;
+    begin(ctx, list, is_prefix).await;
     Ok(written.and_then(|mut written| written.pop()))
 }
 
@@ -80,9 +86,11 @@ pub async fn from_csv<R: AsyncRead + Unpin>(
     };
     let mut file = SuppressedCsv::open(file, rules).await.map_err(refused)?;
     let mut taken = ListTaken::default();
+    let mut prefixes = false;
     while let Some(batch) = file.next_batch(BATCH_ROWS).await.map_err(refused)? {
         let entries = taken.sort(batch);
-        let written = put(ctx, pg, list, &entries).await?.ok_or_else(|| ApiError::not_found("business"))?;
+        prefixes |= entries.iter().any(|entry| entry.number.ends_with(PREFIX_MARK));
+        let written = put(ctx, pg, list, (&entries, "csv")).await?.ok_or_else(|| ApiError::not_found("business"))?;
         for one in written {
             match one.put {
                 Put::Added => taken.added += 1,
@@ -90,7 +98,7 @@ pub async fn from_csv<R: AsyncRead + Unpin>(
             }
         }
     }
-    ring(ctx, list).await;
+    begin(ctx, list, prefixes).await;
     Ok(taken)
 }
 
@@ -102,7 +110,7 @@ fn refused(error: FileError) -> ApiError {
 }
 
 impl ListTaken {
-    /// Counts a batch: what can be stored of it, each number once, the last of two.
+    /// Counts a batch: what can be stored of it, each number once; where two rows differ, the last one counts.
     fn sort(&mut self, batch: Vec<Result<SuppressedRow, Rejected>>) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::with_capacity(batch.len());
         let mut places = HashMap::new();
@@ -116,7 +124,8 @@ impl ListTaken {
                     }
                     hash_map::Entry::Occupied(place) => {
                         self.changed += 1;
-                        entries[*place.get()] = entry;
+                        let place = &mut entries[*place.get()];
+                        place.terms = entry.terms.after(std::mem::take(&mut place.terms));
                     }
                 },
                 Err(rejected) => {
@@ -133,30 +142,44 @@ impl ListTaken {
     }
 }
 
+/// What a row says; an empty cell says nothing.
 fn entry(row: SuppressedRow) -> Entry {
     let SuppressedRow { number, source, note, expires_at, evidence, evidence_url, evidence_at } = row;
-    let source = source.unwrap_or_else(|| "csv".into());
-    Entry { number, terms: Terms { source, note, expires_at, evidence, evidence_url, evidence_at } }
+    let terms = Terms {
+        source,
+        note: note.map(Some),
+        expires_at: expires_at.map(Some),
+        evidence: evidence.map(Some),
+        evidence_url: evidence_url.map(Some),
+        evidence_at: evidence_at.map(Some),
+    };
+    Entry { number, terms }
 }
 
-async fn put(ctx: &Context, pg: &PgPool, list: List, entries: &[Entry]) -> sqlx::Result<Option<Vec<Written>>> {
+async fn put(
+    ctx: &Context,
+    pg: &PgPool,
+    list: List,
+    (entries, source): (&[Entry], &str),
+) -> sqlx::Result<Option<Vec<Written>>> {
     let mut tx = pg.begin().await?;
-    let written = match list {
-        List::Business(business) => {
-            if !store::lock(&mut *tx, business).await? {
-                return Ok(None);
-            }
-            let written = suppressions::put(&mut tx, list, entries).await?;
-            end_numbers(&mut tx, business, &in_force(&written).0).await?;
-            written
-        }
-        List::Installation => suppressions::put(&mut tx, list, entries).await?,
-    };
-    tx.commit().await?;
+    match list {
+        List::Business(business) if !store::lock(&mut *tx, business).await? => return Ok(None),
+        List::Business(_) => {}
+        List::Installation => suppressions::lock_installation(&mut *tx).await?,
+    }
+    let written = suppressions::put(&mut tx, list, entries, source).await?;
     let (numbers, prefixes) = in_force(&written);
     match list {
-        List::Business(business) => end_prefixes(pg, business, &prefixes).await?,
-        List::Installation => end_everywhere(ctx, &numbers, &prefixes).await?,
+        List::Business(business) => {
+            end_numbers(&mut tx, business, &numbers).await?;
+            skip::note_prefixes(&mut tx, Some(business), &prefixes).await?;
+        }
+        List::Installation => skip::note_prefixes(&mut tx, None, &prefixes).await?,
+    }
+    tx.commit().await?;
+    if list == List::Installation {
+        end_everywhere(&ctx.stores.pg, &numbers).await?;
     }
     Ok(Some(written))
 }
@@ -174,29 +197,8 @@ async fn end_numbers(db: &mut PgConnection, business: BusinessId, numbers: &[Str
     skip::end_runs(db, &runs).await
 }
 
-/// Ends jobs to numbers with these beginnings, a part of a list in each transaction.
-async fn end_prefixes(pg: &PgPool, business: BusinessId, prefixes: &[String]) -> sqlx::Result<()> {
-    if prefixes.is_empty() {
-        return Ok(());
-    }
-    let runs = skip::unfinished_runs(&mut *pg.acquire().await?, business).await?;
-    for run in runs {
-        let mut next = Some(JobId(Uuid::nil()));
-        while let Some(after) = next {
-            let mut tx = pg.begin().await?;
-            next = skip::prefixes(&mut tx, run, prefixes, after, BATCH_JOBS).await?;
-            if next.is_none() {
-                skip::end_runs(&mut tx, &[run]).await?;
-            }
-            tx.commit().await?;
-        }
-    }
-    Ok(())
-}
-
 /// Sees to it that no claim is under way that has not seen the installation's list as it is now, and ends jobs of everybody.
-async fn end_everywhere(ctx: &Context, numbers: &[String], prefixes: &[String]) -> sqlx::Result<()> {
-    let pg = &ctx.stores.pg;
+async fn end_everywhere(pg: &PgPool, numbers: &[String]) -> sqlx::Result<()> {
     let mut after = None;
     loop {
         let page: Vec<Business> = store::list(pg, after, BUSINESSES).await?;
@@ -207,13 +209,35 @@ async fn end_everywhere(ctx: &Context, numbers: &[String], prefixes: &[String]) 
             store::lock(&mut *tx, business).await?;
             end_numbers(&mut tx, business, numbers).await?;
             tx.commit().await?;
-            end_prefixes(pg, business, prefixes).await?;
         }
     }
 }
 
-async fn ring(ctx: &Context, list: List) {
-    if let List::Business(business) = list {
+/// Looks lists over for as long as an answer may wait, where there are prefixes, and rings. What is not done by then is the sweep's: the
+/// entry counts already.
+async fn begin(ctx: &Context, list: List, prefixes: bool) {
+    let business = match list {
+        List::Business(business) => Some(business),
+        List::Installation => None,
+    };
+    if prefixes && let Err(error) = look_over(&ctx.stores.pg, business, BEFORE_THE_ANSWER).await {
+        tracing::warn!(%error, "lists are not looked over for a prefix yet; the sweep goes on");
+    }
+    if let Some(business) = business {
         ctx.ring(business).await;
     }
+}
+
+/// Goes on where lists are to be looked over for a prefix: the sweep's part.
+///
+/// # Errors
+/// Where Postgres does not answer; the next round goes on.
+pub(crate) async fn go_on(pg: &PgPool) -> sqlx::Result<()> {
+    look_over(pg, None, IN_ONE_ROUND).await
+}
+
+async fn look_over(pg: &PgPool, business: Option<BusinessId>, at_most: Duration) -> sqlx::Result<()> {
+    let began = Instant::now();
+    while skip::look_over(pg, business).await? && began.elapsed() < at_most {}
+    Ok(())
 }

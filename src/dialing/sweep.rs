@@ -12,7 +12,7 @@ use crate::{
         state::{AttemptState, Disposition, Source},
     },
     context::Context,
-    dialing::{cancel, due, finish, gate},
+    dialing::{cancel, due, finish, gate, suppress},
     ids::AttemptId,
     jobs::queue::{Rung, Why},
     killpoints::{Bug, lacks},
@@ -23,10 +23,12 @@ use crate::{
 
 /// A worker that has not swept for longer cannot say what was idle in the meantime.
 const MOST_IDLE: Duration = Duration::from_secs(5);
+/// Businesses per round whose slots at the gate are read.
+const MOST_READ: usize = 50;
 /// Expired attempts per round.
 const MOST: i64 = 100;
 
-/// One round: gate, expired attempts, ended runs, what is due, bells. Each part goes on where another fails; true where none did.
+/// One round: gate, expired attempts, ended runs, suppressed lists, what is due, bells. Each part goes on where another fails; true where none did.
 pub async fn round(ctx: &Context) -> bool {
     let gate = gate::correct(ctx).await.inspect_err(|error| {
         tracing::warn!(
@@ -38,6 +40,9 @@ pub async fn round(ctx: &Context) -> bool {
     let cancelled = cancel::finish(&ctx.stores.pg)
         .await
         .inspect_err(|error| tracing::warn!(%error, "cancelled runs could not be finished"));
+    let suppressed = suppress::go_on(&ctx.stores.pg)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "suppressed jobs that wait could not be ended; none is dialed"));
     let ended = ending::end_finished(&ctx.stores.pg)
         .await
         .inspect(|ended| ended.iter().for_each(|run| tracing::info!(run.id = %run, "the run ended")))
@@ -47,7 +52,8 @@ pub async fn round(ctx: &Context) -> bool {
     });
     let rung =
         ring(ctx).await.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "the sweep could not ring"));
-    gate.is_ok() && expired.is_ok() && cancelled.is_ok() && ended.is_ok() && due.is_ok() && rung.is_ok()
+    let lists = cancelled.is_ok() && suppressed.is_ok() && ended.is_ok();
+    gate.is_ok() && expired.is_ok() && lists && due.is_ok() && rung.is_ok()
 }
 
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.
@@ -55,7 +61,10 @@ async fn ring(ctx: &Context) -> anyhow::Result<()> {
     let waiting = ending::businesses_with_work(&ctx.stores.pg).await?;
     metrics::idle_slots(ending::idle(&waiting), ctx.heartbeats.own().sweep.unwrap_or_default().min(MOST_IDLE));
     let businesses = waiting.iter().map(|one| one.business).collect();
-    for business in ctx.bells.oldest_first(businesses).await? {
+    let businesses = ctx.bells.oldest_first(businesses).await?;
+    // A business that has work and a free slot is not held up by what holds nothing.
+    gate::forget_foreign(ctx, businesses.get(..MOST_READ).unwrap_or(&businesses)).await?;
+    for business in businesses {
         if ctx.bells.ring(business, Why::Work).await? == Rung::Full {
             break;
         }

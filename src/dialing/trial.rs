@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::{
-    calls::{CallState, Memory, Phase, Ticket, state::VERSION},
+    calls::{CallState, Memory, Phase, Text, Ticket, state::VERSION},
     context::Context,
-    dialing::{agents, overview},
-    error::{ApiError, FieldError, Slug},
+    dialing::{agents, call, overview},
+    error::{ApiError, Slug},
     heartbeats,
     ids::{AgentId, AttemptId, BusinessId},
     telemetry::metrics::TurnedAway,
@@ -31,7 +31,7 @@ pub enum Frames {
 /// Makes a session under this id; the address of its one socket.
 ///
 /// # Errors
-/// 422 where the agent is unknown or a variable is missing; 503 where no calls program has room.
+/// 422 where the agent is unknown, a variable is missing or too large, or what is said would be too long; 503 where no calls program has room.
 pub async fn open(
     ctx: &Context,
     business: BusinessId,
@@ -40,9 +40,13 @@ pub async fn open(
     frames: Frames,
 ) -> Result<Url, ApiError> {
     let agent = agents::named(ctx, business, agent).await?;
-    let definition = agents::said(&agent.definition, &variables).map_err(|error| {
-        ApiError::validation(vec![FieldError::new("/variables", "missing_variable", error.to_string())])
-    })?;
+    let mut wrong = Vec::new();
+    call::check_variables(&variables, &mut wrong);
+    if !wrong.is_empty() {
+        return Err(ApiError::validation(wrong));
+    }
+    let definition = agents::said(&agent.definition, &variables)
+        .map_err(|error| ApiError::validation(vec![agents::unsaid(&error)]))?;
     let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, false).await? else {
         overview::count_rejected(ctx, TurnedAway::Rejected).await;
         return Err(
@@ -68,7 +72,7 @@ pub async fn open(
         variables,
         agent: agent.id,
         agent_version: agent.version,
-        definition: serde_json::to_value(definition).map_err(anyhow::Error::from)?.into(),
+        definition: Text::of(&definition).map_err(anyhow::Error::from)?,
         call_time_limit_secs: limit,
         phase: Phase::Answered,
         ended: None,

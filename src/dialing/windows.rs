@@ -33,8 +33,7 @@ pub(crate) fn until_rung(settings: &Settings) -> Duration {
 /// Where Postgres does not answer.
 pub async fn of_run(pg: &mut PgConnection, run: RunId, queue_limit: Duration) -> sqlx::Result<()> {
     for one in zones::stale(pg, Some(run)).await? {
-        let span = span(&one, queue_limit);
-        zones::keep(pg, &one, span).await?;
+        work_out(pg, &one, queue_limit).await?;
     }
     Ok(())
 }
@@ -46,33 +45,52 @@ pub async fn of_run(pg: &mut PgConnection, run: RunId, queue_limit: Duration) ->
 pub(crate) async fn refresh(pg: &PgPool, queue_limit: Duration) -> sqlx::Result<()> {
     let mut pg = pg.acquire().await?;
     for one in zones::stale(&mut pg, None).await? {
-        let span = span(&one, queue_limit);
-        zones::keep(&mut pg, &one, span).await?;
+        work_out(&mut pg, &one, queue_limit).await?;
     }
     Ok(())
 }
 
+async fn work_out(pg: &mut PgConnection, one: &Stale, queue_limit: Duration) -> sqlx::Result<()> {
+    let windows: Vec<_> = one.window.iter().chain(&one.home).map(|window| &window.0).collect();
+    let span = span(one, &windows, queue_limit);
+    let detail = match (lacking(&windows, &one.calendars), span) {
+        (Some(name), _) => format!("The window names the calendar {name}, which the business does not have."),
+        (None, Span::Never) => "No time to call suits every zone that the number may be in.".to_owned(),
+        (None, Span::Always | Span::Within(..)) => "The calling window is closed.".to_owned(),
+    };
+    zones::keep(pg, one, span, &detail).await
+}
+
+/// The first calendar that a window names and the business does not have.
+fn lacking<'a>(windows: &[&'a Window], calendars: &BTreeMap<String, BTreeSet<NaiveDate>>) -> Option<&'a str> {
+    let mut names = windows.iter().flat_map(|window| &window.calendars);
+    names.find(|name| !calendars.contains_key(*name)).map(String::as_str)
+}
+
 /// The present or the next time to call, without what a carrier's queue may take at its end.
-fn span(one: &Stale, queue_limit: Duration) -> Span {
+fn span(one: &Stale, windows: &[&Window], queue_limit: Duration) -> Span {
     let zones = one.zones.iter().chain(one.home_zone.iter().filter(|_| one.zones.is_empty()));
     // A zone that this program does not know keeps the number from being called.
     let zones: Option<Vec<Tz>> = zones.map(|name| name.parse().ok()).collect();
-    let windows = one.window.iter().chain(&one.home).map(|window| &window.0);
     until_before(windows, &one.calendars, &zones.unwrap_or_default(), one.now, UNTIL_ACCEPTED + queue_limit)
 }
 
 /// The same, with `at_end` left out of it.
-fn until_before<'a>(
-    windows: impl Iterator<Item = &'a Window>,
+fn until_before(
+    windows: &[&Window],
     calendars: &BTreeMap<String, BTreeSet<NaiveDate>>,
     zones: &[Tz],
     now: DateTime<Utc>,
     at_end: Duration,
 ) -> Span {
+    // Nobody knows the days of a calendar that is gone: each may be one of them.
+    if lacking(windows, calendars).is_some() {
+        return Span::Never;
+    }
     let days_of = |window: &Window| -> BTreeSet<NaiveDate> {
         window.calendars.iter().filter_map(|name| calendars.get(name)).flatten().copied().collect()
     };
-    let windows: Vec<_> = windows.map(|window| (window, days_of(window))).collect();
+    let windows: Vec<_> = windows.iter().map(|window| (*window, days_of(window))).collect();
     match next_span(&windows, zones, now + at_end) {
         Span::Within(opens, closes) => Span::Within(opens, closes - at_end),
         other => other,
@@ -93,6 +111,7 @@ pub async fn of_number(
     let home = calling_rules::home(pg, business).await?;
     let own: Vec<Tz> = home.zone.iter().filter_map(|name| name.parse().ok()).collect();
     let zones = if zones.is_empty() { &own } else { zones };
-    let span = until_before(home.window.iter(), &home.calendars, zones, home.now, UNTIL_ACCEPTED + rings);
+    let windows: Vec<_> = home.window.iter().collect();
+    let span = until_before(&windows, &home.calendars, zones, home.now, UNTIL_ACCEPTED + rings);
     Ok((span, home.now))
 }

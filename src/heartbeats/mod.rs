@@ -4,6 +4,7 @@
 //! job and no attempt depends on it; Redis may forget all of it, and the next beat brings it back.
 //! Not here: when a process beats (the programs), what a round does (`dialing`), and how this is shown (`api`, `ops`).
 
+pub mod machines;
 pub mod replicas;
 pub mod resources;
 pub mod rounds;

@@ -62,13 +62,13 @@ impl Room {
 const WELL_USED: f64 = 0.8;
 
 impl Room {
-    /// How many calls programs there should be for these conversations and those that wait; none where it is not known how
-    /// much one holds.
+    /// How many calls programs there should be for these conversations and those that wait, at least one. Where none is ready to
+    /// say how many conversations it holds, each holds `most_each`.
     #[must_use]
-    pub fn wanted(&self, waiting: u64) -> Option<u64> {
-        let each = self.most.checked_div(self.ready)? as f64 * WELL_USED;
+    pub fn wanted(&self, waiting: u64, most_each: usize) -> u64 {
+        let each = self.most.checked_div(self.ready).unwrap_or(most_each).max(1) as f64 * WELL_USED;
         let all = self.sessions as f64 + waiting as f64;
-        Some(((all / each).ceil() as u64).max(1))
+        ((all / each).ceil() as u64).max(1)
     }
 }
 
@@ -174,6 +174,10 @@ mod tests {
         known.seen = vec![replica("a", 9, 10, false)];
         let room = Room::of(&known.seen);
         assert_eq!(room, Room { ready: 1, sessions: 9, most: 10 });
-        assert_eq!((room.wanted(0), room.wanted(30), Room::default().wanted(3)), (Some(2), Some(5), None));
+        assert_eq!((room.wanted(0, 500), room.wanted(30, 500)), (2, 5));
+        let none = Room::default();
+        assert_eq!((none.wanted(3, 2), none.wanted(0, 2)), (2, 1), "what one holds is known by the setting");
+        let draining = Room::of(&[replica("c", 30, 50, true)]);
+        assert_eq!(draining.wanted(0, 10), 4);
     }
 }

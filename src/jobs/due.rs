@@ -31,6 +31,14 @@ pub async fn wake(pg: &PgPool, most: i32) -> sqlx::Result<Woken> {
     Ok(woken)
 }
 
+/// Has jobs wait no longer that a limit held which is another now: about `most` of them are looked at. Returns how many were.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn review_caps(pg: &PgPool, most: i32) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"SELECT review_caps($1) AS "seen!""#, most).fetch_one(pg).await
+}
+
 /// Ends jobs of a run whose end has come, at most `most` of each state. Returns how many.
 ///
 /// # Errors

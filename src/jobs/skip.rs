@@ -2,10 +2,15 @@
 //!
 //! Not here: why (`dialing::suppress`, `dialing::numbers`).
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use crate::ids::{BusinessId, JobId, RunId};
+
+/// Jobs of a list that are looked at by one statement because of a prefix.
+const PART_ROWS: i32 = 20_000;
+/// The most of them that it ends.
+const PART_ENDED: i32 = 500;
 
 /// Why a job is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,50 +68,44 @@ pub async fn numbers(
     Ok((moved.iter().map(|row| row.n.unsigned_abs()).sum(), runs))
 }
 
-/// The runs of a business that have jobs which may still be dialed.
+/// Notes that the lists that are not over, of one business or of all, are to be looked over for numbers with these beginnings: a prefix
+/// has no index. Written with the entry itself, so that [`look_over`] ends the jobs whoever dies in between.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn unfinished_runs(db: &mut PgConnection, business: BusinessId) -> sqlx::Result<Vec<RunId>> {
-    sqlx::query_scalar!(
-        r#"SELECT run_id AS "run: RunId" FROM run WHERE business_id = $1 AND name IS NOT NULL AND ended_at IS NULL ORDER BY run_id"#,
-        business.0
+pub async fn note_prefixes(
+    db: &mut PgConnection,
+    business: Option<BusinessId>,
+    prefixes: &[String],
+) -> sqlx::Result<()> {
+    if prefixes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "INSERT INTO suppression_pass (business_id, run_id, prefixes)
+         SELECT business_id, run_id, $2 FROM run WHERE (business_id = $1 OR $1 IS NULL) AND name IS NOT NULL AND ended_at IS NULL",
+        business as Option<BusinessId>,
+        prefixes
     )
-    .fetch_all(db)
-    .await
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
-/// Ends jobs of a run to numbers with one of these beginnings, at most `most`, of those after this one in its list; the last that
-/// was ended where there may be more. A prefix has no index, so this reads the list once, in parts; what is locked just now is being
-/// dialed since before the prefix was written, or is ended by somebody else.
+/// Looks over the next part of a list of one business or of any, and ends what waits in it: so few jobs that nobody waits long for one
+/// of them. False where there is nothing to look over, or only what others look over now.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn prefixes(
-    db: &mut PgConnection,
-    run: RunId,
-    prefixes: &[String],
-    after: JobId,
-    most: i64,
-) -> sqlx::Result<Option<JobId>> {
-    sqlx::query!("SELECT set_config('statement_timeout', '60s', true)").fetch_one(&mut *db).await?;
-    let rows = sqlx::query!(
-        r#"WITH picked AS (
-               SELECT job_id FROM job WHERE run_id = $1 AND job_id > $2 AND state IN ('queued', 'waiting') AND to_number ^@ ANY ($3)
-               ORDER BY job_id LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED
-           )
-           SELECT n AS "n!", (SELECT job_id FROM picked ORDER BY job_id DESC LIMIT 1) AS "last!: JobId"
-           FROM skip_jobs(ARRAY (SELECT job_id FROM picked), 'suppressed', $5)"#,
-        run as RunId,
-        after as JobId,
-        prefixes,
-        most,
-        Skipped::Suppressed.detail()
+pub async fn look_over(pg: impl PgExecutor<'_>, business: Option<BusinessId>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT look_over($1, $2, $3) AS "any!""#,
+        business as Option<BusinessId>,
+        PART_ROWS,
+        PART_ENDED
     )
-    .fetch_all(db)
-    .await?;
-    let ended: i64 = rows.iter().map(|row| row.n).sum();
-    Ok(rows.first().filter(|_| ended >= most).map(|row| row.last))
+    .fetch_one(pg)
+    .await
 }
 
 /// Runs whose last job was just skipped are over. A statement of its own, so that it sees the jobs as they are now.

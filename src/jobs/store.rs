@@ -22,10 +22,24 @@ pub async fn any_queued(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<boo
     sqlx::query_scalar!(r#"SELECT has_queued($1) AS "any!""#, run as RunId).fetch_one(pg).await
 }
 
+/// True where the run has a job that is not over.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn any_unfinished(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT has_queued($1) OR EXISTS (SELECT 1 FROM job WHERE run_id = $1 AND state IN ('waiting', 'dialing')) AS "any!""#,
+        run as RunId
+    )
+    .fetch_one(pg)
+    .await
+}
+
 /// What is to be cancelled.
 #[derive(Debug, Clone, Copy)]
 pub enum Cancelled {
-    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`] of each state.
+    /// Jobs of a run that are not being dialed, at most [`CANCEL_BATCH`] of each state. Those that somebody else has locked, who
+    /// may be ending many, are left for the next time.
     Run(RunId),
     /// One job, unless it is being dialed.
     Job(JobId),
@@ -49,10 +63,10 @@ pub async fn cancel_queued(pg: impl PgExecutor<'_>, what: Cancelled) -> sqlx::Re
     let done = sqlx::query!(
         r#"WITH queued AS (
                SELECT job_id, run_id, state AS was FROM job WHERE run_id = $1 AND state = 'queued'
-               LIMIT $3 FOR NO KEY UPDATE
+               LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
            ), waiting AS (
                SELECT job_id, run_id, state AS was FROM job WHERE run_id IS NOT DISTINCT FROM $1 AND state = 'waiting'
-                   AND next_at BETWEEN '-infinity' AND 'infinity' LIMIT $3 FOR NO KEY UPDATE
+                   AND next_at BETWEEN '-infinity' AND 'infinity' LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
            ), single AS (
                SELECT job_id, run_id, state AS was FROM job WHERE job_id = $2 AND state IN ('queued', 'waiting') FOR NO KEY UPDATE
            ), picked AS (

@@ -46,6 +46,18 @@ pub enum RenderError {
     Engine(String),
 }
 
+impl RenderError {
+    /// The word that programs may decide by. The sentence for people is the error's text.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "missing_variable",
+            Self::TooLong => "too_long",
+            Self::Engine(_) => "invalid_template",
+        }
+    }
+}
+
 /// A message that has been read and may be said for any lead.
 #[derive(Debug, Clone)]
 pub struct Template {

@@ -18,7 +18,7 @@ pub mod suppressed;
 pub use crate::country::Country;
 pub use csv::{CsvLeads, FileError};
 pub use json::read_json;
-pub use message::Template;
+pub use message::{RenderError, Template};
 pub use number::{E164, Number, NumberError, NumberKind, NumberRules, mask};
 pub use row::{Batch, Lead, Rejected};
 pub use suppressed::{SuppressedCsv, SuppressedRow};

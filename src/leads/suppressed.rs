@@ -3,7 +3,7 @@
 //! A number is taken as it is where it is E.164 (numbers that are never called may be on a list too); one that is written in
 //! another way is read like a lead's. A prefix ends with a star: `+1900*`.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use tokio::io::AsyncRead;
 use url::Url;
 
@@ -14,6 +14,7 @@ use super::{
     record::Record,
     row::{Fault, Rejected},
 };
+use crate::clock::{MOMENT, Moment};
 
 /// The most characters of a text of a row.
 pub const TEXT_LIMIT: usize = 2_000;
@@ -180,10 +181,8 @@ fn time(column: &str, text: &str) -> Result<Option<DateTime<Utc>>, Fault> {
     if text.is_empty() {
         return Ok(None);
     }
-    let moment = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc());
-    let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").map(|day| day.and_time(NaiveTime::MIN).and_utc());
-    let detail = "Write a time as 2026-11-22T08:00:00Z, or a day as 2026-11-22.";
-    moment.or_else(|_| day()).map(Some).map_err(|_| Fault::cell(column, "invalid_time", detail, text))
+    let moment = Moment::read(text).ok_or_else(|| Fault::cell(column, "invalid_time", MOMENT, text))?;
+    Ok(Some(moment.0))
 }
 
 #[cfg(test)]

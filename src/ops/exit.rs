@@ -2,6 +2,8 @@
 
 /// Nothing was found, or what was asked for is done.
 pub(super) const OK: u8 = 0;
+/// The command line is wrong, or a variable of the environment cannot be read; clap's own code.
+pub(super) const COMMAND_LINE: u8 = 2;
 /// Something was found that somebody has to look at: a warning of the doctor, a dry run that would act, rejected rows, an
 /// attempt still in doubt.
 pub(super) const FOUND: u8 = 3;
@@ -28,7 +30,13 @@ Exit codes:
   64  settings contradict each other, or ROLLCALL_SEALING_KEY is missing
   130 the demo was ended by Ctrl-C; with-stores ends with the code of its command";
 
-/// Settings that no program starts with.
+/// Settings that the command cannot work with.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Contradiction(pub(super) String);
+pub(super) enum Contradiction {
+    /// No program starts with them.
+    #[error("{0}")]
+    Fight(String),
+    /// One of those that every command needs cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+}

@@ -8,12 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
-use crate::{
-    config::Settings,
-    error::store_is_away,
-    stores::{MIGRATOR, Stores},
-    telemetry,
-};
+use crate::{config::Settings, error::store_is_away, stores::Stores, telemetry};
 
 mod binaries;
 pub mod children;
@@ -117,11 +112,18 @@ pub async fn run(cli: Cli) -> ExitCode {
     match done(cli.command).await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("rollcall-ops: {error:#}");
+            eprintln!("rollcall-ops: {}", sentence(&error));
             if error.chain().any(is_lost_store) {
                 eprintln!("A store does not answer: `rollcall-ops doctor` says which, and why.");
             }
-            ExitCode::from(if error.is::<exit::Contradiction>() { exit::SETTINGS } else { 1 })
+            if error.chain().any(is_of_another_schema) {
+                eprintln!("The database has another schema: `rollcall-ops migrate` brings it up to this version.");
+            }
+            ExitCode::from(match error.downcast_ref::<exit::Contradiction>() {
+                Some(exit::Contradiction::Fight(_)) => exit::SETTINGS,
+                Some(exit::Contradiction::Unreadable(_)) => exit::COMMAND_LINE,
+                None => 1,
+            })
         }
     }
 }
@@ -149,11 +151,26 @@ async fn done(command: Command) -> anyhow::Result<u8> {
 
 async fn migrate(order: Migrate) -> anyhow::Result<()> {
     telemetry::start_logs(&order.settings);
-    Stores::migrate(&order.settings).await?;
-    let newest = MIGRATOR.iter().map(|migration| migration.version).max();
-    order.form.print(&json!({"version": newest, "migrations": MIGRATOR.iter().count()}), |_| {
-        format!("The schema is at {}.", newest.unwrap_or(0))
+    let applied = Stores::migrate(&order.settings).await?;
+    let newest = applied.iter().max();
+    order.form.print(&json!({"version": newest, "migrations": applied.len()}), |_| {
+        format!("The schema is at {}.", newest.unwrap_or(&0))
     })
+}
+
+/// An error with its causes, but for those that it tells already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
+}
+
+/// True where a table, a column or a function is not there (PostgreSQL manual, appendix A).
+fn is_of_another_schema(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let code = cause.downcast_ref::<sqlx::Error>().and_then(|error| error.as_database_error()?.code());
+    code.is_some_and(|code| matches!(&*code, "42P01" | "42703" | "42883"))
 }
 
 /// True where Postgres or Redis could not be reached, or not in time.

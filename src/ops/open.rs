@@ -1,5 +1,7 @@
 //! Opens the stores for a command, without waiting for one that is down.
 
+use serde_json::Value;
+
 use crate::{
     config::{LogLevel, Settings},
     context::Context,
@@ -23,7 +25,7 @@ fn start_logs(settings: &Settings) {
 /// Where an address cannot be read.
 pub(super) fn stores(settings: &Settings) -> anyhow::Result<Stores> {
     start_logs(settings);
-    Stores::lazily(settings, NAME)
+    Stores::lazily(settings, NAME).map_err(|error| Contradiction::Unreadable(format!("{error:#}")).into())
 }
 
 /// One of everything, for commands that talk to carriers.
@@ -33,20 +35,25 @@ pub(super) fn stores(settings: &Settings) -> anyhow::Result<Stores> {
 pub(super) fn context(settings: Settings) -> anyhow::Result<Context> {
     let wrong = settings.contradictions();
     if !wrong.is_empty() {
-        return Err(Contradiction(wrong.join("\n")).into());
+        return Err(Contradiction::Fight(wrong.join("\n")).into());
     }
-    start_logs(&settings);
-    Context::lazily(settings, NAME)
+    uncertain(settings)
 }
 
 /// A flow's refusal as a sentence, with every field that does not fit.
 pub(super) fn plain(error: ApiError) -> anyhow::Error {
     let body = error.body();
     let fields = body["errors"].as_array().into_iter().flatten();
-    let fields: String = fields.map(|field| format!("\n  {} {}", field["pointer"], field["detail"])).collect();
+    let told = |field: &Value| {
+        let said = |part: &str| field[part].as_str().unwrap_or_default().to_owned();
+        // The whole document has no pointer.
+        [said("pointer"), said("detail")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    };
+    let whole = body["detail"].as_str().unwrap_or_default().to_owned();
+    let lines: Vec<String> = std::iter::once(whole).chain(fields.map(told)).filter(|line| !line.is_empty()).collect();
     match error.into_inner() {
         Some(inner) => inner,
-        None => anyhow::anyhow!("{}{fields}", body["detail"].as_str().unwrap_or_default()),
+        None => anyhow::anyhow!("{}", lines.join("\n  ")),
     }
 }
 
@@ -56,5 +63,5 @@ pub(super) fn plain(error: ApiError) -> anyhow::Error {
 /// With a [`Contradiction`] where there is no usable sealing key, or the address of a store cannot be read.
 pub(super) fn uncertain(settings: Settings) -> anyhow::Result<Context> {
     start_logs(&settings);
-    Context::lazily(settings, NAME).map_err(|error| Contradiction(format!("{error:#}")).into())
+    Context::lazily(settings, NAME).map_err(|error| Contradiction::Fight(format!("{error:#}")).into())
 }

@@ -1,7 +1,11 @@
 //! How answers are printed: a table for people, JSON for programs, a line of progress on a terminal only.
 
-use std::time::Duration;
+use std::{
+    io::{ErrorKind, Write},
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,11 +25,26 @@ impl Form {
     /// Prints `answer` as JSON, or what `table` makes of it.
     ///
     /// # Errors
-    /// Where it cannot be written as JSON.
+    /// Where it cannot be written.
     pub(super) fn print<T: Serialize>(self, answer: &T, table: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        self.write(std::io::stdout().lock(), answer, table)
+    }
+
+    /// The same into `out`.
+    ///
+    /// # Errors
+    /// Where it cannot be written. A reader who has seen enough and is gone (`| head`) is none.
+    pub(super) fn write<T: Serialize>(
+        self,
+        mut out: impl Write,
+        answer: &T,
+        table: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
         let text = if self.json { serde_json::to_string_pretty(answer)? } else { table(answer) };
-        println!("{}", text.trim_end());
-        Ok(())
+        match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("the answer cannot be written"),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -120,6 +139,22 @@ mod tests {
     fn the_bars_have_templates_that_can_be_read() {
         assert_eq!(reading(7).unwrap().length(), Some(7));
         assert_eq!(counting(8, "jobs").unwrap().length(), Some(8));
+    }
+
+    #[test]
+    fn a_reader_who_is_gone_is_no_failure_and_a_full_disk_is_one() {
+        struct Fails(ErrorKind);
+        impl Write for Fails {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let written = |kind| Form { json: true }.write(Fails(kind), &"answer", |_| String::new());
+        written(ErrorKind::BrokenPipe).unwrap();
+        assert_eq!(written(ErrorKind::StorageFull).unwrap_err().to_string(), "the answer cannot be written");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::{
+    businesses,
     clock::Time,
     config::Settings,
     dialing::why::{self, Why},
@@ -55,6 +56,11 @@ fn state(text: &str) -> Result<RunState, String> {
 pub(super) async fn runs(order: Runs) -> anyhow::Result<u8> {
     let stores = open::stores(&order.settings)?;
     let before = order.after.map(|run| run.0);
+    if let Some(business) = order.business
+        && !businesses::store::exists(&stores.pg, business).await?
+    {
+        anyhow::bail!("there is no business {business}");
+    }
     let found = find::list(&stores.pg, order.business, order.state, before, i64::from(order.limit) + 1).await?;
     let mut runs: Vec<Run> = Vec::new();
     for (business, run) in found {

@@ -65,8 +65,9 @@ impl Retry {
             }
         };
         within(self.max_attempts, ATTEMPTS, format!("{at}/max_attempts"));
+        let pointer = |name: &str| format!("{at}/rules/{}", name.replace('~', "~0").replace('/', "~1"));
         for (name, rule) in &self.rules {
-            let at = format!("{at}/rules/{}", name.replace('~', "~0").replace('/', "~1"));
+            let at = pointer(name);
             within(rule.delay_secs, DELAY_SECS, format!("{at}/delay_secs"));
             within(rule.jitter_pct, (0, 50), format!("{at}/jitter_pct"));
             within(rule.max.unwrap_or(1), ATTEMPTS, format!("{at}/max"));
@@ -74,7 +75,7 @@ impl Retry {
         for name in self.rules.keys().filter(|name| !RETRIED.contains(&name.as_str())) {
             let shown: String = name.chars().take(32).collect();
             let detail = format!("{shown} is not tried again. These are: {}.", RETRIED.join(", "));
-            wrong.push(FieldError::new(format!("{at}/rules"), "unknown_disposition", detail));
+            wrong.push(FieldError::new(pointer(name), "unknown_disposition", detail));
         }
     }
 

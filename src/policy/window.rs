@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::ToSchema;
 
 use super::hours::{Daily, Stretch, both, stretches};
-use crate::error::FieldError;
+use crate::{clock, error::FieldError};
 
 /// The shortest stretch that is accepted, minutes: within it a phone must be able to ring to its end.
 const SHORTEST_MINUTES: u32 = 15;
@@ -24,7 +24,7 @@ pub struct Window {
     /// Hours of the week; together they are what is allowed.
     pub hours: Vec<Hours>,
     /// Days without calls, such as `2026-12-25`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "days")]
     pub blackout_dates: Vec<NaiveDate>,
     /// Names of the business's calendars, whose days have no calls either.
     #[serde(default)]
@@ -32,6 +32,25 @@ pub struct Window {
     /// `callee`: wherever the number may be, in every possible zone; or an IANA zone that holds for every number.
     #[serde(default = "callee")]
     pub zone: String,
+}
+
+/// Reads a list of days: what is none is refused with the form that is wanted.
+///
+/// # Errors
+/// Where one is no day.
+pub fn days<'de, D: Deserializer<'de>, C: FromIterator<NaiveDate>>(deserializer: D) -> Result<C, D::Error> {
+    Ok(Vec::<Date>::deserialize(deserializer)?.into_iter().map(|date| date.0).collect())
+}
+
+/// A day of a calendar, as a request writes it.
+struct Date(NaiveDate);
+
+impl<'de> Deserialize<'de> for Date {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || D::Error::custom("is no day that there is: write one as 2026-12-24");
+        clock::day(&text).map(Self).ok_or_else(wrong)
+    }
 }
 
 fn callee() -> String {
@@ -103,6 +122,11 @@ impl Window {
             let detail = "Write callee, or a name of the IANA time zone database such as Europe/Berlin.";
             wrong.push(FieldError::new(format!("{at}/zone"), "invalid_time_zone", detail));
         }
+        self.check_calendars(at, calendars, wrong);
+    }
+
+    /// Adds the calendars that it names and that are not among `calendars`, the names that the business has.
+    pub fn check_calendars(&self, at: &str, calendars: &BTreeSet<String>, wrong: &mut Vec<FieldError>) {
         for (i, name) in self.calendars.iter().enumerate().filter(|(_, name)| !calendars.contains(*name)) {
             let shown: String = name.chars().take(64).collect();
             let detail = format!("The business has no calendar {shown}. PUT /v1/calendars/{{name}} first.");

@@ -6,6 +6,7 @@ use super::{Action, LeadCounts, Machine, Message, Run, RunRules, RunState, store
 use crate::{
     error::{ApiError, FieldError},
     ids::{AgentId, BusinessId, RunId},
+    policy::Window,
 };
 
 /// A run whose business and row this transaction holds locked: only such a run can be moved.
@@ -23,6 +24,10 @@ pub struct Locked {
     pub agent: Option<AgentId>,
     /// What it does when a machine answers.
     pub machine: Machine,
+    /// When its calls may ring.
+    pub window: Option<Window>,
+    /// True where it was put away: then it is not moved any more, but may be removed where it is a draft.
+    pub archived: bool,
     /// Variables that every accepted lead has; `None` before the first lead.
     pub lead_variables: Option<Vec<String>>,
 }
@@ -43,7 +48,7 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
         .await?;
     let row = sqlx::query!(
         r#"SELECT state AS "state: RunState", message AS "message: Json<Message>", agent_id AS "agent: AgentId", lead_variables,
-                  machine AS "machine: Json<Machine>"
+                  machine AS "machine: Json<Machine>", calling_window AS "window: Json<Window>", archived_at IS NOT NULL AS "archived!"
            FROM run WHERE business_id = $1 AND run_id = $2 FOR NO KEY UPDATE"#,
         business as BusinessId,
         run as RunId
@@ -53,16 +58,28 @@ pub async fn lock(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) 
     let row = row.ok_or_else(|| ApiError::not_found("run"))?;
     let message = row.message.map(|message| message.0);
     let machine = row.machine.map(|machine| machine.0).unwrap_or_default();
-    let (state, agent) = (row.state, row.agent);
-    Ok(Locked { run, business, state, message, agent, machine, lead_variables: row.lead_variables })
+    Ok(Locked {
+        run,
+        business,
+        state: row.state,
+        message,
+        agent: row.agent,
+        machine,
+        window: row.window.map(|window| window.0),
+        archived: row.archived,
+        lead_variables: row.lead_variables,
+    })
 }
 
 impl Locked {
-    /// Says no where the run's state does not allow `action`.
+    /// Says no where the run's state does not allow `action`, or it was put away.
     ///
     /// # Errors
     /// 409 `run-state`.
     pub fn check(&self, action: Action) -> Result<(), ApiError> {
+        if self.archived && action != Action::Delete {
+            return Err(Run::refuse_archived(self.state));
+        }
         if self.state.allows(action) { Ok(()) } else { Err(Run::refuse(self.state, action)) }
     }
 

@@ -107,6 +107,22 @@ impl Run {
         let may = if allowed.is_empty() { "nothing".to_owned() } else { allowed.join(", ") };
         let detail =
             format!("The run is {}; {} is not allowed then. Allowed now: {may}.", state.as_str(), action.as_str());
+        Self::refusal(state, state.allowed(), detail)
+    }
+
+    /// 409 `run-state`: the run was put away. A draft may still be removed.
+    #[must_use]
+    pub fn refuse_archived(state: RunState) -> ApiError {
+        let allowed = state.allowed().into_iter().filter(|action| *action == Action::Delete).collect();
+        let detail = "The run is archived already: it is not started, changed or given leads any more. Make another of it: \
+                      POST /v1/runs/{id}/clone.";
+        Self::refusal(state, allowed, detail)
+    }
+
+    /// 409 `run-state` with what is allowed instead.
+    #[must_use]
+    pub fn refusal(state: RunState, allowed: Vec<Action>, detail: impl Into<String>) -> ApiError {
+        let allowed: Vec<&str> = allowed.into_iter().map(Action::as_str).collect();
         ApiError::new(Slug::RunState, detail).with("state", state.as_str()).with("allowed", Value::from(allowed))
     }
 }

@@ -45,6 +45,18 @@ pub enum LocalPresence {
     Country,
 }
 
+impl LocalPresence {
+    /// The word of API and Postgres.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::AreaCode => "area_code",
+            Self::Country => "country",
+        }
+    }
+}
+
 /// A run to be made. Only `name` is required.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -260,7 +260,9 @@ pub async fn lead_variables(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result
 pub enum Archived {
     /// It is away.
     Yes,
-    /// It is away already, or not over: its state.
+    /// It is away already; its state.
+    Already(RunState),
+    /// It is not over; its state.
     No(RunState),
 }
 
@@ -275,13 +277,18 @@ pub async fn archive(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) 
                WHERE business_id = $1 AND run_id = $2 AND state IN ('draft', 'cancelled', 'completed') AND archived_at IS NULL
                RETURNING run_id
            )
-           SELECT state AS "state: RunState", EXISTS (SELECT 1 FROM done) AS "done!" FROM run WHERE business_id = $1 AND run_id = $2"#,
+           SELECT state AS "state: RunState", EXISTS (SELECT 1 FROM done) AS "done!", archived_at IS NOT NULL AS "before!"
+           FROM run WHERE business_id = $1 AND run_id = $2"#,
         business as BusinessId,
         run as RunId
     )
     .fetch_optional(pg)
     .await?;
-    Ok(row.map(|row| if row.done { Archived::Yes } else { Archived::No(row.state) }))
+    Ok(row.map(|row| match (row.done, row.before) {
+        (true, _) => Archived::Yes,
+        (false, true) => Archived::Already(row.state),
+        (false, false) => Archived::No(row.state),
+    }))
 }
 
 /// Runs that are being cancelled and not over.

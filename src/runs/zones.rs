@@ -66,11 +66,11 @@ pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Ve
 }
 
 /// Keeps what was worked out for some jobs, unless a window was changed meanwhile. Where they sleep, that is a decision, and is
-/// written down once. Until `closes` the last call of a window may begin to ring. Rows that are locked are left to the next time.
+/// written down once, with `detail`. Until `closes` the last call of a window may begin to ring. Rows that are locked are left to the next time.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span) -> sqlx::Result<()> {
+pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span, detail: &str) -> sqlx::Result<()> {
     let (opens, closes) = match span {
         Span::Within(opens, closes) => (Some(opens), Some(closes)),
         Span::Always | Span::Never => (None, None),
@@ -86,9 +86,7 @@ pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span) -> sqlx::Resul
                RETURNING z.opens_at, was.opens_at AS opened_at
            )
            INSERT INTO decision (business_id, run_id, zone_set, verdict, rule, detail, next_at)
-           SELECT $7, $1, $2, 'held', 'window',
-                  CASE WHEN $6 THEN 'No time to call suits every zone that the number may be in.'
-                       ELSE 'The calling window is closed.' END, CASE WHEN isfinite(opens_at) THEN opens_at END
+           SELECT $7, $1, $2, 'held', 'window', $9, CASE WHEN isfinite(opens_at) THEN opens_at END
            FROM kept WHERE opens_at > $8 AND opens_at <> opened_at"#,
         one.run as RunId,
         one.zone_set,
@@ -97,7 +95,8 @@ pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span) -> sqlx::Resul
         closes,
         span == Span::Never,
         one.business as BusinessId,
-        one.now
+        one.now,
+        detail
     )
     .execute(pg)
     .await?;

@@ -6,7 +6,7 @@
 //! Where lines are scarce, each that comes free is for the business that has waited longest for one, so that all get them in turn.
 //! Not here: who is claimed for a held slot (`jobs::claim`), and when the gate is compared with the ledger (`dialing::sweep`).
 
-mod foreign;
+pub mod foreign;
 pub mod reading;
 mod talks;
 
@@ -32,7 +32,7 @@ pub struct Gate {
     release: Arc<Script>,
     hold: Arc<Script>,
     talks: Arc<Script>,
-    strays: Arc<Script>,
+    foreign: Arc<Script>,
 }
 
 /// What is asked of the gate for one business.
@@ -132,7 +132,7 @@ impl Gate {
             release: Arc::new(Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua")))),
             hold: Arc::new(Script::new(include_str!("hold.lua"))),
             talks: Arc::new(Script::new(include_str!("talks.lua"))),
-            strays: Arc::new(Script::new(include_str!("strays.lua"))),
+            foreign: Arc::new(Script::new(include_str!("foreign.lua"))),
         }
     }
 

@@ -15,15 +15,21 @@ end
 local now_us = now()
 local now_ms = math.floor(now_us / 1000)
 
-local function used(key)
-    local numbers, all = {}, redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
-    for i = 2, #all, 2 do
-        numbers[tonumber(all[i])] = true
+-- The lowest number from this one on that nobody holds. Numbers are handed out once, so as long as the one of rank n (from 0) is at most
+-- n + 1, nothing up to it is free. (Where a wrong gate holds one twice, what is found is free all the same, though not the lowest.)
+local function free_from(first, key, count)
+    local low, high = first, count + 1
+    while low < high do
+        local middle = math.floor((low + high) / 2)
+        if tonumber(redis.call('ZRANGE', key, middle - 1, middle - 1, 'WITHSCORES')[2]) <= middle then
+            low = middle + 1
+        else
+            high = middle
+        end
     end
-    return numbers, #all / 2
+    return low
 end
-local slots, slot_count = used(KEYS[2])
-local lines, line_count = used(KEYS[3])
+local slot_count, line_count = redis.call('ZCARD', KEYS[2]), redis.call('ZCARD', KEYS[3])
 
 local rate, most = tonumber(ARGV[4]), tonumber(ARGV[5])
 local pace = redis.call('HMGET', KEYS[6], 'tokens', 'at_us')
@@ -63,9 +69,7 @@ for i = 9, #ARGV do
     if short > 0 then
         break
     end
-    while slots[slot] do slot = slot + 1 end
-    while lines[line] do line = line + 1 end
-    slots[slot], lines[line] = true, true
+    slot, line = free_from(slot, KEYS[2], slot_count), free_from(line, KEYS[3], line_count)
     slot_count, line_count, tokens = slot_count + 1, line_count + 1, tokens - 1
     redis.call('ZADD', KEYS[2], slot, ARGV[i])
     redis.call('ZADD', KEYS[3], line, ARGV[i])

@@ -22,13 +22,4 @@ impl Gate {
         let none: Vec<String> = script.invoke_async(&mut self.redis.clone()).await?;
         Ok(none.iter().filter_map(|id| id.parse().ok()).collect())
     }
-
-    /// Counts nobody any more who holds nothing; how many there were.
-    ///
-    /// # Errors
-    /// Where Redis cannot be asked.
-    pub async fn forget_strays(&self) -> redis::RedisResult<u64> {
-        let mut script = self.strays.key(self.talking_key());
-        script.key(self.keys.key("gate:holders")).invoke_async(&mut self.redis.clone()).await
-    }
 }

@@ -110,15 +110,15 @@ impl Stores {
 
     /// Applies the migrations that are missing, again where Postgres went away in the middle. Two processes may do it at once:
     /// one waits for the other. A schema that is newer than this program is left as it is, with a line that says so: the
-    /// version before must run on it while its replicas are replaced, and again after a step back.
+    /// version before must run on it while its replicas are replaced, and again after a step back. Returns the versions that are applied.
     ///
     /// # Errors
     /// Where a migration fails, or one that was applied is not the one that this program knows.
-    pub async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    pub async fn migrate(settings: &Settings) -> anyhow::Result<Vec<i64>> {
         through_restarts("the schema", || Self::migrate_once(settings)).await
     }
 
-    async fn migrate_once(settings: &Settings) -> anyhow::Result<()> {
+    async fn migrate_once(settings: &Settings) -> anyhow::Result<Vec<i64>> {
         let options = PgConnectOptions::from_str(exposed(&settings.database_url))?;
         let pool = wait_for("Postgres", || {
             let options = options.clone();
@@ -133,7 +133,7 @@ impl Stores {
             tracing::warn!(newer, "[STARTUP] the schema is newer than this program, which is fine for one version");
         }
         pool.close().await;
-        Ok(())
+        Ok(applied.into_iter().map(|one| one.version).collect())
     }
 
     /// Waits until the schema is at least as new as this program, for programs that do not migrate: they may be replaced

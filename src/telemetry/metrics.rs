@@ -324,7 +324,7 @@ const COUNTS: [(&str, &str); 15] = [
 ];
 
 /// What `levels` and `machine` set.
-const LEVELS: [(&str, &str); 36] = [
+const LEVELS: [(&str, &str); 42] = [
     ("rollcall_store_up", "1 where the store answers"),
     ("rollcall_workers", "Workers by state: ready, draining, or stale after two missed heartbeats"),
     ("rollcall_workers_alive", "Workers that beat"),
@@ -364,4 +364,10 @@ const LEVELS: [(&str, &str); 36] = [
     ("rollcall_machine_cpu_percent", "How much of all processors of this process' machine is busy"),
     ("rollcall_process_memory_bytes", "Resident memory of this process"),
     ("rollcall_process_cpu_percent", "Time of this process on the processor, in percent of one core"),
+    ("total_workers", "Workers that beat; as in /status"),
+    ("ready_workers", "Workers that take work on; as in /status"),
+    ("total_sessions", "Attempts that hold a slot and a line; as in /status"),
+    ("session_queue_length", "Bells and single calls that wait for a worker; as in /status"),
+    ("memory_percent", "Memory of the machine that has the least left; as in /status"),
+    ("cpu_percent", "How busy the busiest machine is; as in /status"),
 ];

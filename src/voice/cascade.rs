@@ -1,6 +1,6 @@
 //! Transcription, then a chat model, then speech: three providers, each in a task of its own.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::body::Bytes;
 use serde_json::Value;
@@ -46,7 +46,7 @@ pub(super) struct Logins {
 
 /// The three providers of one call.
 pub(super) struct Cascade {
-    agent: Definition,
+    agent: Arc<Definition>,
     http: reqwest::Client,
     chat: Login,
     permits: Permits,
@@ -61,7 +61,7 @@ pub(super) struct Cascade {
 impl Cascade {
     /// Starts the tasks of a call; they end with `stop`.
     pub(super) fn start(
-        (call, agent): (AttemptId, &Definition),
+        (call, agent): (AttemptId, &Arc<Definition>),
         logins: Logins,
         (permits, http, tls): (&Permits, &reqwest::Client, &Connector),
         ears: &Ears,
@@ -73,6 +73,7 @@ impl Cascade {
             model: agent.models.transcription.clone(),
             language: agent.language.clone(),
             endpointing_ms: agent.turns.endpointing_ms,
+            request: None,
         };
         let access = |login| Access { call, login, permits: permits.clone(), tls: tls.clone() };
         let (sound, heard) = mpsc::channel(SOUND);

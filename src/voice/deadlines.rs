@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    agents::rules::TEXT_MAX,
     models::Provider,
     telemetry::voice as figures,
     voice::{ending::Reason, session::Session},
@@ -14,8 +15,14 @@ const DEAD: Duration = Duration::from_secs(5);
 const NO_END: Duration = Duration::from_millis(1_000);
 /// A conversation that is to be handed over waits so long for a pause.
 const PAUSE: Duration = Duration::from_secs(3);
-/// The longest that nothing is looked at.
-const IDLE: Duration = Duration::from_secs(1);
+/// The longest that nothing is looked at, whatever comes in.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+/// Last words are over after this, what they are made in, and [`LETTER`] for each of their characters, however much sound of them
+/// comes: a provider that does not stop would keep a call that is over on the line, and its slot with it. Room for pauses.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Nobody speaks a character for longer on average: at the slowest speed that an agent may have it is 100 ms of a letter, 170 ms of a
+/// figure, and some 300 ms where each is a syllable, as in Chinese.
+const LETTER: Duration = Duration::from_millis(500);
 
 impl Session {
     /// When to look at the clock next.
@@ -27,15 +34,20 @@ impl Session {
             Some(self.media_at + DEAD),
             self.leave_by,
             self.leave_by.and_then(|_| self.pause_at()),
+            self.limit_at(),
+            self.last_words_by(),
             self.silence_at(),
             self.no_end_at(),
             self.no_answer_at(),
         ];
-        all.into_iter().flatten().min().unwrap_or(now + IDLE).min(now + IDLE)
+        // What comes in does not put it off.
+        let at_last = self.looked_at + IDLE;
+        all.into_iter().flatten().min().unwrap_or(at_last).min(at_last)
     }
 
     /// Does what is due.
     pub(super) async fn time(&mut self, now: Instant) -> Result<(), Reason> {
+        self.looked_at = now;
         let passed = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if now >= self.media_at + DEAD {
             figures::session_failed("dead_stream");
@@ -44,8 +56,11 @@ impl Session {
         if passed(self.leave_by) || (self.leave_by.is_some() && passed(self.pause_at())) {
             return Err(Reason::HandedOver);
         }
-        let limit = u64::from(self.parts.agent.limits.call_secs) * 1_000;
-        if self.ending.is_none() && self.at_ms() >= limit {
+        if passed(self.last_words_by()) {
+            self.last_words_break_off().await;
+            return Ok(());
+        }
+        if passed(self.limit_at()) {
             let goodbye = self.parts.agent.goodbye.clone();
             self.close(Reason::TimeLimit, goodbye);
             let clear = self.line.wire.clear(&self.line.stream);
@@ -61,6 +76,22 @@ impl Session {
             self.nobody_speaks();
         }
         Ok(())
+    }
+
+    /// The longest that the conversation may go on, in all of its sessions together. Last words have a time of their own.
+    fn limit_at(&self) -> Option<Instant> {
+        let all = Duration::from_secs(self.parts.agent.limits.call_secs.into());
+        let left = all.saturating_sub(Duration::from_millis(self.parts.spoken_ms));
+        self.ending.is_none().then(|| self.parts.begin + left)
+    }
+
+    /// When the last words are over, whatever there still is of them.
+    fn last_words_by(&self) -> Option<Instant> {
+        let ending = self.ending.as_ref()?;
+        let told = self.speaking.as_ref().map_or(0, |speaking| speaking.text.chars().count());
+        let letters = told.max(ending.letters).min(TEXT_MAX);
+        let answer = Duration::from_millis(self.parts.agent.limits.answer_ms.into());
+        Some(ending.since + answer + LAST_WORDS + LETTER * u32::try_from(letters).unwrap_or(u32::MAX))
     }
 
     /// Nobody has spoken for so long, counted from the end of what was heard.
@@ -105,13 +136,19 @@ impl Session {
         Some(since + Duration::from_millis(self.parts.agent.limits.answer_ms.into()))
     }
 
+    /// The last words end here, whatever is left of them.
+    async fn last_words_break_off(&mut self) {
+        let Some(ending) = self.ending.take() else { return };
+        tracing::warn!(attempt.id = %self.parts.state.attempt, reason = ending.reason.as_str(), "the last words broke off");
+        figures::session_failed("provider");
+        self.cut();
+        self.come_to(ending).await;
+    }
+
     /// Nothing more comes of what the agent is saying. Last words end there; in the middle of a conversation it is a provider's fault.
     async fn stalled(&mut self) -> Result<(), Reason> {
-        if let Some(ending) = self.ending.take() {
-            tracing::warn!(attempt.id = %self.parts.state.attempt, reason = ending.reason.as_str(), "the last words broke off");
-            figures::session_failed("provider");
-            self.cut();
-            self.come_to(ending).await;
+        if self.ending.is_some() {
+            self.last_words_break_off().await;
             return Ok(());
         }
         let Some(speaking) = &self.speaking else { return Ok(()) };

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::{body::Bytes, http::HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite::Message;
@@ -28,6 +28,15 @@ pub(super) struct Deepgram {
     pub(super) model: String,
     pub(super) language: String,
     pub(super) endpointing_ms: u32,
+    /// What the provider calls this connection, by its handshake, or else by the first message that names one. What names another is
+    /// of another call.
+    pub(super) request: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Named {
+    #[serde(default)]
+    request_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -44,6 +53,12 @@ struct Raw {
     duration: f64,
     #[serde(default)]
     description: Option<String>,
+    /// Of results.
+    #[serde(default)]
+    metadata: Option<Named>,
+    /// Of what is said about the connection itself.
+    #[serde(default)]
+    request_id: Option<String>,
 }
 
 impl Protocol for Deepgram {
@@ -65,6 +80,10 @@ impl Protocol for Deepgram {
         (format!("/v1/listen?{query}"), vec![("authorization", format!("Token {}", self.key.expose_secret()))])
     }
 
+    fn opened(&mut self, headers: &HeaderMap) {
+        self.request = headers.get("dg-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    }
+
     fn hello(&mut self) -> Vec<Out> {
         Vec::new()
     }
@@ -74,7 +93,14 @@ impl Protocol for Deepgram {
     }
 
     fn heard(&mut self, text: &str) -> Vec<Told> {
-        let Ok(raw) = serde_json::from_str::<Raw>(text) else { return Vec::new() };
+        let Ok(mut raw) = serde_json::from_str::<Raw>(text) else { return Vec::new() };
+        let named = raw.metadata.take().and_then(|of| of.request_id).or_else(|| raw.request_id.take());
+        if let Some(named) = named
+            && *self.request.get_or_insert_with(|| named.clone()) != named
+        {
+            tracing::error!("a transcription of another call came, and is not believed");
+            return Vec::new();
+        }
         let event = match raw.kind.as_str() {
             "Results" => {
                 let transcript = raw.channel.as_ref().and_then(|channel| {
@@ -118,7 +144,13 @@ mod tests {
     use super::*;
 
     fn deepgram() -> Deepgram {
-        Deepgram { key: "k".into(), model: "nova-3".into(), language: "en-US".into(), endpointing_ms: 300 }
+        Deepgram {
+            key: "k".into(),
+            model: "nova-3".into(),
+            language: "en-US".into(),
+            endpointing_ms: 300,
+            request: None,
+        }
     }
 
     #[test]
@@ -135,6 +167,24 @@ mod tests {
         assert_eq!(result("hello", true, true), [Told::Event(Event::Heard { text: "hello".into(), end: true })]);
         assert_eq!(result(" ", true, true), [Told::Event(Event::TurnOver)]);
         assert_eq!(result("", true, false), []);
+    }
+
+    #[test]
+    fn what_names_another_request_is_not_of_this_call() {
+        let said = |request: &str, text: &str| {
+            serde_json::json!({"type": "Results", "is_final": true, "speech_final": true, "metadata": {"request_id": request},
+                "channel": {"alternatives": [{"transcript": text}]}})
+            .to_string()
+        };
+        let mut ours = deepgram();
+        assert_eq!(ours.heard(&said("a", "one")).len(), 2);
+        assert_eq!(ours.heard(&said("b", "of somebody else")), []);
+        assert_eq!(ours.heard(r#"{"type": "Metadata", "request_id": "b"}"#), []);
+        assert_eq!(ours.heard(&said("a", "two")).len(), 2);
+        let named = HeaderMap::from_iter([("dg-request-id".parse().unwrap(), "c".parse().unwrap())]);
+        ours.opened(&named);
+        assert_eq!(ours.heard(&said("d", "of somebody else, first of all")), []);
+        assert_eq!(ours.heard(&said("c", "a connection of its own")).len(), 2);
     }
 
     #[test]

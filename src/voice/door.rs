@@ -65,7 +65,7 @@ async fn without_carrier(
 }
 
 /// Takes a stream, or refuses it in words: 403 without a ticket for it, 422 for a request that opens no WebSocket, 503 where
-/// there is no room or the program stops. What is refused before its ticket was looked at has not used it up.
+/// there is no room or the program stops. What is refused for want of room has not used its ticket up.
 async fn media(
     sessions: Sessions,
     carrier: Option<Carrier>,
@@ -88,6 +88,11 @@ async fn media(
     };
     let full = || ApiError::new(Slug::AtCapacity, "This program takes on no more conversations.").retry_after(1);
     let Some(seat) = sessions.seat() else {
+        // The ticket is not used up: the carrier may come again. Who has none is not counted as a call.
+        let known = sessions.ctx().calls.look_at(token).await?;
+        if known.is_none_or(|ticket| ticket.carrier != carrier) {
+            return Err(refuse("token", forbidden()));
+        }
         overview::count_rejected(sessions.ctx(), TurnedAway::Rejected).await;
         return Err(refuse("full", full()));
     };

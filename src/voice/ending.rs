@@ -1,6 +1,6 @@
 //! The end of a conversation: said goodbye, written down, hung up once, and nothing left open.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -72,13 +72,17 @@ pub(super) struct Ending {
     pub(super) reason: Reason,
     /// The turn of the last words.
     pub(super) after: u32,
+    /// Since when there is nothing more to say.
+    pub(super) since: Instant,
+    /// Characters of the last words, where they were given: a model that speaks by itself tells of them late.
+    pub(super) letters: usize,
     /// The tool's id, and whom the caller is put through to.
     pub(super) transfer: Option<(String, String)>,
 }
 
 impl Ending {
     pub(super) fn after(turn: u32, reason: Reason, transfer: Option<(String, String)>) -> Self {
-        Self { reason, after: turn, transfer }
+        Self { reason, after: turn, since: Instant::now(), letters: 0, transfer }
     }
 }
 
@@ -95,7 +99,7 @@ impl Session {
         };
         self.say(&text);
         let turn = self.speaking.as_ref().map_or(0, |speaking| speaking.turn);
-        self.ending = Some(Ending::after(turn, reason, None));
+        self.ending = Some(Ending { letters: text.chars().count(), ..Ending::after(turn, reason, None) });
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::http::HeaderMap;
 use futures::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_tungstenite::{
@@ -83,6 +84,9 @@ pub(super) trait Protocol: Send + 'static {
     /// The path and query under the base URL, and the headers.
     fn address(&self) -> (String, Vec<(&'static str, String)>);
 
+    /// A connection was made, and these headers came with it.
+    fn opened(&mut self, _headers: &HeaderMap) {}
+
     /// What is sent first on each connection.
     fn hello(&mut self) -> Vec<Out>;
 
@@ -134,7 +138,7 @@ pub(super) async fn run<P: Protocol>(
         };
         let begin = Instant::now();
         // A handshake needs four times the room of the connection that comes of it.
-        let connecting = Box::pin(connect(&protocol, &access));
+        let connecting = Box::pin(connect(&mut protocol, &access));
         let socket = tokio::select! {
             () = stop.cancelled() => return,
             socket = connecting => socket,
@@ -176,7 +180,7 @@ struct Lost {
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect<P: Protocol>(protocol: &P, access: &Access) -> Result<Socket, Lost> {
+async fn connect<P: Protocol>(protocol: &mut P, access: &Access) -> Result<Socket, Lost> {
     let request =
         request(protocol, &access.login).map_err(|error| Lost { for_good: true, why: format!("{error:#}") })?;
     // The library's read buffer of 128 KiB would be touched for every call.
@@ -187,7 +191,10 @@ async fn connect<P: Protocol>(protocol: &P, access: &Access) -> Result<Socket, L
         .max_frame_size(Some(MOST_BYTES));
     let connecting = connect_async_tls_with_config(request, Some(config), true, Some(access.tls.clone()));
     match timeout(CONNECT, connecting).await {
-        Ok(Ok((socket, _))) => Ok(socket),
+        Ok(Ok((socket, response))) => {
+            protocol.opened(response.headers());
+            Ok(socket)
+        }
         Ok(Err(Error::Http(response))) => {
             let status = response.status().as_u16();
             let for_good = (400..500).contains(&status) && status != 408 && status != 429;

@@ -1,10 +1,12 @@
 //! From a socket to a conversation: the stream's first frame, the call's lease, and everything that is built of its state.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use serde::Deserialize;
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
@@ -98,7 +100,7 @@ async fn held(
     if state.memory.started_at_ms == 0 {
         state.memory.started_at_ms = claim.now_ms;
     }
-    let agent: Definition = Definition::deserialize(&*state.definition).context("the agent cannot be read")?;
+    let agent: Definition = state.definition.read().context("the agent cannot be read")?;
     let (commands, told) = mpsc::channel(4);
     let entry = sessions.enter(&ticket.call_id, &owner, claim.before.as_deref(), commands);
     // Whoever is told of it from now on tells this session.
@@ -106,7 +108,8 @@ async fn held(
         state.answered_by = Some("machine".to_owned());
     }
     let spoken_ms = claim.now_ms.saturating_sub(state.memory.started_at_ms);
-    let parts = Parts { sessions: sessions.clone(), state, agent, owner, entry, told, begin, spoken_ms };
+    let parts =
+        Parts { sessions: sessions.clone(), state, agent: Arc::new(agent), owner, entry, told, begin, spoken_ms };
     Ok(session::run(parts, Socket { socket, wire, stream }).await)
 }
 

@@ -1,9 +1,13 @@
 //! One conversation: a task that owns its socket, its providers, its turns and its memory, and shares none of them.
 //!
-//! There is no lock here. What comes in is taken in one place, in this order: what the process says, the carrier, the clock, the
-//! providers. The carrier is never kept waiting for a provider.
+//! Nothing here waits for a lock: the only one is where the newest state lies until it is written. What comes in is taken in one
+//! place, in this order: what the process says, the carrier, the clock, the providers. The carrier is never kept waiting for a
+//! provider.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Bytes,
@@ -11,7 +15,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     task::{JoinHandle, JoinSet},
     time::{sleep_until, timeout},
 };
@@ -25,6 +29,7 @@ use crate::{
     },
     telemetry::voice as figures,
     voice::{
+        deadlines::IDLE,
         ending::{self, Ending, Reason},
         mulaw::PER_MS,
         opening::{self, Voice},
@@ -49,7 +54,7 @@ const MOST_MALFORMED: u32 = 20;
 pub(super) struct Parts {
     pub(super) sessions: Sessions,
     pub(super) state: CallState,
-    pub(super) agent: Definition,
+    pub(super) agent: Arc<Definition>,
     pub(super) owner: Owner,
     pub(super) entry: Entry,
     pub(super) told: mpsc::Receiver<Command>,
@@ -86,7 +91,7 @@ pub(super) struct Session {
     malformed: u32,
     sounded: bool,
     pub(super) tools: Tools,
-    saved: watch::Sender<CallState>,
+    saved: Saved,
     scribe: JoinHandle<()>,
     /// What the agent is saying, or about to.
     pub(super) speaking: Option<Speaking>,
@@ -100,6 +105,8 @@ pub(super) struct Session {
     /// Since when nobody speaks.
     pub(super) quiet_at: Instant,
     pub(super) media_at: Instant,
+    /// When the clock was last looked at.
+    pub(super) looked_at: Instant,
     pub(super) ending: Option<Ending>,
     pub(super) leave_by: Option<Instant>,
     pub(super) over: Option<Reason>,
@@ -148,6 +155,7 @@ pub(super) async fn run(parts: Parts, line: Socket) -> Reason {
         voice_at: now,
         quiet_at: now,
         media_at: now,
+        looked_at: now,
         ending: None,
         leave_by: None,
         over: None,
@@ -158,14 +166,30 @@ pub(super) async fn run(parts: Parts, line: Socket) -> Reason {
     Box::pin(ending::end(session, reason)).await
 }
 
+/// The newest state that is not written yet. A copy, but no longer than until it is: a call's state is some kilobytes.
+struct Saved {
+    newest: Arc<Mutex<Option<CallState>>>,
+    changed: mpsc::Sender<()>,
+}
+
+impl Saved {
+    fn put(&self, state: &CallState) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
+        // Where it is full, whoever writes will look once more.
+        let _ = self.changed.try_send(());
+    }
+}
+
 /// Writes the state whenever it has changed, the newest only. Whoever has lost the call is told by the renewal.
-fn scribe(parts: &Parts) -> (watch::Sender<CallState>, JoinHandle<()>) {
-    let (saved, mut newest) = watch::channel(parts.state.clone());
-    newest.mark_changed();
+fn scribe(parts: &Parts) -> (Saved, JoinHandle<()>) {
+    let (changed, mut changes) = mpsc::channel(1);
+    let saved = Saved { newest: Arc::default(), changed };
+    saved.put(&parts.state);
+    let newest = saved.newest.clone();
     let (calls, owner) = (parts.sessions.ctx().calls.clone(), parts.owner.clone());
     let task = tokio::spawn(async move {
-        while newest.changed().await.is_ok() {
-            let state = newest.borrow_and_update().clone();
+        while changes.recv().await.is_some() {
+            let Some(state) = newest.lock().unwrap_or_else(PoisonError::into_inner).take() else { continue };
             if let Err(error) = calls.save(&state, &owner, Next::GoOn).await {
                 tracing::warn!(attempt.id = %state.attempt, error = format!("{error:#}"), "the state of a call was not written");
             }
@@ -199,6 +223,13 @@ impl Session {
                 Some(done) = self.tools.next(), if !self.tools.is_empty() => Input::Tool(done),
             };
             if let Err(reason) = self.take(input).await {
+                return reason;
+            }
+            // Whoever sends without a pause does not stop the clock.
+            if self.over.is_none()
+                && self.looked_at.elapsed() >= IDLE
+                && let Err(reason) = self.time(Instant::now()).await
+            {
                 return reason;
             }
         }
@@ -312,7 +343,7 @@ impl Session {
 
     /// The state has changed: it is written soon.
     pub(super) fn save(&self) {
-        self.saved.send_replace(self.parts.state.clone());
+        self.saved.put(&self.parts.state);
     }
 
     /// Milliseconds since the conversation began, in whichever session.

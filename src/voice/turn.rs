@@ -279,7 +279,12 @@ impl Session {
         match ending.transfer {
             None => self.over = Some(ending.reason),
             // What few calls need, no call makes room for.
-            Some((id, to)) => Box::pin(self.transfer(id, to)).await,
+            Some((id, to)) => {
+                Box::pin(self.transfer(id, to)).await;
+                // Nobody read the stream meanwhile: it is not dead for that.
+                self.looked_at = Instant::now();
+                self.media_at = self.looked_at;
+            }
         }
     }
 

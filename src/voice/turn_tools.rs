@@ -251,7 +251,8 @@ impl Session {
         let name = "transfer_call".to_owned();
         let done = conversation::transfer(self.parts.sessions.ctx(), &self.parts.state, &to).await;
         let output = match &done {
-            Ok(()) => json!({"ok": true}),
+            Ok(true) => json!({"ok": true}),
+            Ok(false) => json!({"error": "this cannot be done: nobody may be called at that number"}),
             Err(error) => {
                 tracing::warn!(attempt.id = %self.parts.state.attempt, error = format!("{error:#}"), "a caller was not put through");
                 json!({"error": "nobody could be reached there"})
@@ -259,11 +260,11 @@ impl Session {
         };
         self.tool_kept(&id, &name, "{}", &output);
         match done {
-            Ok(()) => {
+            Ok(true) => {
                 self.parts.state.memory.outcome.insert("transferred".to_owned(), true.into());
                 self.over = Some(Reason::Transferred);
             }
-            Err(_) => self.answer(None),
+            Ok(false) | Err(_) => self.answer(None),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Sources: Twilio, "Media Streams - WebSocket Messages"; Telnyx, "Media Streaming over WebSockets". Numbers may come as texts.
 //! A session without a carrier sends and gets bare sound as binary messages.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use axum::{body::Bytes, extract::ws::Message};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -48,12 +48,16 @@ pub(super) enum Frame {
 #[error("{0}")]
 pub(super) struct Malformed(String);
 
+/// A text as it stands in the frame; one with escapes in it is a copy. Within an `Option` the library would copy each.
+#[derive(Deserialize, Default)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct Raw<'a> {
     #[serde(borrow, default)]
-    event: &'a str,
+    event: Word<'a>,
     #[serde(borrow, default, alias = "streamSid")]
-    stream_id: Option<std::borrow::Cow<'a, str>>,
+    stream_id: Option<Word<'a>>,
     #[serde(borrow, default)]
     media: Option<RawMedia<'a>>,
     #[serde(default)]
@@ -67,9 +71,9 @@ struct Raw<'a> {
 #[derive(Deserialize)]
 struct RawMedia<'a> {
     #[serde(borrow, default)]
-    payload: &'a str,
-    #[serde(default)]
-    track: Option<&'a str>,
+    payload: Word<'a>,
+    #[serde(borrow, default)]
+    track: Option<Word<'a>>,
     #[serde(default)]
     chunk: Option<Number>,
 }
@@ -202,13 +206,14 @@ fn text(text: String) -> Message {
 
 fn read(text: &str) -> Result<Frame, Malformed> {
     let raw: Raw<'_> = serde_json::from_str(text).map_err(|error| Malformed(error.to_string()))?;
-    match raw.event {
+    match &*raw.event.0 {
         "media" => {
             let media = raw.media.ok_or_else(|| Malformed("media without media".to_owned()))?;
-            if media.track.is_some_and(|track| !track.starts_with("inbound")) {
+            if media.track.is_some_and(|track| !track.0.starts_with("inbound")) {
                 return Ok(Frame::Nothing);
             }
-            let sound = STANDARD.decode(media.payload).map_err(|error| Malformed(format!("payload: {error}")))?;
+            let sound =
+                STANDARD.decode(media.payload.0.as_bytes()).map_err(|error| Malformed(format!("payload: {error}")))?;
             Ok(Frame::Media { sound, chunk: media.chunk.and_then(|chunk| chunk.0) })
         }
         "start" => {
@@ -216,7 +221,7 @@ fn read(text: &str) -> Result<Frame, Malformed> {
             let format = start.media_format.ok_or_else(|| Malformed("start without its media format".to_owned()))?;
             let rate = format.sample_rate.and_then(|rate| rate.0).and_then(|rate| u32::try_from(rate).ok());
             Ok(Frame::Start {
-                stream: raw.stream_id.unwrap_or_default().into_owned(),
+                stream: raw.stream_id.unwrap_or_default().0.into_owned(),
                 call_id: start.call_control_id.unwrap_or_default(),
                 encoding: format.encoding,
                 rate: rate.unwrap_or(0),
@@ -244,20 +249,27 @@ pub(super) struct Order {
 impl Order {
     /// Frames that wait for one that is missing, at most.
     const MOST: usize = 5;
+    /// A second of frames. Nothing is late or early by more: a number that is further away is where the stream begins again, or is
+    /// none at all, and then the next one is the beginning.
+    const FAR: u64 = 50;
 
     /// The sound that is due now that this one has come; what comes too late is nothing.
     pub(super) fn put(&mut self, chunk: u64, sound: Vec<u8>) -> Vec<u8> {
+        let mut due = Vec::new();
+        if self.next == 0 || chunk.abs_diff(self.next) > Self::FAR {
+            due.extend(std::mem::take(&mut self.early).into_values().flatten());
+            self.next = chunk;
+        }
         if chunk < self.next {
-            return Vec::new();
+            return due;
         }
         self.early.insert(chunk, sound);
-        if self.next == 0 || self.early.len() > Self::MOST {
+        if self.early.len() > Self::MOST {
             self.next = self.early.keys().next().copied().unwrap_or(chunk);
         }
-        let mut due = Vec::new();
         while let Some(sound) = self.early.remove(&self.next) {
             due.extend(sound);
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
         }
         due
     }
@@ -321,6 +333,29 @@ mod tests {
             assert!(order.put(chunk, vec![0]).is_empty());
         }
         assert_eq!(order.put(10, vec![0]).len(), 6, "4 is lost");
+    }
+
+    #[test]
+    fn a_number_that_jumps_far_is_a_new_beginning_and_makes_nobody_deaf() {
+        for far in [u64::MAX, u64::MAX - 1, 1 << 40, 1_000] {
+            let mut order = Order::default();
+            assert_eq!(order.put(far, vec![9]), [9], "the first frame");
+            assert_eq!(order.put(1, vec![1]), [1], "after {far}");
+            assert_eq!(order.put(2, vec![2]), [2]);
+            assert!(order.put(4, vec![4]).is_empty());
+            assert_eq!(order.put(far, vec![9]), [4, 9], "what waited goes first");
+            assert_eq!(order.put(5, vec![5]), [5]);
+        }
+    }
+
+    #[test]
+    fn letters_that_are_escaped_are_read_like_any_other() {
+        let media =
+            r#"{"ev\u0065nt":"m\u0065dia","media":{"track":"inbound\u005ftrack","chunk":"2","payload":"\/\/8="}}"#;
+        assert_eq!(twilio(media), Ok(Frame::Media { sound: vec![255, 255], chunk: Some(2) }));
+        let outbound = r#"{"event":"media","media":{"track":"\u006futbound","payload":"AA=="}}"#;
+        assert_eq!(twilio(outbound), Ok(Frame::Nothing));
+        assert_eq!(twilio(r#"{"event":"st\u006fp"}"#), Ok(Frame::Stop));
     }
 
     #[test]

@@ -177,7 +177,7 @@ async fn attempts(pg: &PgPool) -> anyhow::Result<HashMap<Uuid, Attempt>> {
     let rows = sqlx::query!(
         r#"SELECT attempt_id, run_id, business_id, account, to_number, carrier_call_id, state AS "state!: String", open,
                   disposition AS "disposition: String", late_events, (extract(epoch FROM intent_at) * 1000)::bigint AS "intent_ms!",
-                  events
+                  transitions(events) AS "events!"
            FROM attempt"#
     )
     .fetch_all(pg)

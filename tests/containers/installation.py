@@ -108,11 +108,6 @@ def figures():
         return json.load(answer)
 
 
-def calls_at_carrier():
-    with DIRECT.open(f"http://{published('carrier', 8070)}/_calls", timeout=30) as answer:
-        return json.load(answer)
-
-
 # Containers that have taken the place of a store, by its name.
 IN_PLACE = {}
 

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use rollcall::{
     calls::{
-        CallState, Memory, Phase, Ticket,
+        CallState, Memory, Phase, Text, Ticket,
         state::VERSION,
         store::{Next, Owner},
     },
@@ -31,7 +31,7 @@ pub(crate) fn state() -> CallState {
         variables: serde_json::Map::new(),
         agent: AgentId::new(),
         agent_version: 1,
-        definition: json!({"name": "A", "prompt": "B"}).into(),
+        definition: Text::of(&json!({"name": "A", "prompt": "B"})).unwrap(),
         call_time_limit_secs: 600,
         phase: Phase::Answered,
         ended: None,

@@ -190,7 +190,7 @@ fn settings_that_fight_are_refused_with_64_before_a_port_is_opened() {
 
 /// Every attempt that was in doubt at any time.
 pub(crate) async fn ever_unknown(house: &House) -> i64 {
-    sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE events @> '[{"to": "unknown"}]'"#)
+    sqlx::query_scalar!(r#"SELECT count(*) AS "n!" FROM attempt WHERE transitions(events) @> '[{"to": "unknown"}]'"#)
         .fetch_one(&house.ctx.stores.pg)
         .await
         .unwrap()

@@ -94,7 +94,18 @@ async fn what_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg: PgCon
         (with("voice", json!({"speed": 9})), "/voice/speed", "out_of_range"),
         (with("turns", json!({"endpointing_ms": 1})), "/turns/endpointing_ms", "out_of_range"),
         (with("turns", json!({"silence_prompts": ["{{"]})), "/turns/silence_prompts/0", "invalid_template"),
-        (with("tools", json!([{"type": "transfer", "to": "7"}])), "/tools/0/to", "invalid_number"),
+        (with("tools", json!([{"type": "transfer", "to": "7"}])), "/tools/0/to", "short_code"),
+        (
+            with("tools", json!([{"type": "http", "name": "x", "description": "y", "url": "https://localhost./"}])),
+            "/tools/0/url",
+            "invalid_url",
+        ),
+        (with("models", json!({"temperature": 2.1})), "/models/temperature", "out_of_range"),
+        (
+            json!({"name": "A", "prompt": "x", "pipeline": "realtime", "models": {"temperature": 0.5}}),
+            "/models/temperature",
+            "not_available",
+        ),
         (
             with("tools", json!([{"type": "http", "name": "x", "description": "y", "url": "http://127.0.0.1/"}])),
             "/tools/0/url",
@@ -115,6 +126,114 @@ async fn what_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg: PgCon
     assert_eq!(refused.fault(), ("/agent_id", "missing_variable"), "{}", refused.body);
     let call = desk.post("/v1/calls", json!({"to": "+12015550101", "agent_id": id})).await;
     assert_eq!(call.fault(), ("/variables", "missing_variable"), "{}", call.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_agent_puts_callers_through_only_where_the_business_may_call(_: PgPoolOptions, pg: PgConnectOptions) {
+    use crate::api_harness::OPERATOR;
+    let desk = Desk::open(pg).await;
+    let own = desk.get("/v1/caller-ids").await.body["data"][0]["number"].clone();
+    let path = format!("/v1/businesses/{}", desk.business);
+    let only_us = desk.app.ask(Method::PATCH, &path, OPERATOR, json!({"allowed_countries": ["US"]})).await;
+    assert_eq!(only_us.status, 200, "{}", only_us.body);
+    let agent = made(&desk, json!({"name": "A", "prompt": "x"})).await;
+    let id = agent["id"].as_str().unwrap();
+    for (to, code) in [
+        (json!("911"), "emergency_number"),
+        (json!("+112"), "emergency_number"),
+        (json!("+19005550100"), "premium_number"),
+        (json!("+442079460123"), "country_not_allowed"),
+        (json!("(212) 555-0177"), "invalid_number"),
+        (own, "own_number"),
+    ] {
+        let tools = json!([{"type": "end_call"}, {"type": "transfer", "to": to}]);
+        let new = desk.post("/v1/agents", json!({"name": "B", "prompt": "x", "tools": tools})).await;
+        assert_eq!((new.status.as_u16(), new.fault()), (422, ("/tools/1/to", code)), "{to}: {}", new.body);
+        let changed = change(&desk, id, json!({"tools": tools})).await;
+        assert_eq!((changed.status.as_u16(), changed.fault()), (422, ("/tools/1/to", code)), "{to}: {}", changed.body);
+    }
+    let fits = change(&desk, id, json!({"tools": [{"type": "transfer", "to": "+12125550177"}]})).await;
+    assert_eq!((fits.status.as_u16(), &fits.body["version"]), (200, &json!(2)), "{}", fits.body);
+    // What does not fit any more is no reason to refuse a change of something else.
+    let path = format!("/v1/businesses/{}", desk.business);
+    let none = desk.app.ask(Method::PATCH, &path, OPERATOR, json!({"allowed_countries": ["DE"]})).await;
+    assert_eq!(none.status, 200, "{}", none.body);
+    let renamed = change(&desk, id, json!({"name": "Renamed"})).await;
+    assert_eq!((renamed.status.as_u16(), &renamed.body["version"]), (200, &json!(3)), "{}", renamed.body);
+    let other = change(&desk, id, json!({"tools": [{"type": "transfer", "to": "+12125550178"}]})).await;
+    assert_eq!((other.status.as_u16(), other.fault()), (422, ("/tools/0/to", "country_not_allowed")), "{}", other.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_change_keeps_what_it_does_not_name_inside_of_settings(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let definition = json!({"name": "A", "prompt": "x", "models": {"chat": "gpt-4o", "temperature": 0.5, "max_tokens": 200},
+        "voice": {"id": "21m00Tcm4TlvDq8ikWAM", "speed": 1.1}, "turns": {"silence_secs": 20, "interruptible": false},
+        "limits": {"call_secs": 90, "turns": 5}});
+    let agent = made(&desk, definition).await;
+    let id = agent["id"].as_str().unwrap();
+    let changed = change(
+        &desk,
+        id,
+        json!({"models": {"temperature": null, "chat": "gpt-4.1"}, "voice": {"speed": 0.9}, "turns": {"endpointing_ms": 500},
+            "limits": {"call_secs": 120}}),
+    )
+    .await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    let mut expected = agent.clone();
+    (expected["models"]["temperature"], expected["models"]["chat"]) = (Value::Null, json!("gpt-4.1"));
+    (expected["voice"]["speed"], expected["turns"]["endpointing_ms"]) = (json!(0.9), json!(500));
+    expected["limits"]["call_secs"] = json!(120);
+    for settings in ["models", "voice", "turns", "limits"] {
+        assert_eq!(changed.body[settings], expected[settings], "{settings}");
+    }
+    let same = change(&desk, id, json!({"turns": {}, "models": {}})).await;
+    assert_eq!(same.body["version"], 2, "what changes nothing makes no version");
+    for (body, pointer, code) in [
+        (json!({"turns": {"colour": 1}}), "/turns/colour", "unknown_field"),
+        (json!({"turns": {"silence_secs": 500}}), "/turns/silence_secs", "out_of_range"),
+        (json!({"limits": {"turns": "x"}}), "/limits/turns", "wrong_type"),
+        (json!({"turns": {"interruptible": null}}), "/turns/interruptible", "wrong_type"),
+    ] {
+        let refused = change(&desk, id, body.clone()).await;
+        assert_eq!((refused.status.as_u16(), refused.fault()), (422, (pointer, code)), "{body}: {}", refused.body);
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_session_takes_no_more_variables_than_a_call_and_says_what_is_too_long(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let agent = made(&desk, json!({"name": "A", "prompt": "Talk to {{name}}. {{name}}"})).await;
+    for (variables, code) in [
+        (json!({"name": "x".repeat(16 * 1024)}), "variables_too_large"),
+        (json!({"name": "Ada", "other": ["a list"]}), "wrong_type"),
+        (json!({"name": "x".repeat(15_000)}), "too_long"),
+        (json!({}), "missing_variable"),
+    ] {
+        for (path, to) in [("/v1/sessions", None), ("/v1/calls", Some("+12015550101"))] {
+            let mut body = json!({"agent_id": agent["id"], "variables": variables});
+            if let Some(to) = to {
+                body["to"] = json!(to);
+            }
+            let refused = desk.post(path, body).await;
+            let fault = (refused.status.as_u16(), refused.fault());
+            assert_eq!(fault, (422, ("/variables", code)), "{path}: {}", refused.body);
+        }
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_document_names_every_end_that_a_conversation_may_have(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let document = desk.get("/openapi.json").await.body;
+    let said = &document["components"]["schemas"]["Conversation"]["properties"]["end_reason"]["description"];
+    let said = said.as_str().unwrap();
+    for reason in ["stream_broke", "malformed", "lost", "stopped", "dead_stream", "time_limit"] {
+        assert!(said.contains(&format!("`{reason}`")), "{reason}: {said}");
+    }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -209,6 +209,7 @@ async fn providers_that_misbehave_are_lived_with() {
         (Provider::Transcription, ProviderFault::InvalidJson),
         (Provider::Transcription, ProviderFault::Huge),
         (Provider::Transcription, ProviderFault::UnknownType),
+        (Provider::Transcription, ProviderFault::ForeignId),
         (Provider::Chat, ProviderFault::Split),
         (Provider::Speech, ProviderFault::ForeignId),
         (Provider::Speech, ProviderFault::UnknownType),
@@ -232,6 +233,7 @@ async fn providers_that_misbehave_are_lived_with() {
         house.until_run_is(run, "completed").await;
         let said = house.said(business, run).await;
         assert_eq!(said.end_reason, "ended_by_agent", "{provider:?} {kind:?}: {said:?}");
+        assert!(!said.transcript.to_string().contains("tag-999999"), "of another session: {said:?}");
         house.silent().await;
     }
     media.close().await;

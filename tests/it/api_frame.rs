@@ -90,6 +90,19 @@ async fn a_field_that_does_not_fit_is_pointed_at(_: PgPoolOptions, pg: PgConnect
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_route_that_takes_no_query_refuses_one_and_does_nothing(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let new = json!({"name": "x", "max_concurrent_calls": 2, "default_region": "US"});
+    let refused = app.ask(Method::POST, "/v1/businesses?dry_run=true&x", OPERATOR, new.clone()).await;
+    assert_eq!((refused.status.as_u16(), refused.fault()), (422, ("?dry_run", "unknown_field")), "{}", refused.body);
+    assert_eq!(refused.body["errors"].as_array().unwrap().len(), 2);
+    assert_eq!(app.ask(Method::GET, "/v1/businesses", OPERATOR, Value::Null).await.body["data"], json!([]));
+    let nobody = app.ask(Method::POST, "/v1/businesses?dry_run=true", "", new.clone()).await;
+    assert_eq!(nobody.status, 401, "who has no key is told that first: {}", nobody.body);
+    assert_eq!(app.ask(Method::POST, "/v1/businesses?", OPERATOR, new).await.status, 201, "an empty one says nothing");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn every_answer_has_its_headers_and_the_pages_are_there(_: PgPoolOptions, pg: PgConnectOptions) {
     let app = App::start(pg).await;
     for (path, status) in

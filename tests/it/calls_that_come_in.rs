@@ -160,6 +160,8 @@ async fn talks_and_is_over(carrier: Carrier) {
     let listed = rollcall::attempts::store::calls(pg, street.business, single, 1).await.unwrap().remove(0);
     assert_eq!((listed.from, listed.direction.as_str()), (THEIRS.to_owned(), "inbound"), "as a single call, too");
     let said = rollcall::calls::conversation::of(pg, street.business, attempt).await.unwrap().unwrap();
+    let session = listed.session.unwrap();
+    assert_eq!((session.agent_id, session.end_reason), (said.agent_id, said.end_reason.clone()));
     let lines = lines_of(&said);
     assert_eq!(lines[0], format!("agent: Hello {THEIRS}, you have rung {}.", caller_id(street.business)));
     assert!(said.end_reason == "ended_by_agent" && lines.len() > 3, "{said:?}");

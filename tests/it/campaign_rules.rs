@@ -289,6 +289,7 @@ async fn a_run_that_is_over_is_only_named_anew_and_one_that_runs_keeps_what_it_s
         "{}",
         fixed.body
     );
+    assert_eq!(fixed.body["allowed"], json!(["pause", "cancel", "leads"]));
     let unknown = desk.patch(&path, json!({"colour": "red"})).await;
     assert_eq!((unknown.status.as_u16(), &unknown.body["errors"][0]["code"]), (422, &json!("unknown_field")));
     let wrong = desk.patch(&path, json!({"weight": 0})).await;

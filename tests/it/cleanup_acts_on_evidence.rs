@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use rollcall::{
-    dialing::gate,
+    dialing::{
+        by_person::{self, Word},
+        gate,
+    },
     ids::RunId,
     sim::{self, ApiFault, CallbackFault, CreateFault, Faults, Millis, Rule, Status, Until},
     slots::{Ask, Taken},
@@ -124,7 +127,7 @@ async fn two_cleanups_at_once_do_what_one_does() {
     }
     assert!(house.ctx.gate.holders().await.unwrap().is_empty());
     let events = sqlx::query_scalar!(
-        r#"SELECT count(*) AS "n!" FROM attempt, jsonb_array_elements(events) e WHERE e ->> 'to' = 'ended'"#
+        r#"SELECT count(*) AS "n!" FROM attempt, jsonb_array_elements(transitions(events)) e WHERE e ->> 'to' = 'ended'"#
     );
     assert_eq!(events.fetch_one(&house.ctx.stores.pg).await.unwrap(), 1, "the call ended once");
     assert_eq!(house.jobs(run).await, [("completed".into(), Some("answered".into()), None)]);
@@ -211,7 +214,13 @@ async fn a_call_in_doubt_that_the_carrier_has_is_found_and_keeps_its_slot() {
     house.sim.wait(Until::Created(1), PATIENCE).await.unwrap();
     house.until("the attempt is in doubt", || async { house.attempts_in("unknown").await == 1 }).await;
     house.stop_workers().await;
+    let attempt = house.ctx.gate.holders().await.unwrap()[0].attempt;
+    let not_placed = async || by_person::settle(&house.ctx, attempt, &Word::NotPlaced).await.unwrap_err().to_string();
+    house.until("its owner is done with it", async || !not_placed().await.contains("younger")).await;
+    assert!(not_placed().await.contains("was asked first"), "nobody can say so while the carrier cannot be asked");
     house.sim.set_faults(Faults { list: Vec::new(), ..house.sim.faults() }).unwrap();
+    let refused = not_placed().await;
+    assert!(refused.contains(&house.only_call(ENDLESS).sid), "the carrier has the call: {refused}");
     let asked = house.ops(&["reconcile", "--json"]).await;
     let one = &asked.json()["data"][0];
     assert_eq!((asked.code, &one["slot_held"], &one["before"]), (3, &json!(true), &json!("unknown")), "{}", asked.out);

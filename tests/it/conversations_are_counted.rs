@@ -79,7 +79,7 @@ async fn keys_of_the_gate_that_somebody_deleted_leave_nobody_counted_as_a_conver
     let mut redis = house.ctx.stores.redis.clone();
     redis::cmd("DEL").arg(&deleted).query_async::<()>(&mut redis).await.unwrap();
     assert_eq!(takes(&house, BusinessId::new(), true, 1).await, (Vec::new(), Some(Short::Talks)));
-    gate::correct(&house.ctx).await.unwrap();
+    gate::forget_foreign(&house.ctx, &[]).await.unwrap();
     assert_eq!(takes(&house, BusinessId::new(), true, 1).await.0.len(), 1);
     house.empty().await;
 }

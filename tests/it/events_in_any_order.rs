@@ -88,7 +88,7 @@ async fn ends_the_same(end: Disposition, job: (&str, Option<&str>), tallies: &st
         for (claimed, order) in claimed.iter().zip(&orders) {
             let row = sqlx::query!(
                 r#"SELECT a.state, a.disposition, a.carrier_call_id, a.sent_at IS NOT NULL AND a.placed_at IS NOT NULL AS "timed!",
-                       a.duration_secs, ARRAY(SELECT e ->> 'to' FROM jsonb_array_elements(a.events) e) AS "moves!",
+                       a.duration_secs, ARRAY(SELECT e ->> 'to' FROM jsonb_array_elements(transitions(a.events)) e) AS "moves!",
                        j.state AS job, j.disposition AS job_disposition, j.reason, r.state AS run,
                        (SELECT string_agg(key || '=' || n, ' ' ORDER BY key COLLATE "C") FROM
                            (SELECT key, sum(n) AS n FROM tally WHERE run_id = r.run_id AND key <> 'changes' GROUP BY key) t WHERE n <> 0)

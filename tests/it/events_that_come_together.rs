@@ -235,7 +235,7 @@ async fn the_answer_to_a_dial_places_what_no_callback_told_of_and_tells_the_othe
     assert_eq!(verdicts(first), [&[Verdict::Applied], late.as_slice(), &[Verdict::Applied]].concat());
     assert_eq!(verdicts(again), [&[Verdict::Stale], late.as_slice(), &[Verdict::Stale]].concat());
     let seen = sqlx::query!(
-        r#"SELECT attempt_id, state::text AS "state!", carrier_call_id AS "call_id!", jsonb_array_length(events) AS "moves!",
+        r#"SELECT attempt_id, state::text AS "state!", carrier_call_id AS "call_id!", jsonb_array_length(transitions(events)) AS "moves!",
                   sent_at < placed_at AS "sent", next_look_at IS NULL AS "left_alone!" FROM attempt ORDER BY attempt_id"#
     );
     let seen = seen.fetch_all(&house.ctx.stores.pg).await.unwrap();

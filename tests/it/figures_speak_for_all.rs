@@ -94,7 +94,18 @@ async fn the_dashboard_says_what_the_stores_say_whichever_process_is_asked() {
         }
         let status = json(process, "status").await;
         assert_eq!((&status["total_workers"], &status["total_sessions"]), (&json!(1), &json!(3)), "{status}");
-        assert_eq!(json(process, "status/workers").await["data"].as_array().unwrap().len(), 1);
+        let pool = json(process, "status/workers").await;
+        assert_eq!((pool["data"].as_array().unwrap().len(), &pool["calls_programs"]), (1, &json!([])), "{pool}");
+        assert_eq!((&status["workers_wanted"], &pool["workers_wanted"]), (&json!(1), &json!(1)), "a number, always");
+        let metrics = asked(process, "metrics").await;
+        for name in ["total_workers", "ready_workers", "total_sessions"] {
+            assert_eq!(sum(&metrics, name, &[]), status[name].as_f64().unwrap(), "{name}");
+        }
+        for name in ["session_queue_length", "memory_percent", "cpu_percent"] {
+            let line = metrics.lines().find(|line| line.split(' ').next() == Some(name));
+            // How busy a machine is is known from its second beat on.
+            assert!(line.is_some_and(|line| name == "cpu_percent" || !line.ends_with("NaN")), "{name}: {line:?}");
+        }
         seen.push((board["calls"].take(), board["runs"].take()));
     }
     assert_eq!(seen[0], seen[1]);
@@ -134,6 +145,12 @@ async fn the_models_of_all_calls_programs_are_shown_whichever_process_is_asked()
     let names: Vec<&Value> = models["replicas"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
     assert_eq!(names, ["calls-1", "calls-2"]);
     assert_eq!(models["replicas"][0]["voice_activity"]["name"], "earshot");
+    let pool = json(&api, "status/workers").await;
+    let seen: Vec<_> =
+        pool["calls_programs"].as_array().unwrap().iter().map(|one| (&one["name"], &one["state"])).collect();
+    assert_eq!(seen.len(), 3, "{pool}");
+    assert!(seen.contains(&(&json!("calls-dead"), &json!("stale"))), "{pool}");
+    assert_eq!(pool["total_workers"], 0, "they do not dial");
     house.close_with([api]).await;
 }
 
@@ -307,6 +324,7 @@ async fn the_dashboard_answers_while_redis_is_away() {
     let board = json(&api, "dashboard").await;
     assert_eq!(board["system"]["stores"], json!({"postgres": true, "redis": false}));
     assert_eq!((&board["system"]["status"], &board["workers"]), (&json!("degraded"), &Value::Null));
+    assert_eq!(board["system"]["alarms"][0]["name"], "redis_up", "{board:#}");
     assert_eq!(board["calls"]["total_sessions"], 0);
     let metrics = asked(&api, "metrics").await;
     assert_eq!(sum(&metrics, "rollcall_store_up", &["store=\"redis\""]), 0.0);

@@ -99,3 +99,41 @@ async fn a_guess_that_comes_to_nothing_does_not_leave_the_caller_without_an_answ
     media.close().await;
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_in_which_nothing_happens_ends_at_its_time_limit() {
+    let house = house().await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let definition = json!({"turns": {"silence_secs": 120}, "limits": {"call_secs": 5}});
+    let agent = house.agent(business, definition).await;
+    house.sim.set_callees(vec![Callee { then: Then::Stays, ..Callee::default() }]);
+    let run = house.talking(business, agent, &numbers(1)).await;
+    house.until_run_is(run, "completed").await;
+    house.silent().await;
+    assert_eq!(house.said(business, run).await.end_reason, "time_limit");
+    media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn last_words_without_an_end_are_ended() {
+    let house = house().await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let turns = json!({"silence_secs": 1, "silence_prompts": []});
+    let definition = json!({"goodbye": "Good bye.", "turns": turns, "limits": {"answer_ms": 1000}});
+    let agent = house.agent(business, definition).await;
+    house.sim.set_callees(vec![Callee { then: Then::Stays, ..Callee::default() }]);
+    house.sim.set_provider_faults(vec![ProviderRule::next(Provider::Speech, ProviderFault::Endless, 1)]).unwrap();
+    let run = house.talking(business, agent, &numbers(1)).await;
+    house.until_run_is(run, "completed").await;
+    house.silent().await;
+    let said = house.said(business, run).await;
+    let lines = lines_of(&said);
+    assert_eq!((said.end_reason.as_str(), lines.len()), ("silence", 1), "{said:?}");
+    assert!(lines[0].starts_with("agent: Good bye."), "it was heard: {lines:?}");
+    assert_eq!(house.updates_of(&house.sim.calls()[0]), 1, "hung up once");
+    media.close().await;
+    house.close().await;
+}

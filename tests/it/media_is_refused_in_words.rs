@@ -2,11 +2,13 @@
 
 use futures::{SinkExt, StreamExt};
 use rollcall::{
-    calls::{CallState, Memory, Phase, Ticket, state::VERSION},
+    calls::{CallState, Memory, Phase, Text, Ticket, state::VERSION},
     config::Role,
+    dialing::trial,
     heartbeats,
     ids::{AgentId, AttemptId, BusinessId, Carrier},
     sim::sign,
+    stores::tenant,
 };
 use serde_json::json;
 use tokio_tungstenite::{
@@ -43,7 +45,7 @@ async fn waiting(house: &House, media: &Media, business: BusinessId) -> (String,
         variables: serde_json::Map::new(),
         agent: AgentId::new(),
         agent_version: 1,
-        definition: json!({"name": "A", "prompt": "B", "greeting": "Hello."}).into(),
+        definition: Text::of(&json!({"name": "A", "prompt": "B", "greeting": "Hello."})).unwrap(),
         call_time_limit_secs: 600,
         phase: Phase::Answered,
         ended: None,
@@ -195,7 +197,17 @@ async fn a_program_without_room_says_so_and_keeps_the_ticket() {
     let (one, _) = waiting(&house, &media, business).await;
     let (other, _) = waiting(&house, &media, business).await;
     let first = connect(&one, Some(AUTH_TOKEN)).await.unwrap();
+    let stranger = format!("{}/media/twilio/{}", media.base, "A".repeat(43));
+    assert_eq!(connect(&stranger, Some(AUTH_TOKEN)).await.unwrap_err(), 403);
+    assert_eq!(connect(&other.replace("twilio", "telnyx"), None).await.unwrap_err(), 403);
+    let counted = async || {
+        let key = house.ctx.stores.keys.key("metrics:calls_rejected_max_concurrent");
+        let mut redis = house.ctx.stores.redis.clone();
+        redis::cmd("GET").arg(key).query_async::<Option<i64>>(&mut redis).await.unwrap().unwrap_or(0)
+    };
+    assert_eq!(counted().await, 0, "strangers are no calls of ours");
     assert_eq!(connect(&other, Some(AUTH_TOKEN)).await.unwrap_err(), 503);
+    assert_eq!(counted().await, 1);
     drop(first);
     house.until("there is room", || async { media.sessions.count() == 0 }).await;
     drop(connect(&other, Some(AUTH_TOKEN)).await.unwrap());
@@ -206,6 +218,32 @@ async fn a_program_without_room_says_so_and_keeps_the_ticket() {
     if let Ok((_, response)) = connect_async(late).await {
         panic!("{response:?}");
     }
+    media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_nobody_opens_is_kept_no_longer_than_its_ticket() {
+    let house = House::open(Options::default()).await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let agent = house.agent(business, json!({"greeting": "Hello.", "limits": {"call_secs": 14_400}})).await;
+    let variables = serde_json::Map::from_iter([("name".to_owned(), json!("Ada"))]);
+    let id = AttemptId::new();
+    let url = tenant::request(async {
+        tenant::bind(business);
+        trial::open(&house.ctx, business, id, (agent, variables), trial::Frames::Mulaw).await.unwrap()
+    })
+    .await;
+    let left_ms = async || {
+        let key = house.ctx.stores.keys.key(format_args!("calls:state:WS{}", id.0.simple()));
+        redis::cmd("PTTL").arg(key).query_async::<i64>(&mut house.ctx.stores.redis.clone()).await.unwrap()
+    };
+    assert!((1..=120_000).contains(&left_ms().await), "{}", left_ms().await);
+    let (socket, _) = connect_async(url.as_str()).await.unwrap();
+    house.until("it is kept for as long as it may last", || async { left_ms().await > 14_400_000 }).await;
+    drop(socket);
+    house.until("it is over", || async { media.sessions.count() == 0 }).await;
     media.close().await;
     house.close().await;
 }

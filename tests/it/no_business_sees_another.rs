@@ -177,6 +177,19 @@ async fn a_bound_connection_sees_and_writes_one_business_only(_: PgPoolOptions, 
         let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         assert_eq!(code.as_deref(), Some("42501"), "{refused}: {error}");
     }
+    let runs = "SELECT array_agg(DISTINCT run_id) FROM job WHERE business_id = $1";
+    let ahead = "SELECT count(*) FROM unnest($2::uuid[]) run CROSS JOIN LATERAL look_ahead($1, run, 60, 10)";
+    let business = [matrix.ours.business, theirs];
+    for (asked, owner, sees) in [(0, 0, true), (1, 1, false), (0, 1, false), (1, 0, false)] {
+        let runs: Vec<uuid::Uuid> =
+            sqlx::query_scalar(runs).bind(business[owner].0).fetch_one(&stores.pg).await.unwrap();
+        let looked = tenant::request(async {
+            tenant::bind(business[0]);
+            sqlx::query_scalar::<_, i64>(ahead).bind(business[asked].0).bind(runs).fetch_one(&stores.tenant).await
+        });
+        let looked = looked.await.unwrap();
+        assert_eq!(looked > 0, sees, "the owner's eyes see no other business's list: {asked} {owner}");
+    }
     let foreign = format!("UPDATE job SET line = 1 WHERE business_id = '{theirs}'");
     let moved = tenant::request(async {
         tenant::bind(matrix.ours.business);

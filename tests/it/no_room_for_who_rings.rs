@@ -1,6 +1,7 @@
 //! Somebody rings and there is no room: they hear so, are put through, or are refused, as the number says, at both carriers.
 
 use rollcall::{
+    businesses::suppressions::{self, Entry, List, Terms},
     ids::Carrier,
     sim::{ApiFault, Faults, Rule, Status, Until},
 };
@@ -84,6 +85,30 @@ async fn a_call_that_may_have_been_put_through_to_us_is_not_put_through_again() 
         .unwrap();
     let call = street.over(&street.ring(&numbers(1)[0])).await;
     assert_eq!(call.heard, [BUSY]);
+    sqlx::query!("UPDATE carrier_account SET caller_ids = '{+12055550190}' WHERE business_id = $1", neighbour.0)
+        .execute(pg)
+        .await
+        .unwrap();
+    let call = street.over(&street.ring(&numbers(2)[1])).await;
+    assert_eq!(call.heard, [BUSY.to_owned(), format!("[dial {DESK}]")], "it is no number of ours any more");
+    let entry = Entry { number: DESK.to_owned(), terms: Terms::default() };
+    let list = List::Business(street.business);
+    suppressions::put(&mut pg.acquire().await.unwrap(), list, &[entry], "api").await.unwrap();
+    let call = street.over(&street.ring(&numbers(3)[2])).await;
+    assert_eq!(call.heard, [BUSY], "who is on the list is not dialed");
+    clear(street, media, &first).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_call_from_one_number_is_no_lack_of_room() {
+    let street = Street::open(Carrier::Twilio, 2).await;
+    let media = street.house.media().await;
+    street.callers_say(&["Wait, says {tag}."], true);
+    let first = street.ring(THEIRS);
+    street.house.until("the first talks", || async { media.sessions.count() == 1 }).await;
+    let call = street.over(&street.ring(THEIRS)).await;
+    assert_eq!(call.heard, [BUSY], "it hears the message");
+    assert_eq!(street.turned_away().await, 0, "there is a slot");
     clear(street, media, &first).await;
 }
 

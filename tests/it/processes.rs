@@ -124,9 +124,13 @@ impl Process {
         reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await.unwrap().status().as_u16()
     }
 
+    /// The process that was started.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it has ended already")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = self.child.id().expect("it has ended already");
-        kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+        kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
     /// Waits for its end, and for the last line of its log.

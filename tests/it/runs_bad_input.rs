@@ -86,7 +86,7 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
         ),
         (
             with("retry", json!({"max_attempts": 2, "rules": {"answered": {"delay_secs": 9}}})),
-            "/retry/rules",
+            "/retry/rules/answered",
             "unknown_disposition",
         ),
         (with("window", json!({"hours": []})), "/window/hours", "empty"),
@@ -181,6 +181,30 @@ async fn a_run_that_does_not_fit_is_refused_with_a_pointer(_: PgPoolOptions, pg:
         assert_eq!(fault(&desk.post("/v1/runs", body.clone()).await), validation(pointer, code), "{body}");
     }
     assert_eq!(desk.get("/v1/runs").await.body["data"], json!([]), "nothing was stored");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_time_a_day_or_a_limit_that_does_not_fit_is_told_what_form_is_wanted(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let hours = json!([{"days": ["mon"], "from": "09:00", "to": "20:00"}]);
+    let window = json!({"name": "x", "window": {"hours": hours, "blackout_dates": ["2026-12-25", "2026-02-30"]}});
+    for (method, path, body, pointer, form) in [
+        ("POST", "/v1/runs", json!({"name": "x", "start_at": "2026-12-24T09:00:00"}), "/start_at", "offset"),
+        ("POST", "/v1/runs", json!({"name": "x", "end_at": "2026-12-24"}), "/end_at", "offset"),
+        ("POST", "/v1/runs", json!({"name": "x", "end_at": "2026-02-30T09:00:00Z"}), "/end_at", "2026-12-24T09:00:00Z"),
+        ("POST", "/v1/runs", window, "/window/blackout_dates/1", "2026-12-24"),
+        ("PUT", "/v1/calendars/feasts", json!({"dates": ["2026-02-30"]}), "/dates/0", "2026-12-24"),
+        ("PUT", "/v1/suppressions/+12025550150", json!({"expires_at": "2027-02-30"}), "/expires_at", "2026-11-22"),
+        ("PUT", "/v1/suppressions/+12025550150", json!({"expires_at": "-9999-01-01"}), "/expires_at", "2026-11-22"),
+        ("PUT", "/v1/calendars/feasts", json!({"dates": ["-9999-01-01"]}), "/dates/0", "2026-12-24"),
+        ("PATCH", "/v1/calling-rules", json!({"attempt_caps": null}), "/attempt_caps", "an object"),
+    ] {
+        let answer = desk.app.ask(method.parse().unwrap(), path, &desk.key, body).await;
+        let (status, _, (at, _)) = fault(&answer);
+        assert_eq!((status, at), (422, pointer), "{}", answer.body);
+        let detail = answer.body["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains(form) && !detail.contains("struct"), "{path} {pointer}: {detail}");
+    }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -40,6 +40,11 @@ async fn no_two_operations_on_runs_jobs_and_calls_have_one_name(_: PgPoolOptions
     }
     let shape = &document["components"]["schemas"]["NewRun"];
     assert_eq!(shape["required"], serde_json::json!(["name"]));
+    // In a change, what is absent stays, and null is refused where a setting must be.
+    let change = &document["components"]["schemas"]["AgentChange"];
+    assert_eq!(change["required"], Value::Null);
+    assert_eq!(change["properties"]["name"]["type"], "string");
+    assert_eq!(change["properties"]["greeting"]["type"], serde_json::json!(["string", "null"]));
 }
 
 /// What stands at a path of the document, asked with no key and a token that is nobody's.

@@ -12,7 +12,10 @@ use rollcall::{
 use serde_json::{Value, json};
 use sqlx::{PgPool, postgres::PgConnectOptions};
 
-use crate::api_harness::{Answer, App, answer};
+use crate::{
+    api_harness::{Answer, App, answer},
+    database,
+};
 
 /// A business at its desk.
 pub(crate) struct Desk {
@@ -32,6 +35,11 @@ impl Desk {
 
     pub(crate) fn pg(&self) -> &PgPool {
         &self.app.ctx.stores.pg
+    }
+
+    /// Does to the database what nobody can ask the api for.
+    pub(crate) async fn by_hand(&self, statement: &str) {
+        database::run(&mut self.pg().acquire().await.unwrap(), statement).await;
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

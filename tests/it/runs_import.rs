@@ -73,6 +73,7 @@ async fn while_a_list_goes_in_a_run_is_not_started_or_deleted_but_can_be_stopped
     let (first, second) = (import_going_on(&desk, draft).await, import_going_on(&desk, running).await);
     let refused = desk.act(draft, "start").await;
     assert_eq!((refused.slug(), &refused.body["importing"]), ("run-state", &json!(true)));
+    assert_eq!(refused.body["allowed"], json!([]), "none of what a draft may else is done now");
     assert!(!refused.header("retry-after").is_empty());
     assert_eq!(desk.csv(draft, "to\n+12025550150\n").await.slug(), "run-state");
     let path = format!("/v1/runs/{draft}");

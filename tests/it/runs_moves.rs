@@ -176,6 +176,24 @@ async fn a_draft_can_be_deleted_with_everything_in_it(_: PgPoolOptions, pg: PgCo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_draft_that_was_archived_is_not_started_changed_or_given_leads(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let run = desk.run_of(1).await;
+    assert_eq!(desk.act(run, "archive").await.status, 200);
+    let path = format!("/v1/runs/{run}");
+    let leads = desk.post(&format!("{path}/leads"), json!([{"to": number(5)}])).await;
+    let changed = desk.app.ask(Method::PATCH, &path, &desk.key, json!({"name": "Again"})).await;
+    for refused in [desk.act(run, "start").await, leads, changed, desk.act(run, "archive").await] {
+        assert_eq!(refusal(&refused), (409, "run-state", &json!(["delete"])), "{}", refused.body);
+        assert!(refused.body["detail"].as_str().unwrap().contains("archived"), "{}", refused.body);
+    }
+    assert_eq!(desk.claim(1).await, None);
+    let copy = desk.post(&format!("{path}/clone"), json!({"leads": "all"})).await;
+    assert_eq!((copy.status.as_u16(), &copy.body["archived_at"]), (201, &Value::Null), "{}", copy.body);
+    assert_eq!(desk.app.ask(Method::DELETE, &path, &desk.key, Value::Null).await.status, 204);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn one_idempotency_key_makes_one_run(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     let body = json!({"name": "Once", "leads": [{"to": number(0)}]});

@@ -1,4 +1,5 @@
-//! A single call keeps to the business's window and to its limits for a number; a trial on a phone of one's own does not.
+//! A single call keeps to the business's window and to its limits for a number, and so does a run's trial, which calls from the
+//! run's numbers as its jobs do.
 
 use reqwest::Method;
 use rollcall::{ids::BusinessId, sim::Until};
@@ -51,8 +52,13 @@ async fn a_single_call_rings_only_within_the_hours_of_the_business_wherever_the_
     house.close().await;
 }
 
+async fn trial(house: &House, business: BusinessId, run: &str) -> (u16, Value) {
+    let body = json!({"to": NEW_YORK, "variables": {"name": "Bo"}});
+    ask(house, business, Method::POST, &format!("/v1/runs/{run}/test"), Some(body)).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_single_call_counts_and_keeps_to_what_a_number_may_be_dialed_but_for_a_trial() {
+async fn a_single_call_and_a_trial_count_and_keep_to_what_a_number_may_be_dialed() {
     let house = House::open(Options { workers: 1, ..Options::default() }).await;
     let business = house.business(2).await;
     rules(&house, business, json!({"attempt_caps": {"per_24h": 1}})).await;
@@ -65,8 +71,72 @@ async fn a_single_call_counts_and_keeps_to_what_a_number_may_be_dialed_but_for_a
     assert_eq!((status, &problem["code"]), (409, &json!("attempt_cap")), "{problem}");
     let run = house.run(business, &[NEW_YORK.to_owned()]).await;
     house.stop_dialing(run).await;
-    let trial = Some(json!({"to": NEW_YORK, "variables": {"name": "Bo"}}));
-    let (status, made) = ask(&house, business, Method::POST, &format!("/v1/runs/{run}/test"), trial).await;
+    let (status, problem) = trial(&house, business, &run.to_string()).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("attempt_cap")), "{problem}");
+    house.close().await;
+}
+
+/// A business with these numbers to call from, and a draft that may use them.
+async fn draft(house: &House, callers: &[&str], more: Value) -> (BusinessId, String) {
+    let business = house.business(2).await;
+    house.ctx.gate.open().await.unwrap();
+    let path = format!("/v1/businesses/{business}/carriers/twilio");
+    let (status, answer) = ask(house, business, Method::PATCH, &path, Some(json!({ "caller_ids": callers }))).await;
+    assert_eq!(status, 200, "{answer}");
+    let mut body = json!({"name": "Test", "message": {"text": "Hello"}, "caller_ids": callers});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let (status, made) = ask(house, business, Method::POST, "/v1/runs", Some(body)).await;
     assert_eq!(status, 201, "{made}");
+    (business, made["id"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trial_rings_only_within_the_hours_of_the_business() {
+    let house = House::open(Options::default()).await;
+    let (business, run) = draft(&house, &["+12025550100"], json!({})).await;
+    rules(&house, business, json!({"window": nine_to_eight()})).await;
+    // An hour before midnight in New York.
+    set_wall_clock(&house.ctx.stores.pg, "2026-11-24T04:00:00Z").await;
+    let (status, problem) = trial(&house, business, &run).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("window")), "{problem}");
+    assert_eq!(problem["next_at"], "2026-11-24T14:00:00.000Z");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trial_calls_from_the_numbers_of_its_run_as_its_jobs_do() {
+    let house = House::open(Options::default()).await;
+    let pool = ["+12025550100", "+12125550100"];
+    for (off, more, from) in [
+        (Some(pool[0]), json!({}), pool[1]),
+        (Some(pool[1]), json!({}), pool[0]),
+        (None, json!({"local_presence": "area_code"}), pool[1]),
+    ] {
+        let (business, run) = draft(&house, &pool, more).await;
+        if let Some(off) = off {
+            let off = json!({"number": off, "enabled": false});
+            assert_eq!(ask(&house, business, Method::PATCH, "/v1/caller-ids", Some(off)).await.0, 200);
+        }
+        let (status, made) = trial(&house, business, &run).await;
+        assert_eq!((status, &made["from"]), (201, &json!(from)), "{made}");
+        let id = made["id"].as_str().unwrap();
+        assert_eq!(ask(&house, business, Method::POST, &format!("/v1/calls/{id}/hangup"), None).await.0, 200);
+    }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_from_a_number_that_is_switched_off_is_refused_for_good() {
+    let house = House::open(Options::default()).await;
+    let (business, _) = draft(&house, &["+12025550100", "+12125550100"], json!({})).await;
+    let off = json!({"number": "+12025550100", "enabled": false});
+    assert_eq!(ask(&house, business, Method::PATCH, "/v1/caller-ids", Some(off)).await.0, 200);
+    let (status, problem) = call(&house, business, json!({"from": "+12025550100"})).await;
+    let error = &problem["errors"][0];
+    assert_eq!(
+        (status, &error["pointer"], &error["code"]),
+        (422, &json!("/from"), &json!("disabled_caller_id")),
+        "{problem}"
+    );
     house.close().await;
 }

@@ -161,6 +161,8 @@ async fn two_calls_that_could_be_one_attempt_wait_for_a_person_and_nothing_is_di
     // A person's word is checked: a call that the carrier does not have, or one to another number, is not taken.
     let word = |call_id: &str| Word::Placed { call_id: call_id.to_owned() };
     assert!(by_person::settle(&house.ctx, attempt, &word(&format!("CA{}", "0".repeat(32)))).await.is_err());
+    let refused = by_person::settle(&house.ctx, attempt, &Word::NotPlaced).await.unwrap_err().to_string();
+    assert!(refused.contains(&others[1]), "one of them is live: {refused}");
     by_person::settle(&house.ctx, attempt, &word(&others[1])).await.unwrap();
     assert_eq!((house.attempts_in("unknown").await, house.open_attempts().await), (0, 1));
     assert!(by_person::settle(&house.ctx, attempt, &Word::NotPlaced).await.is_err(), "it is in doubt no longer");

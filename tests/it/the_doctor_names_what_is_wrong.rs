@@ -13,6 +13,7 @@ use crate::{
     database::{self, database_url},
     house::{House, Options, numbers},
     ops_harness::run,
+    the_gate_heals::written_by_somebody_else,
 };
 
 const ENDLESS: &str = "+12125550194";
@@ -118,6 +119,48 @@ async fn a_holder_without_a_row_an_attempt_without_a_holder_and_a_counter_set_by
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_of_the_gate_that_no_holder_has_are_named_and_removed_by_apply() {
+    let house = House::open(Options::default()).await;
+    house.ctx.gate.open().await.unwrap();
+    let business = house.business(3).await;
+    written_by_somebody_else(&house, business).await;
+    assert_eq!(gate::drift(&house.ctx).await.unwrap().size(), 50, "the metric tells of the lines");
+    let told = house.ops(&["doctor", "--json"]).await;
+    let evidence = told.check("gate")["evidence"].as_str().unwrap().to_owned();
+    assert_eq!((&told.check("gate")["verdict"], told.code), (&json!("fail"), 4));
+    assert!(evidence.contains(&format!("slots:{{{business}}}:held: 3 entries")), "{evidence}");
+    assert!(evidence.contains("lines:held: 50 entries"), "{evidence}");
+    assert_eq!(house.ops(&["cleanup", "--json"]).await.code, 3, "a dry run would act");
+    let applied = house.ops(&["cleanup", "--json", "--apply"]).await;
+    assert_eq!(applied.code, 0, "{}", applied.out);
+    assert_eq!(house.ops(&["doctor", "--json"]).await.check("gate")["verdict"], "ok");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_is_over_with_a_job_that_is_not_is_named() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    house.run(business, &numbers(2)).await;
+    let mut by_hand = house.ctx.stores.pg.begin().await.unwrap();
+    for change in [
+        "SET LOCAL session_replication_role = replica",
+        "UPDATE run SET state = 'completed', ended_at = clock_timestamp()",
+        "UPDATE job SET state = 'dialing' WHERE job_id = (SELECT min(job_id::text)::uuid FROM job)",
+        "SELECT tally_recount((SELECT run_id FROM run))",
+    ] {
+        sqlx::raw_sql(change).execute(&mut *by_hand).await.unwrap();
+    }
+    by_hand.commit().await.unwrap();
+    let told = house.ops(&["doctor", "--json"]).await;
+    let check = told.check("jobs_and_attempts");
+    let evidence = check["evidence"].as_str().unwrap();
+    assert_eq!((&check["verdict"], told.code), (&json!("fail"), 4), "{evidence}");
+    assert!(evidence.contains("1 jobs are being dialed without") && evidence.contains("1 runs are over"), "{evidence}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_who_works_an_old_version_and_an_account_that_is_refused_are_named() {
     let house = House::open(Options::default()).await;
     let business = house.business(3).await;
@@ -188,13 +231,27 @@ async fn a_database_that_nobody_has_migrated_is_named_and_can_be_migrated() {
     let (migrations, tallies) = (told.check("migrations"), told.check("tallies"));
     assert_eq!((&migrations["verdict"], &migrations["do"]), (&json!("fail"), &json!("rollcall-ops migrate")));
     assert!(tallies["evidence"].as_str().unwrap().contains("not checked"), "{tallies:#}");
+    let slots = ops("slots").await;
+    assert_eq!(slots.code, 1);
+    assert!(slots.err.contains("`rollcall-ops migrate`") && !slots.err.contains("exist: relation"), "{}", slots.err);
     assert_eq!(ops("migrate").await.code, 0);
     assert_eq!(ops("doctor").await.check("migrations")["verdict"], "ok");
-    // A program of the day before finds a migration that it does not know.
+    // The version before works on a schema that is newer: everything else is checked.
+    let mut newer = PgConnection::connect(&url).await.unwrap();
+    let insert = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99990101000000, 'x', true, '', 0)";
+    database::run(&mut newer, insert).await;
+    newer.close().await.unwrap();
+    let told = ops("doctor").await;
+    assert_eq!(
+        (&told.check("migrations")["verdict"], &told.check("tallies")["verdict"]),
+        (&json!("warn"), &json!("ok"))
+    );
+    assert_eq!(ops("migrate").await.json()["version"], json!(99_990_101_000_000_i64), "the version of the database");
+    // A program of the day before finds a migration that it does not know, and lacks one of its own.
     let mut old = PgConnection::connect(&url).await.unwrap();
     database::run(
         &mut old,
-        "UPDATE _sqlx_migrations SET version = version + 1 WHERE version = (SELECT max(version) FROM _sqlx_migrations)",
+        "UPDATE _sqlx_migrations SET version = version + 1 WHERE version = (SELECT max(version) FROM _sqlx_migrations WHERE version < 9999e10)",
     )
     .await;
     old.close().await.unwrap();
@@ -211,6 +268,15 @@ async fn settings_that_contradict_each_other_and_a_wrong_command_line_have_exit_
         assert_eq!(refused.code, 64, "{command}: {}", refused.err);
         assert!(refused.err.contains("ROLLCALL_SEALING_KEY is missing"), "{}", refused.err);
     }
+    for command in ["doctor", "cleanup", "reconcile"] {
+        for key in ["", "abc"] {
+            let refused = run(&[command, "--rollcall-sealing-key", key], None).await;
+            assert_eq!(refused.code, 64, "{command} with {key:?}: {}", refused.err);
+            assert!(refused.err.contains("ROLLCALL_SEALING_KEY") && !refused.err.contains("abc"), "{}", refused.err);
+        }
+    }
+    let unreadable = run(&["slots", "--database-url", "xx"], None).await;
+    assert_eq!(unreadable.code, 2, "{}", unreadable.err);
     for wrong in
         [&["jobs"][..], &["runs", "--state", "asleep"], &["cleanup", "--force"], &["reconcile", "--as", "placed"]]
     {

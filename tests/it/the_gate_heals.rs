@@ -2,7 +2,7 @@
 
 use rollcall::{
     dialing::gate::{self, Corrected},
-    ids::{AttemptId, Held},
+    ids::{AttemptId, BusinessId, Held},
     jobs::claim::claim,
     sim,
     slots::{Ask, Short, Taken},
@@ -55,6 +55,29 @@ async fn a_young_holder_without_a_row_is_left_alone() {
     house.ctx.gate.take(&ask).await.unwrap();
     assert_eq!(gate::correct(&house.ctx).await.unwrap(), Corrected::default());
     house.until("the ghost is evicted", || async { gate::correct(&house.ctx).await.unwrap().evicted == 1 }).await;
+    house.close().await;
+}
+
+/// Writes entries that belong to nobody into the slots of a business and into all lines.
+pub(crate) async fn written_by_somebody_else(house: &House, business: BusinessId) {
+    let mut redis = house.ctx.stores.redis.clone();
+    for (key, most) in [(format!("slots:{{{business}}}:held"), 3), ("lines:held".to_owned(), 50)] {
+        let key = house.ctx.stores.keys.key(key);
+        for number in 1..=most {
+            let ghost = format!("ghost {number}");
+            redis::cmd("ZADD").arg(&key).arg(number).arg(ghost).query_async::<()>(&mut redis).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_that_no_holder_has_keep_nobody_from_dialing() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(3).await;
+    written_by_somebody_else(&house, business).await;
+    let run = house.started(business, &numbers(6)).await;
+    house.until_run_is(run, "completed").await;
+    assert_eq!(house.ctx.gate.foreign(&[business]).await.unwrap(), []);
     house.close().await;
 }
 

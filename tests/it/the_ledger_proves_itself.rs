@@ -282,9 +282,9 @@ async fn the_stored_ledger_only_grows() {
     let exported = Exported::after_a_run_of(2).await;
     let pg = &exported.house.ctx.stores.pg;
     for tampering in [
-        "UPDATE attempt SET events = '[]'",
-        "UPDATE attempt SET events = events - 0",
-        "UPDATE attempt SET events = jsonb_set(events, '{0,to}', '\"ringing\"')",
+        "UPDATE attempt SET events = ''",
+        "UPDATE attempt SET events = substr(events, strpos(substr(events, 2), E'\\n') + 1)",
+        "UPDATE attempt SET events = regexp_replace(events, ' ended$', ' ringing')",
         "UPDATE attempt SET events = events || events",
         "DELETE FROM attempt",
         "TRUNCATE attempt",

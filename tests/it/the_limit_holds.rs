@@ -46,6 +46,34 @@ async fn of_sixty_four_askers_three_are_let_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_came_and_went_the_lowest_free_numbers_are_handed_out() {
+    let house = House::open(Options::default()).await;
+    open(&house).await;
+    let businesses = [BusinessId::new(), BusinessId::new(), BusinessId::new()];
+    let mut held: Vec<(BusinessId, Held)> = Vec::new();
+    for round in 0..60_usize {
+        let (business, most) = (businesses[round % 3], 1 + round * 7 % 11);
+        let taken: HashSet<i32> = held.iter().filter(|(of, _)| *of == business).map(|(_, h)| h.slot).collect();
+        let lines: HashSet<i32> = held.iter().map(|(_, h)| h.line).collect();
+        let lowest = |used: HashSet<i32>| (1..).filter(move |n| !used.contains(n));
+        let ask = Ask { lines: 200, ..ask(business, 20, most) };
+        let Taken::Some { held: got, .. } = house.ctx.gate.take(&ask).await.unwrap() else {
+            panic!("the gate is open")
+        };
+        assert_eq!(got.len(), most.min(20 - taken.len()), "round {round}");
+        let numbers: Vec<_> = got.iter().map(|h| (h.slot, h.line)).collect();
+        assert_eq!(numbers, lowest(taken).zip(lowest(lines)).take(got.len()).collect::<Vec<_>>(), "round {round}");
+        held.extend(got.into_iter().map(|h| (business, h)));
+        // Of all that are held, some in the middle go; at last all.
+        let goes = |h: &Held| round == 59 || (h.line * 31 + i32::try_from(round).unwrap()) % 5 == 0;
+        for (business, h) in held.extract_if(.., |(_, h)| goes(h)) {
+            assert_eq!(house.ctx.gate.release(business, "AC", &[h.attempt], Learned::NoCall).await.unwrap().held, 1);
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_claim_keeps_the_limit_though_the_gate_lets_everyone_in() {
     let house = House::open(Options::default()).await;
     let business = house.business(3).await;

@@ -16,6 +16,7 @@ use sqlx::{PgPool, Row, postgres::PgConnectOptions};
 
 use crate::{
     api_harness::App,
+    database,
     runs_harness::{claim, event},
 };
 
@@ -250,6 +251,8 @@ impl Tenant {
         .execute(pg)
         .await
         .unwrap();
+        let review = format!("INSERT INTO cap_review (run_id, business_id) VALUES ('{run}', '{business}')");
+        database::run(&mut app.ctx.stores.pg.acquire().await.unwrap(), &review).await;
         let hours =
             json!({"window": {"hours": [{"days": ["mon"], "from": "09:00", "to": "20:00"}], "calendars": [mark]}});
         let set = app.ask(Method::PATCH, "/v1/calling-rules", &manager, hours).await;

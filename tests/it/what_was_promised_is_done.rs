@@ -1,7 +1,7 @@
 //! What an agent has promised to a caller is done, whatever else comes of the call, and what was said in it is kept.
 
 use rollcall::{
-    businesses::suppressions::{self, List},
+    businesses::suppressions::{self, Entry, List, Terms},
     calls::{
         CallState, Memory, Phase, Spoken, Who, conversation,
         store::{Next, Owner},
@@ -48,6 +48,55 @@ async fn all_tools_of_an_answer_are_used_before_the_one_that_ends_the_call() {
     let pg = &house.ctx.stores.pg;
     let kept = suppressions::get(pg, List::Business(business), &numbers(1)[0]).await.unwrap();
     assert!(kept.is_some(), "the number is on the list");
+    media.close().await;
+    house.close().await;
+}
+
+/// Somebody whom callers are put through to.
+const PERSON: &str = "+12125550188";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_put_through_to_a_number_that_may_not_be_called_any_more() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let pg = &house.ctx.stores.pg;
+    let tools = json!([{"type": "end_call"}, {"type": "transfer", "to": PERSON}]);
+    let agent = house.agent(business, json!({"greeting": "Hello.", "tools": tools})).await;
+    let lines = script(&["I want a person.", "Goodbye then."]);
+    house.sim.set_callees(vec![Callee { lines, then: Then::Stays, ..Callee::default() }]);
+    let calls = Some(Call { name: "transfer_call".into(), arguments: json!({}) });
+    house.sim.set_answers(vec![Answer { hears: Some("want a person".into()), calls, ..Answer::default() }]);
+    let ends = async |number: usize| {
+        let run = house.talking(business, agent, &numbers(5)[number..=number]).await;
+        house.until_run_is(run, "completed").await;
+        house.silent().await;
+        house.said(business, run).await
+    };
+    let entry = Entry { number: PERSON.to_owned(), terms: Terms::default() };
+    for list in [List::Business(business), List::Installation] {
+        suppressions::put(&mut pg.acquire().await.unwrap(), list, std::slice::from_ref(&entry), "api").await.unwrap();
+        let said = ends(0).await;
+        let told = said.transcript.as_array().unwrap().iter().find(|one| one["who"] == "tool").unwrap();
+        assert_eq!(said.end_reason, "ended_by_agent", "the call goes on: {said:?}");
+        assert!(told["tool"]["output"]["error"].is_string(), "the model is told: {said:?}");
+        sqlx::query!("DELETE FROM suppression").execute(pg).await.unwrap();
+    }
+    sqlx::query!("UPDATE business SET allowed_countries = '{DE}'").execute(pg).await.unwrap();
+    assert_eq!(ends(1).await.end_reason, "ended_by_agent");
+    sqlx::query!("UPDATE business SET allowed_countries = NULL").execute(pg).await.unwrap();
+    sqlx::query!("UPDATE carrier_account SET caller_ids = array_append(caller_ids, $1)", PERSON)
+        .execute(pg)
+        .await
+        .unwrap();
+    assert_eq!(ends(2).await.end_reason, "ended_by_agent");
+    assert_eq!(house.sim.figures().total.redirected, 0, "nobody was dialed");
+    sqlx::query!("UPDATE carrier_account SET caller_ids = array_remove(caller_ids, $1)", PERSON)
+        .execute(pg)
+        .await
+        .unwrap();
+    assert_eq!(ends(3).await.end_reason, "transferred");
+    assert_eq!(house.sim.figures().total.redirected, 1);
     media.close().await;
     house.close().await;
 }

@@ -31,7 +31,29 @@ const PER_ROUND: usize = 50;
 /// # Errors
 /// Where Postgres does not answer.
 pub(super) async fn find(ctx: &Context, told: Told<'_>) -> anyhow::Result<Vec<Finding>> {
-    let open = open::list(&ctx.stores.pg, None).await?;
+    let mut found = heard_of(ctx, open::list(&ctx.stores.pg, None).await?, told).await;
+    for stray in strays::open(&ctx.stores.pg, MOST_STRAYS).await? {
+        let evidence = format!(
+            "no open attempt answers for this call; it was heard of {} ago and not seen to end",
+            span(stray.age_secs * 1_000)
+        );
+        found.push(Finding::new(Kind::StrayCall, stray.call_id, evidence, Action::HangUp).of(stray.business));
+    }
+    Ok(found)
+}
+
+/// Of the attempts whose calls nothing was heard of for `silent_ms`, those that are stuck.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub(super) async fn silent(ctx: &Context, silent_ms: i64) -> sqlx::Result<Vec<Finding>> {
+    let mut open = open::list(&ctx.stores.pg, None).await?;
+    open.retain(|open| open.call_id.is_some() && open.silent_ms >= silent_ms);
+    Ok(heard_of(ctx, open, &|_, _| ()).await)
+}
+
+/// What the carrier says of those that are suspicious and not on its live lists.
+async fn heard_of(ctx: &Context, open: Vec<Open>, told: Told<'_>) -> Vec<Finding> {
     let alive = alive(ctx, &open).await;
     let mut asked = open;
     asked.retain(|open| suspicious(ctx, open) && !alive.contains(&open.attempt));
@@ -46,14 +68,7 @@ pub(super) async fn find(ctx: &Context, told: Told<'_>) -> anyhow::Result<Vec<Fi
         told(n + 1, all);
         found.extend(finding);
     }
-    for stray in strays::open(&ctx.stores.pg, MOST_STRAYS).await? {
-        let evidence = format!(
-            "no open attempt answers for this call; it was heard of {} ago and not seen to end",
-            span(stray.age_secs * 1_000)
-        );
-        found.push(Finding::new(Kind::StrayCall, stray.call_id, evidence, Action::HangUp).of(stray.business));
-    }
-    Ok(found)
+    found
 }
 
 /// True where a worker should have learned more of it by now, or is late with it.

@@ -2,8 +2,10 @@
 
 use super::{Action, Finding, Kind, span};
 use crate::{
+    businesses::store,
     context::Context,
     dialing::gate::{self, Look, NO_ROW_AFTER, SETTLED},
+    slots::foreign::Foreign,
 };
 
 /// Where gate and ledger differ for longer than a sweep needs to put it right.
@@ -17,7 +19,18 @@ pub(super) async fn find(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
         tokio::time::sleep(SETTLED).await;
         look.ready = ctx.gate.is_ready().await?;
     }
-    Ok(findings(&look))
+    let mut found = findings(&look);
+    found.extend(foreign(ctx).await?);
+    Ok(found)
+}
+
+async fn foreign(ctx: &Context) -> anyhow::Result<impl Iterator<Item = Finding>> {
+    let found = ctx.gate.foreign(&store::active(&ctx.stores.pg).await?).await?;
+    Ok(found.into_iter().map(|Foreign { key, entries }| {
+        let evidence =
+            format!("{entries} entries of this key of the gate belong to no holder; what they take nobody can use");
+        Finding::new(Kind::Slot, key, evidence, Action::Forget)
+    }))
 }
 
 fn findings(look: &Look) -> Vec<Finding> {
@@ -65,8 +78,12 @@ pub(super) async fn apply(ctx: &Context, found: &mut [Finding]) -> anyhow::Resul
     if !found.iter().any(|finding| matches!(finding.kind, Kind::Gate | Kind::Slot)) {
         return Ok(());
     }
+    if found.iter().any(|finding| finding.action == Action::Forget) {
+        gate::forget_foreign(ctx, &store::active(&ctx.stores.pg).await?).await?;
+    }
     gate::correct(ctx).await?;
-    let after = findings(&gate::compare(ctx).await?);
+    let mut after = findings(&gate::compare(ctx).await?);
+    after.extend(foreign(ctx).await?);
     for finding in found.iter_mut().filter(ours) {
         if after.iter().any(|still| (still.kind, &still.id) == (finding.kind, &finding.id)) {
             finding.left("gate and ledger still differ here; the next pass compares them again");

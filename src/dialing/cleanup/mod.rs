@@ -39,6 +39,8 @@ pub enum Action {
     Release,
     /// Give the attempt its holder again.
     Hold,
+    /// Remove the entries of a key of the gate that no holder has.
+    Forget,
     /// Close a single call that nobody took: nothing of it was sent.
     CloseUntaken,
     /// Write down the end that the carrier tells, which frees the slot.
@@ -73,6 +75,7 @@ impl Action {
             Self::RebuildGate => "fill the gate from the ledger and open it",
             Self::Release => "release the holder at the gate",
             Self::Hold => "give the attempt its holder at the gate again",
+            Self::Forget => "remove them: nobody holds what they stand for",
             Self::CloseUntaken => "close the call as not sent, which frees its slot",
             Self::ApplyEnd => "write down the end that the carrier tells, which frees its slot",
             Self::ApplyCall => "write down what the carrier tells; its slot stays held",
@@ -96,7 +99,7 @@ impl Action {
 pub struct Finding {
     /// What it is.
     pub kind: Kind,
-    /// Its id: of an attempt, a run, or a call at the carrier; `gate` for the gate.
+    /// Its id: of an attempt, a run, or a call at the carrier; `gate` for the gate, or the name of one of its keys.
     pub id: String,
     /// Whose it is.
     pub business_id: Option<BusinessId>,
@@ -145,6 +148,14 @@ impl Finding {
 /// Where a store does not answer.
 pub async fn gate_findings(ctx: &Context) -> anyhow::Result<Vec<Finding>> {
     gate::find(ctx).await
+}
+
+/// Open attempts whose calls nothing was heard of for `silent_ms`, and that the carrier does not show or tells the end of. Changes nothing.
+///
+/// # Errors
+/// Where Postgres does not answer. A carrier that does not is part of the evidence.
+pub async fn silent_calls(ctx: &Context, silent_ms: i64) -> sqlx::Result<Vec<Finding>> {
+    attempts::silent(ctx, silent_ms).await
 }
 
 /// Who is told how many attempts are done, and of how many.

@@ -19,8 +19,8 @@ use crate::{
     businesses::answering::{self, Answering},
     carriers::Speech,
     context::Context,
-    dialing::{agents, create, import, overview::count_rejected, room},
-    error::{ApiError, FieldError},
+    dialing::{agents, overview::count_rejected, put_through, room},
+    error::ApiError,
     ids::{AttemptId, BusinessId, Carrier, Held},
     slots::{Ask, Taken},
     telemetry::metrics::TurnedAway,
@@ -106,21 +106,23 @@ async fn decide(ctx: &Context, business: BusinessId, ringing: Ringing<'_>) -> Re
     };
     let Some(agent) = store::one(&ctx.stores.pg, business, answering.agent).await? else {
         tracing::warn!(business.id = %business, "the agent of a number that was rung is deleted");
-        return Ok(Welcome::TurnedAway(instead_by(ctx, answering, LANGUAGE, ringing.theirs).await?));
+        return Ok(Welcome::TurnedAway(instead_by(ctx, business, answering, LANGUAGE, ringing.theirs).await?));
     };
     let variables = variables(ringing.ours, ringing.theirs);
     let can_speak = agents::said(&agent.definition, &variables).inspect_err(|error| {
         tracing::error!(business.id = %business, agent.id = %agent.id, error = format!("{error:#}"), "the agent has no words for a call that came in");
     });
-    let admitted = match can_speak {
+    let admission = match can_speak {
         Ok(_) => admit(ctx, business, ringing, (&agent, variables)).await?,
-        Err(_) => None,
+        Err(_) => Admission::NotNow,
     };
-    if let Some(attempt) = admitted {
+    if let Admission::Taken(attempt) = admission {
         return Ok(Welcome::Taken(attempt));
     }
-    let instead = instead_by(ctx, answering, &agent.definition.language, ringing.theirs).await?;
-    count_rejected(ctx, instead.how()).await;
+    let instead = instead_by(ctx, business, answering, &agent.definition.language, ringing.theirs).await?;
+    if matches!(admission, Admission::NoRoom) {
+        count_rejected(ctx, instead.how()).await;
+    }
     Ok(Welcome::TurnedAway(instead))
 }
 
@@ -136,42 +138,31 @@ pub(super) async fn instead(ctx: &Context, business: BusinessId, ours: &str, the
     let Some(answering) = answering::of(&ctx.stores.pg, business, ours).await? else { return Ok(Instead::default()) };
     let agent = store::one(&ctx.stores.pg, business, answering.agent).await?;
     let language = agent.map_or_else(|| LANGUAGE.to_owned(), |agent| agent.definition.language);
-    instead_by(ctx, answering, &language, theirs).await
+    instead_by(ctx, business, answering, &language, theirs).await
 }
 
-async fn instead_by(ctx: &Context, answering: Answering, language: &str, theirs: &str) -> anyhow::Result<Instead> {
+async fn instead_by(
+    ctx: &Context,
+    business: BusinessId,
+    answering: Answering,
+    language: &str,
+    theirs: &str,
+) -> anyhow::Result<Instead> {
     let speech = answering.fallback.map(|text| Speech { text, language: language.to_owned(), voice: None });
     let mut redirect = answering.redirect;
-    // A number that was no caller id when it was set may be one now; and what comes from one may have been put through to here.
-    if let Some(to) = &redirect
-        && answering::is_anybodys(&ctx.stores.pg, &[to, theirs]).await?
-    {
-        tracing::warn!("a call is not put through: it would go in a circle");
-        redirect = None;
+    if let Some(to) = &redirect {
+        // What comes from a number of ours may have been put through to here.
+        let circle = answering::is_anybodys(&ctx.stores.pg, &[theirs]).await?.then_some("own_number");
+        let why = match circle {
+            Some(why) => Some(why),
+            None => put_through::refused(ctx, business, to).await?,
+        };
+        if let Some(why) = why {
+            tracing::warn!(business.id = %business, why, "a call that there is no room for is not put through");
+            redirect = None;
+        }
     }
     Ok(Instead { speech, redirect })
-}
-
-/// The number, in E.164, that a business may have calls put through to: one that it may call, and none of its own, which would ring
-/// here again.
-///
-/// # Errors
-/// 422 where it is another one; where Postgres does not answer.
-pub async fn redirect_to(ctx: &Context, business: BusinessId, text: &str) -> Result<String, ApiError> {
-    let pg = &ctx.stores.tenant;
-    let home = create::home(pg, business).await?;
-    let rules = import::number_rules(&home.default_region, home.allowed_countries.as_deref())?;
-    let wrong =
-        |code: &'static str, detail: String| ApiError::validation(vec![FieldError::new("/redirect", code, detail)]);
-    let number = rules.read(text).map_err(|error| wrong(error.code(), error.to_string()))?;
-    let number = number.e164.as_str();
-    if number != text {
-        return Err(wrong("invalid_number", format!("Write it in E.164: {number}.")));
-    }
-    if answering::is_ours(pg, business, number).await? {
-        return Err(wrong("own_number", "This is a number of the business: the call would come back.".to_owned()));
-    }
-    Ok(number.to_owned())
 }
 
 /// What an agent's texts may name in a call that came in: `{{from}}` is whoever rings, `{{to}}` the number that was rung.
@@ -180,16 +171,25 @@ pub fn variables(ours: &str, theirs: &str) -> Map<String, Value> {
     Map::from_iter([("from".to_owned(), json!(theirs)), ("to".to_owned(), json!(ours))])
 }
 
-/// Its attempt, with a slot and a line; `None` where there is no room.
+/// Whether a call that rings here is taken.
+enum Admission {
+    /// It is: its attempt, with a slot and a line.
+    Taken(AttemptId),
+    /// There is no room for it.
+    NoRoom,
+    /// There is room, but not for this call.
+    NotNow,
+}
+
 async fn admit(
     ctx: &Context,
     business: BusinessId,
     ringing: Ringing<'_>,
     (agent, variables): (&store::Agent, Map<String, Value>),
-) -> Result<Option<AttemptId>, ApiError> {
+) -> Result<Admission, ApiError> {
     let id = AttemptId::new();
     let pace = format!("inbound:{}", ringing.account);
-    let Some(held) = take(ctx, business, &pace, id).await? else { return Ok(None) };
+    let Some(held) = take(ctx, business, &pace, id).await? else { return Ok(Admission::NoRoom) };
     store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
     // Callers who hide their numbers are not one caller.
     let hidden = format!("{}:{}", ringing.theirs, ringing.call_id);
@@ -207,7 +207,7 @@ async fn admit(
     };
     let outcome = inbound::admit(&ctx.stores.pg, business, &call).await;
     if outcome.as_deref().is_ok_and(|word| word == "admitted") {
-        return Ok(Some(id));
+        return Ok(Admission::Taken(id));
     }
     match ctx.gate.give_back(business, &pace, &[id]).await {
         Ok(freed) => ctx.ring_turns(&freed.turns).await,
@@ -216,10 +216,15 @@ async fn admit(
     store::unpin_attempt(&ctx.stores.pg, id).await?;
     let why = outcome?;
     if let Some(known) = known(ctx, business, ringing).await? {
-        return Ok(Some(known));
+        return Ok(Admission::Taken(known));
+    }
+    // One number has one open call with a business: by that it is proven that nobody is dialed while they talk to us.
+    if why == "in_call" {
+        tracing::info!(business.id = %business, call.id = ringing.call_id, "a second call from a number that is in a call already is turned away");
+        return Ok(Admission::NotNow);
     }
     tracing::info!(business.id = %business, call.id = ringing.call_id, why, "a call that came in is turned away");
-    Ok(None)
+    Ok(Admission::NoRoom)
 }
 
 async fn take(ctx: &Context, business: BusinessId, pace: &str, id: AttemptId) -> Result<Option<Held>, ApiError> {

@@ -4,7 +4,7 @@ use super::{Check, Fault};
 use crate::{
     attempts::{open, strays},
     context::Context,
-    dialing::cleanup::span,
+    dialing::cleanup::{self, Finding, span},
 };
 
 /// In doubt for so long is an alarm, ms; two looks of the reconciler take less.
@@ -13,6 +13,8 @@ const LONG_MS: i64 = 300_000;
 const STRAY_SECS: i64 = 60;
 /// Stray calls that are looked at.
 const MOST: i64 = 500;
+/// Calls that are named one by one.
+const SHOWN: usize = 5;
 
 /// A job that is being dialed has an open attempt, and the other way round.
 pub(super) async fn fit(ctx: &Context) -> anyhow::Result<Check> {
@@ -24,6 +26,13 @@ pub(super) async fn fit(ctx: &Context) -> anyhow::Result<Check> {
             misfits.jobs, misfits.attempts
         );
         faults.push(Fault::fail(evidence, "rows were changed by hand: no program writes one without the other"));
+    }
+    if misfits.runs > 0 {
+        let evidence = format!("{} runs are over and have jobs that are not", misfits.runs);
+        faults.push(Fault::fail(
+            evidence,
+            "rows were changed by hand: a run ends with its last job; clone it for those that are left",
+        ));
     }
     Ok(Check::of("jobs_and_attempts", format!("{} attempts open, each fits its job", misfits.open), faults))
 }
@@ -59,6 +68,19 @@ pub(super) async fn in_doubt(ctx: &Context) -> anyhow::Result<Check> {
         span(oldest)
     );
     Ok(Check::of("attempts_in_doubt", well, faults))
+}
+
+/// Of every call of which nothing was heard for long, the carrier shows that it is well.
+pub(super) async fn silent(ctx: &Context) -> anyhow::Result<Check> {
+    let silent: Vec<Finding> = cleanup::silent_calls(ctx, LONG_MS).await?;
+    let faults = silent.iter().map(|one| {
+        Fault::warn(
+            format!("{}: {}", one.id, one.evidence),
+            "rollcall-ops cleanup --apply asks again; its slot is free when the carrier tells its end",
+        )
+    });
+    let faults: Vec<Fault> = faults.take(SHOWN).collect();
+    Ok(Check::of("silent_calls", "the carrier shows every call that nothing was heard of for 5 min".into(), faults))
 }
 
 /// No call goes on that no attempt answers for.

@@ -21,6 +21,7 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
         (Action::RebuildGate, Kind::Gate, "the gate is closed"),
         (Action::Release, Kind::Slot, "holders at the gate have no open attempt"),
         (Action::Hold, Kind::Slot, "open attempts have no holder at the gate"),
+        (Action::Forget, Kind::Slot, "keys of the gate have entries that no holder has"),
     ] {
         let these: Vec<_> = found.iter().filter(|f| f.action == action && f.kind == kind).collect();
         if these.is_empty() {

@@ -137,7 +137,8 @@ async fn examine(ctx: &Context, quick: bool) -> Vec<Check> {
     let (postgres, redis) = tokio::join!(stores::postgres(ctx), stores::redis(ctx));
     let (pg, rd) = (postgres.verdict != Verdict::Fail, redis.verdict != Verdict::Fail);
     let migrations = given(pg, "migrations", stores::migrations(ctx)).await;
-    let schema = migrations.verdict == Verdict::Ok;
+    // On one that is newer the version before works.
+    let schema = pg && migrations.verdict != Verdict::Fail;
     let mut checks = vec![postgres, redis, migrations];
     checks.push(given(pg, "postgres_durability", stores::postgres_durability(ctx)).await);
     checks.push(given(pg, "postgres_standbys", standbys::check(ctx)).await);
@@ -147,6 +148,7 @@ async fn examine(ctx: &Context, quick: bool) -> Vec<Check> {
     checks.push(given(schema && rd, "gate", gate::check(ctx)).await);
     checks.push(given(schema, "jobs_and_attempts", attempts::fit(ctx)).await);
     checks.push(given(schema, "attempts_in_doubt", attempts::in_doubt(ctx)).await);
+    checks.push(given(schema, "silent_calls", attempts::silent(ctx)).await);
     checks.push(given(schema, "stray_calls", attempts::strays(ctx)).await);
     checks.push(given(schema, "accounts", accounts::check(ctx)).await);
     checks.push(given(rd, "apis", work::apis(ctx)).await);

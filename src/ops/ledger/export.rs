@@ -105,7 +105,8 @@ pub(crate) async fn export(order: Export) -> anyhow::Result<u8> {
     if order.out.is_some() {
         order.form.print(&written, text)?;
     } else {
-        eprintln!("{}", text(&written));
+        // The ledger itself goes to standard output.
+        order.form.write(std::io::stderr().lock(), &written, text)?;
     }
     Ok(exit::OK)
 }

@@ -168,7 +168,8 @@ impl Speech {
         }
         loop {
             self.speak().await?;
-            let end = self.sign + self.wish.inactivity;
+            let endless = self.line.session.has(ProviderFault::Endless);
+            let end = if endless { Instant::now() } else { self.sign } + self.wish.inactivity;
             let due = self.contexts.iter().filter(|context| context.owes()).map(|context| context.next).min();
             match self.line.next(Some(due.map_or(end, |due| due.min(end)))).await? {
                 Next::Text(text) => match serde_json::from_str::<Message>(&text) {
@@ -321,6 +322,10 @@ impl Speech {
         let is_over = sentence.is_over();
         let text =
             if is_over { context.sentences.pop_front().map(|sentence| sentence.text().to_owned()) } else { None };
+        if let Some(text) = text.as_deref().filter(|_| self.line.session.has(ProviderFault::Endless)) {
+            let speed = self.line.session.shared.config.providers.speech_speed.times(context.speed);
+            context.sentences.push_back(Utterance::new(super::sentence(), text, speed));
+        }
         if pace > 0.0 {
             #[expect(clippy::cast_precision_loss, reason = "at most half a second")]
             let plays = length as f64 / PER_MS as f64 / 1000.0;
@@ -350,6 +355,7 @@ impl Speech {
         match self.line.session.fault.as_ref().map(|rule| rule.kind) {
             Some(ProviderFault::Burst) => 20.0,
             Some(ProviderFault::Trickle) => 0.5,
+            Some(ProviderFault::Endless) => 1.0,
             _ => self.line.session.shared.config.providers.speech_pace,
         }
     }

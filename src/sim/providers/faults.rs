@@ -42,6 +42,8 @@ pub enum ProviderFault {
     Error,
     /// The first message comes, and nothing after it.
     Stall,
+    /// Each sentence is spoken again and again, as fast as it plays (speech).
+    Endless,
     /// After each turn of the person a word is guessed that comes to nothing (transcription).
     Mumble,
     /// Events are split anywhere between two packets (chat).
