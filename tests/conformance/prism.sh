@@ -28,7 +28,7 @@ mkdir -p "$scratch"
 prism=$folder/node_modules/.bin/prism
 if [ "$("$prism" --version 2>/dev/null)" != "$prism_version" ]; then
     npm install --prefix "$folder" --no-save --no-audit --no-fund --loglevel=error "@stoplight/prism-cli@$prism_version" \
-        >"$scratch/prism-install.log" 2>&1 || absent "npm cannot install @stoplight/prism-cli@$prism_version (see $scratch/prism-install.log)"
+        >"$scratch/prism-install.log" 2>&1 || absent "npm cannot install @stoplight/prism-cli@$prism_version: $(tail -n 1 "$scratch/prism-install.log")"
 fi
 
 # Telnyx's file is cut to the operations on calls; those on speech and recordings stand beside this script.

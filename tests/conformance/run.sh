@@ -15,6 +15,9 @@ absent() {
     return 3
 }
 
+# The last line of a log, which is where the reason is.
+last() { tail -n 1 "$1"; }
+
 # A venv with these pinned packages: `venv NAME PACKAGE…`. Prints nothing where it is there.
 venv() {
     local name=$1 folder="$scratch/$1" pins
@@ -26,9 +29,9 @@ venv() {
     if [ "$(cat "$folder/installed" 2>/dev/null)" != "$pins" ]; then
         rm -rf "$folder"
         python3 -m venv "$folder" >"$scratch/venv.log" 2>&1 ||
-            { absent "$name" "python3 cannot make a venv (see $scratch/venv.log)"; return; }
+            { absent "$name" "python3 cannot make a venv: $(last "$scratch/venv.log")"; return; }
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$scratch/pip.log" 2>&1 ||
-            { absent "$name" "pip cannot install $pins (see $scratch/pip.log)"; return; }
+            { absent "$name" "pip cannot install $pins: $(last "$scratch/pip.log")"; return; }
         echo "$pins" >"$folder/installed"
     fi
 }
@@ -60,7 +63,7 @@ silero() {
     if [ ! -s "$scratch/silero/silero_vad.onnx" ]; then
         "$scratch/silero/bin/python" -m pip download --quiet --disable-pip-version-check --no-deps \
             --dest "$scratch/silero/wheels" "silero-vad==6.2.3" >"$scratch/pip.log" 2>&1 ||
-            { absent silero "pip cannot fetch silero-vad (see $scratch/pip.log)"; return; }
+            { absent silero "pip cannot fetch silero-vad: $(last "$scratch/pip.log")"; return; }
         "$scratch/silero/bin/python" "$here/silero_model.py" "$scratch/silero" || return 1
     fi
     library=$(find "$scratch/silero/lib" -name 'libonnxruntime.*' | head -n 1)

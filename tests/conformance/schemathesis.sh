@@ -72,9 +72,9 @@ mkdir -p "$scratch"
 # The mark is written last, so that half an installation is done again.
 if [ "$(cat "$venv/installed" 2>/dev/null)" != "$pin" ]; then
     rm -rf "$venv"
-    python3 -m venv "$venv" >"$scratch/venv.log" 2>&1 || absent "python3 cannot make a venv (see $scratch/venv.log)"
+    python3 -m venv "$venv" >"$scratch/venv.log" 2>&1 || absent "python3 cannot make a venv: $(tail -n 1 "$scratch/venv.log")"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$pin" >"$scratch/pip.log" 2>&1 ||
-        absent "pip cannot install $pin (see $scratch/pip.log)"
+        absent "pip cannot install $pin: $(tail -n 1 "$scratch/pip.log")"
     echo "$pin" >"$venv/installed"
 fi
 scripts/packages.sh
