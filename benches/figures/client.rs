@@ -44,14 +44,32 @@ impl Client {
         let business: Value = self.ask(self.operator(Method::POST, "/v1/businesses").json(&body)).await?;
         let id: Uuid = business["id"].as_str().context("a business without an id")?.parse()?;
         // The carrier pairs ends and creates by caller id.
-        let caller_id = format!("+1202555{:04}", 100 + n % 100);
+        self.account(Business(id), &[format!("+1202555{:04}", 100 + n % 100)]).await?;
+        Ok(Business(id))
+    }
+
+    /// An account of its own at the carrier with these caller ids, in place of the one that the business had.
+    pub(crate) async fn account(&self, business: Business, caller_ids: &[String]) -> anyhow::Result<()> {
         let account = json!({
             "account_sid": format!("AC{}", Uuid::new_v4().simple()), "auth_token": Uuid::new_v4().simple().to_string(),
-            "caller_ids": [caller_id], "calls_per_second": 10_000.0, "api_base_url": self.carrier,
+            "caller_ids": caller_ids, "calls_per_second": 10_000.0, "api_base_url": self.carrier,
         });
-        let path = format!("/v1/businesses/{id}/carriers/twilio");
+        let path = format!("/v1/businesses/{}/carriers/twilio", business.0);
         let _: Value = self.ask(self.operator(Method::PUT, &path).json(&account)).await?;
-        Ok(Business(id))
+        Ok(())
+    }
+
+    /// Changes what a business says for all its runs.
+    pub(crate) async fn patch(&self, business: Business, path: &str, body: &Value) -> anyhow::Result<()> {
+        let _: Value = self.ask(self.of_business(Method::PATCH, path, business).json(body)).await?;
+        Ok(())
+    }
+
+    /// Puts numbers and prefixes of a CSV on a business's suppression list.
+    pub(crate) async fn suppress(&self, business: Business, csv: String) -> anyhow::Result<()> {
+        let upload = self.of_business(Method::POST, "/v1/suppressions", business);
+        let _: Value = self.ask(upload.header(CONTENT_TYPE, "text/csv").body(csv)).await?;
+        Ok(())
     }
 
     /// Changes how many slots a business has.
@@ -81,7 +99,15 @@ impl Client {
 
     /// A draft of a run with `jobs` numbers.
     pub(crate) async fn draft(&self, business: Business, jobs: usize) -> anyhow::Result<Run> {
-        let body = json!({"name": "bench", "default_region": "GB", "message": {"text": "Hello."}});
+        self.draft_by(business, jobs, json!({})).await
+    }
+
+    /// The same with `rules`, which are fields of a run.
+    pub(crate) async fn draft_by(&self, business: Business, jobs: usize, rules: Value) -> anyhow::Result<Run> {
+        let mut body = json!({"name": "bench", "default_region": "GB", "message": {"text": "Hello."}});
+        for (field, value) in rules.as_object().into_iter().flatten() {
+            body[field] = value.clone();
+        }
         let run: Value = self.ask(self.of_business(Method::POST, "/v1/runs", business).json(&body)).await?;
         let run = Run { business, id: run["id"].as_str().context("a run without an id")?.parse()? };
         self.upload(run, list(jobs)).await?;

@@ -6,7 +6,7 @@ use rollcall::{ops::installation::Installation, sim::Figures};
 
 use crate::{
     bench::{Bench, Tempo},
-    client::{Business, Client},
+    client::{Client, Run},
     meter,
     report::{Report, Target},
 };
@@ -86,12 +86,13 @@ pub(crate) const CASES: [Case; 4] = [
 ];
 
 /// Of how many rounds the middle one is shown.
-const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 3;
 
-struct Round {
-    figures: Figures,
-    cpu: meter::Cpu,
-    calls: f64,
+/// What was seen while some runs were dialed from their start to their end.
+pub(crate) struct Round {
+    pub(crate) figures: Figures,
+    pub(crate) cpu: meter::Cpu,
+    pub(crate) calls: f64,
     pss_mib: f64,
     live: f64,
 }
@@ -105,7 +106,11 @@ pub(crate) async fn measure(case: &Case, bench: &Bench, report: &mut Report) -> 
     }
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        rounds.push(round(case, &mut all, &client, &businesses).await?);
+        let mut runs = Vec::new();
+        for business in &businesses {
+            runs.push(client.draft(*business, case.jobs / case.businesses).await?);
+        }
+        rounds.push(round(case.jobs, &mut all, &client, &runs).await?);
     }
     let bells = meter::bell_to_post(&all).await?;
     all.check()?;
@@ -128,29 +133,25 @@ pub(crate) async fn measure(case: &Case, bench: &Bench, report: &mut Report) -> 
     Ok(())
 }
 
-async fn round(case: &Case, all: &mut Installation, client: &Client, businesses: &[Business]) -> anyhow::Result<Round> {
-    let mut runs = Vec::new();
-    for business in businesses {
-        runs.push(client.draft(*business, case.jobs / case.businesses).await?);
-    }
+/// Dials drafts with so many jobs together.
+pub(crate) async fn round(jobs: usize, all: &mut Installation, client: &Client, runs: &[Run]) -> anyhow::Result<Round> {
     client.reset_figures().await?;
     let before = meter::cpu(all)?;
-    for run in &runs {
+    for run in runs {
         client.start(*run).await?;
     }
-    client.wait(&format!("ended={}", case.jobs), Duration::from_secs(300)).await?;
+    client.wait(&format!("ended={jobs}"), Duration::from_secs(300)).await?;
     let cpu = meter::cpu(all)?.since(&before);
     let figures = client.figures().await?;
     let pss_mib = meter::pss_mib(all)?;
     client.wait("idle=1", Duration::from_secs(30)).await?;
-    for run in &runs {
+    for run in runs {
         anyhow::ensure!(client.ended(*run, Duration::from_secs(30)).await?, "a run has not ended");
     }
     let total = &figures.total;
     anyhow::ensure!(
-        total.numbers_called_twice == 0 && total.created_twice == 0 && total.created == case.jobs as u64,
-        "{} jobs, {} calls, {} twice",
-        case.jobs,
+        total.numbers_called_twice == 0 && total.created_twice == 0 && total.created == jobs as u64,
+        "{jobs} jobs, {} calls, {} twice",
         total.created,
         total.numbers_called_twice
     );

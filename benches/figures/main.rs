@@ -13,6 +13,7 @@ mod meter;
 mod proc;
 mod report;
 mod rest;
+mod rules;
 mod setting;
 mod statements;
 mod trouble;
@@ -30,7 +31,7 @@ const CARRIER: Beside = Beside { heading: "carrier ms/call", whose: "carrier", m
 /// Which cases to measure.
 #[derive(Debug, Parser)]
 struct Order {
-    /// Names of cases (A C D E: dialing; P: statements per call; Q: at rest; L K: trouble; B: many businesses; T: many jobs
+    /// Names of cases (A C D E: dialing; W: A with all campaign rules beside A without; P: statements per call; Q: at rest; L K: trouble; B: many businesses; T: many jobs
     /// due at once; S I R: long lists; M: memory); all without one.
     cases: Vec<String>,
     /// A setting of api and workers that differs from the default, as NAME=VALUE; repeatable.
@@ -54,6 +55,9 @@ async fn main() -> anyhow::Result<()> {
     machine::describe(&bench, &mut report).await?;
     for case in dialing::CASES.iter().filter(|case| wanted(case.name)) {
         dialing::measure(case, &bench, &mut report).await?;
+    }
+    if wanted("W") {
+        rules::measure(&bench, &mut report).await?;
     }
     if wanted("P") {
         statements::measure(&bench, &mut report).await?;

@@ -16,6 +16,10 @@ use crate::voice::mulaw::{FRAME, PER_MS};
 
 /// So far ahead of the ear.
 const LEAD: Duration = Duration::from_millis(120);
+/// A process that wakes this much too late has more to do than it can: it sends less often then, and more at once.
+const LATE: Duration = Duration::from_millis(5);
+/// Frames that go as one, at most: 100 ms.
+const MOST_AT_ONCE: usize = 5;
 /// Between two marks, bytes of sound.
 const MARK_EVERY: usize = 500 * PER_MS;
 /// What is taken off the guess of what was heard: carriers and networks hold some of it.
@@ -39,6 +43,8 @@ pub(super) struct Playout {
     queued: usize,
     /// Everything that was sent is played by then.
     until: Instant,
+    /// As much as may be was sent ahead, so that only the clock can be late.
+    keeps_pace: bool,
     generation: u32,
     /// The turn that is being played.
     turn: u32,
@@ -61,6 +67,7 @@ impl Playout {
             queue: VecDeque::new(),
             queued: 0,
             until: now,
+            keeps_pace: false,
             generation: 1,
             turn: 0,
             sent: 0,
@@ -130,10 +137,12 @@ impl Playout {
             self.marked = self.sent;
             return Some(Out::Mark(format!("g{}-t{}-{}", self.generation, self.turn, self.sent)));
         }
+        self.keeps_pace &= self.until > now;
         if self.due(now)? > now {
+            self.keeps_pace = true;
             return None;
         }
-        let (turn, frame) = self.frame()?;
+        let (turn, frame) = self.frame(FRAME * self.frames_at_once(now))?;
         if turn != self.turn {
             self.begin(turn);
         }
@@ -143,21 +152,31 @@ impl Playout {
         Some(Out::Frame(frame))
     }
 
-    /// Takes a frame of one turn from the front, put together where it lies in two pieces; shorter at the end of a turn.
-    fn frame(&mut self) -> Option<(u32, Bytes)> {
+    /// One while the process keeps up; where it is late, those that are due and the next one, which spares it a wake-up and a message.
+    fn frames_at_once(&self, now: Instant) -> usize {
+        let late = (now + LEAD).saturating_duration_since(self.until);
+        if !self.keeps_pace || late < LATE {
+            return 1;
+        }
+        let due = 1 + usize::try_from(late.as_millis()).unwrap_or(0) * PER_MS / FRAME;
+        (due + 1).min(MOST_AT_ONCE)
+    }
+
+    /// Takes so many bytes of one turn from the front, put together where they lie in several pieces; fewer at the end of a turn.
+    fn frame(&mut self, most: usize) -> Option<(u32, Bytes)> {
         let (turn, piece) = self.queue.front_mut()?;
         let turn = *turn;
-        if piece.len() > FRAME {
-            return Some((turn, piece.split_to(FRAME)));
+        if piece.len() > most {
+            return Some((turn, piece.split_to(most)));
         }
         let (_, piece) = self.queue.pop_front()?;
-        if piece.len() == FRAME || self.queue.front().is_none_or(|(next, _)| *next != turn) {
+        if piece.len() == most || self.queue.front().is_none_or(|(next, _)| *next != turn) {
             return Some((turn, piece));
         }
-        let mut frame = BytesMut::with_capacity(FRAME);
+        let mut frame = BytesMut::with_capacity(most);
         frame.extend_from_slice(&piece);
-        while let Some((_, piece)) = self.queue.front_mut().filter(|(next, _)| *next == turn && frame.len() < FRAME) {
-            frame.extend_from_slice(&piece.split_to(piece.len().min(FRAME - frame.len())));
+        while let Some((_, piece)) = self.queue.front_mut().filter(|(next, _)| *next == turn && frame.len() < most) {
+            frame.extend_from_slice(&piece.split_to(piece.len().min(most - frame.len())));
             if piece.is_empty() {
                 self.queue.pop_front();
             }
@@ -254,6 +273,27 @@ mod tests {
         let later = begin + Duration::from_millis(20);
         assert_eq!(drained(&mut playout, later).0, FRAME);
         assert_eq!(playout.due(later), Some(later + Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn a_process_that_is_late_sends_what_is_due_and_the_next_frame_as_one() {
+        let begin = Instant::now();
+        let mut playout = Playout::new(begin, true);
+        playout.add(1, Bytes::from_static(&[1; 80_000]));
+        let mut sent = |ms| {
+            let mut sizes = Vec::new();
+            while let Some(out) = playout.next(begin + Duration::from_millis(ms)) {
+                let Out::Frame(frame) = out else { continue };
+                sizes.push(frame.len() / FRAME);
+            }
+            sizes
+        };
+        assert_eq!(sent(0), [1; 7], "what begins is not late");
+        assert_eq!(sent(24), [1], "no more than a timer is");
+        assert_eq!(sent(46), [2], "6 ms late");
+        assert!(sent(60).is_empty(), "the second of them was that of 60 ms");
+        assert_eq!(sent(110), [3], "those of 80 and 100 ms, and the next");
+        assert_eq!(sent(450), [1; 7], "the caller has heard nothing meanwhile: sound begins anew");
     }
 
     #[test]
