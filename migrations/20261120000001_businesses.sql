@@ -73,6 +73,7 @@ CREATE TABLE carrier_account (
     held_at            timestamptz,
     turned_away        integer NOT NULL DEFAULT 0,
     unreadable_since   timestamptz,
+    unreadable_refused boolean NOT NULL DEFAULT false,
     live_look_at       timestamptz NOT NULL DEFAULT now(),
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
@@ -86,6 +87,7 @@ COMMENT ON COLUMN carrier_account.hold_until IS 'No claim before this: back-off 
 COMMENT ON COLUMN carrier_account.held_at IS 'When it was last held back: a call that was sent before that proves nothing against the hold.';
 COMMENT ON COLUMN carrier_account.turned_away IS 'How often in a row the carrier was too full for a call of it; begins anew where one came through.';
 COMMENT ON COLUMN carrier_account.unreadable_since IS 'Since when the carrier cannot be asked about this account''s calls; null while it can.';
+COMMENT ON COLUMN carrier_account.unreadable_refused IS 'True where that is because the carrier refuses its credentials.';
 COMMENT ON COLUMN carrier_account.live_look_at IS 'When the live list of this account is read next; taking it forward is the lease.';
 
 CREATE TABLE suppression (

@@ -106,15 +106,16 @@ END $$;
 
 -- The carrier that a run dials through now: the first in its order that the business uses, has an account at, and that is not
 -- left alone. Nothing where there is none. An attempt in doubt keeps its job from being claimed at all, whichever is next.
-CREATE FUNCTION carrier_of_run(p_business uuid, p_carriers text[]) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT c.carrier FROM carrier_account c JOIN business b USING (business_id)
-    WHERE c.business_id = p_business AND c.carrier = ANY (p_carriers) AND c.carrier = ANY (b.carriers)
-        AND (c.hold_until > clock_timestamp()) IS NOT TRUE
-    ORDER BY array_position(p_carriers, c.carrier) LIMIT 1
-$$;
+-- (Not in SQL, as what follows is not: a function in SQL that is not made part of the statement is planned anew for each.)
+CREATE FUNCTION carrier_of_run(p_business uuid, p_carriers text[]) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT c.carrier FROM carrier_account c JOIN business b USING (business_id)
+        WHERE c.business_id = p_business AND c.carrier = ANY (p_carriers) AND c.carrier = ANY (b.carriers)
+            AND (c.hold_until > clock_timestamp()) IS NOT TRUE
+        ORDER BY array_position(p_carriers, c.carrier) LIMIT 1);
+END $$;
 
 -- The numbers that a run calls from at an account: those of its own that the account has, or else all of the account's.
--- (Not in SQL, as what follows is not: a function in SQL that is not made part of the statement is planned anew for each.)
 CREATE FUNCTION callers_of_run(p_run text[], p_account text[]) RETURNS text[] LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     IF p_run && p_account THEN
@@ -124,11 +125,14 @@ BEGIN
 END $$;
 
 -- How many more calls a run may place within its budget.
-CREATE FUNCTION budget_left(p_run uuid, p_budget jsonb) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT CASE WHEN sum(call_secs) >= (p_budget ->> 'max_call_minutes')::bigint * 60 THEN 0
-                WHEN p_budget ->> 'max_attempts' IS NOT NULL THEN greatest((p_budget ->> 'max_attempts')::bigint - sum(attempts), 0)::bigint END
-    FROM tally_shard WHERE run_id = p_run
-$$;
+CREATE FUNCTION budget_left(p_run uuid, p_budget jsonb) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_attempts bigint := (p_budget ->> 'max_attempts')::bigint;
+    v_secs     bigint := (p_budget ->> 'max_call_minutes')::bigint * 60;
+BEGIN
+    RETURN (SELECT CASE WHEN sum(call_secs) >= v_secs THEN 0 WHEN v_attempts IS NOT NULL THEN greatest(v_attempts - sum(attempts), 0)::bigint END
+        FROM tally_shard WHERE run_id = p_run);
+END $$;
 
 -- True where too many of the calls that ended last failed, as a run's breaker counts them. Every claim asks it, so that no call is
 -- placed after those, and so does the sweep, which pauses the run.
@@ -191,20 +195,16 @@ END $$;
 
 -- How many more calls may come from these numbers now, by their limits; null: as many as one likes.
 CREATE FUNCTION callers_left(p_business uuid, p_run_callers text[], p_account_callers text[]) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
-DECLARE
-    v_day  date;
-    v_left bigint;
 BEGIN
-    SELECT (clock_timestamp() AT TIME ZONE known_zone(time_zone))::date INTO v_day FROM business WHERE business_id = p_business;
-    SELECT CASE WHEN count(*) = count(c.calls) THEN coalesce(sum(c.calls), 0) END INTO v_left FROM (
-        SELECT greatest(least(s.max_per_day - CASE WHEN s.day = v_day THEN s.dials ELSE 0 END, s.max_at_once - coalesce(o.calls, 0)),
+    RETURN (SELECT CASE WHEN count(*) = count(c.calls) THEN coalesce(sum(c.calls), 0) END FROM (
+        SELECT greatest(least(s.max_per_day - CASE WHEN s.day = (SELECT (clock_timestamp() AT TIME ZONE known_zone(time_zone))::date
+                            FROM business WHERE business_id = p_business) THEN s.dials ELSE 0 END, s.max_at_once - coalesce(o.calls, 0)),
                         CASE WHEN s.max_per_day IS NOT NULL OR s.max_at_once IS NOT NULL THEN 0 END) AS calls
         FROM unnest(callers_of_run(p_run_callers, p_account_callers)) AS n (number)
             LEFT JOIN caller_id s ON s.business_id = p_business AND s.number = n.number
             LEFT JOIN (SELECT from_number, count(*) AS calls FROM attempt WHERE business_id = p_business AND open GROUP BY from_number) o
                 ON o.from_number = n.number
-        WHERE s.enabled IS NOT FALSE) c;
-    RETURN v_left;
+        WHERE s.enabled IS NOT FALSE) c);
 END $$;
 
 -- True where the business does not call this number.
@@ -216,13 +216,6 @@ $$;
 -- True where the attempt rang nobody: the carrier ended it because it was too full, or it was cancelled in the carrier's queue.
 CREATE FUNCTION rang_nobody(p_state text, p_disposition text, p_queue_cancelled_at timestamptz) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT p_state = 'ended' AND p_disposition IS NOT DISTINCT FROM 'cancelled' AND p_queue_cancelled_at IS NOT NULL
-$$;
-
--- Dials of a number that count against its limits: those that a carrier was asked for and did not turn away.
-CREATE FUNCTION dials_of_number(p_business uuid, p_number text, p_since timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT count(*) FROM attempt WHERE business_id = p_business AND to_number = p_number AND intent_at >= p_since
-        AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
-        AND NOT rang_nobody(state, disposition, queue_cancelled_at)
 $$;
 
 -- Why a job whose turn has come is not dialed. verdict: held (until next_at) or skipped; null: it may be dialed.
@@ -246,6 +239,9 @@ DECLARE
     v_zone text;
     v_day  timestamptz;
     v_next timestamptz;
+    v_ever       bigint;
+    v_within_24h bigint;
+    v_today      bigint;
 BEGIN
     IF is_suppressed(p_business, p_number) THEN
         RETURN ROW('skipped', 'suppressed', 'The number is on the suppression list.', NULL)::job_verdict;
@@ -260,10 +256,23 @@ BEGIN
        OR EXISTS (SELECT 1 FROM attempt WHERE account = p_account AND to_number = p_number AND open) THEN
         RETURN ROW('held', 'in_call', 'Another call to the number is under way.', v_now + interval '10 s')::job_verdict;
     END IF;
-    IF p_lifetime IS NOT NULL AND dials_of_number(p_business, p_number, '-infinity') >= p_lifetime THEN
+    IF p_lifetime IS NULL AND p_per_24h IS NULL AND p_per_day IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF p_per_day IS NOT NULL THEN
+        v_zone := known_zone(p_zones[1]);
+        v_day := date_trunc('day', v_now AT TIME ZONE v_zone) AT TIME ZONE v_zone;
+    END IF;
+    -- What a carrier was asked for and did not turn away counts.
+    SELECT count(*), count(*) FILTER (WHERE intent_at >= v_now - interval '24 h'), count(*) FILTER (WHERE intent_at >= v_day)
+    INTO v_ever, v_within_24h, v_today FROM attempt
+    WHERE business_id = p_business AND to_number = p_number AND direction = 'outbound'
+        AND intent_at >= CASE WHEN p_lifetime IS NULL THEN least(v_now - interval '24 h', v_day) ELSE '-infinity' END
+        AND state NOT IN ('not_sent', 'not_placed', 'refused') AND NOT rang_nobody(state, disposition, queue_cancelled_at);
+    IF v_ever >= p_lifetime THEN
         RETURN ROW('skipped', 'attempt_cap', format('The number was dialed %s times, as often as the business ever dials one.', p_lifetime), NULL)::job_verdict;
     END IF;
-    IF p_per_24h IS NOT NULL AND dials_of_number(p_business, p_number, v_now - interval '24 h') >= p_per_24h THEN
+    IF v_within_24h >= p_per_24h THEN
         SELECT intent_at + interval '24 h' INTO v_next FROM attempt
             WHERE business_id = p_business AND to_number = p_number AND intent_at >= v_now - interval '24 h'
                 AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
@@ -271,24 +280,21 @@ BEGIN
             ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;
         RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
     END IF;
-    IF p_per_day IS NOT NULL THEN
-        v_zone := known_zone(p_zones[1]);
-        v_day := date_trunc('day', v_now AT TIME ZONE v_zone) AT TIME ZONE v_zone;
-        IF dials_of_number(p_business, p_number, v_day) >= p_per_day THEN
-            v_next := (date_trunc('day', v_now AT TIME ZONE v_zone) + interval '1 day') AT TIME ZONE v_zone;
-            RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times today.', p_per_day), v_next)::job_verdict;
-        END IF;
+    IF v_today >= p_per_day THEN
+        v_next := (date_trunc('day', v_now AT TIME ZONE v_zone) + interval '1 day') AT TIME ZONE v_zone;
+        RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times today.', p_per_day), v_next)::job_verdict;
     END IF;
     RETURN NULL;
 END $$;
 
 -- True where the callee agreed in the last call of a job on being called again: that call is none of those that its run tries.
-CREATE FUNCTION was_agreed(p_job uuid) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT coalesce((
+CREATE FUNCTION was_agreed(p_job uuid) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN coalesce((
         SELECT call_back_at IS NOT NULL FROM attempt WHERE job_id = p_job AND state NOT IN ('not_sent', 'not_placed', 'refused')
             AND NOT rang_nobody(state, disposition, queue_cancelled_at)
-        ORDER BY n DESC LIMIT 1), false)
-$$;
+        ORDER BY n DESC LIMIT 1), false);
+END $$;
 
 -- Claims due jobs of some businesses for the given holders: locks the businesses, counts, checks run, suppression and account,
 -- inserts the attempts as intents and moves the jobs. Returns one row per attempt inserted; holders without a row are free again.

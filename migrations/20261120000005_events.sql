@@ -95,7 +95,12 @@ BEGIN
         UPDATE attempt a SET
             state = e.state,
             carrier_call_id = coalesce(a.carrier_call_id, e.call_id),
-            disposition = CASE WHEN a.fenced AND e.disposition IN ('answered', 'machine', 'fax') THEN 'abandoned' ELSE e.disposition END,
+            disposition = CASE WHEN a.fenced AND e.disposition IN ('answered', 'machine', 'fax') THEN 'abandoned'
+                -- It left the carrier's queue while it was being cancelled there: it may have rung, and counts as a call. (Telnyx has no
+                -- queue; there the mark says that it had no room, and begins and ends such a call at once.)
+                WHEN e.disposition = 'cancelled' AND a.carrier = 'twilio' AND NOT a.hangup_wanted
+                    AND greatest(a.initiated_at, a.ringing_at) > a.queue_cancelled_at
+                THEN 'no_answer' ELSE e.disposition END,
             heard_at = v_now,
             sent_at = coalesce(a.sent_at, v_now - make_interval(secs => e.sent_ms_ago / 1000.0)),
             placed_at = coalesce(a.placed_at, CASE e.state WHEN 'placed' THEN v_now END),

@@ -31,7 +31,7 @@ END $$;
 GRANT SELECT ON installation, business, tally TO rollcall_tenant;
 -- As much as a lock of the row needs, and what its own manager may change.
 GRANT UPDATE (updated_at, calling_window, window_version, cap_per_day, cap_per_24h, cap_lifetime) ON business TO rollcall_tenant;
-GRANT SELECT (business_id, carrier, reference, caller_ids, calls_per_second, health, health_detail, hold_until, held_at, unreadable_since)
+GRANT SELECT (business_id, carrier, reference, caller_ids, calls_per_second, health, health_detail, hold_until, held_at, unreadable_since, unreadable_refused)
     ON carrier_account TO rollcall_tenant;
 GRANT SELECT, INSERT, UPDATE, DELETE ON suppression, calendar, run, run_zone, lead_import, rejected_lead, job, tally_shard TO rollcall_tenant;
 GRANT SELECT, UPDATE ON attempt TO rollcall_tenant;

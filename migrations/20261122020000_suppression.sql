@@ -23,8 +23,8 @@ $$;
 -- connection does not see by itself: hence the owner's eyes. (OFFSET 0, here and below: never as a set that is read first.)
 CREATE OR REPLACE FUNCTION is_suppressed(p_business uuid, p_number text) RETURNS boolean LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
 DECLARE
-    v_itself boolean;
-    v_prefix boolean;
+    v_itself   boolean;
+    v_prefixes uuid[];
 BEGIN
     -- List by list, so that it is a step into the key of each: as one search it reads all of a list that was just uploaded, for as long as
     -- the statistics do not know of it. Most lists have no prefix at all, and one step into their index says so.
@@ -32,15 +32,15 @@ BEGIN
             AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()))
         OR EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = '00000000-0000-0000-0000-000000000000' AND s.number = p_number
             AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())),
-           EXISTS (SELECT 1 FROM suppression s WHERE s.business_id IN (p_business, '00000000-0000-0000-0000-000000000000') AND s.number LIKE '%*')
-    INTO v_itself, v_prefix;
-    IF v_itself OR NOT v_prefix THEN
+        CASE WHEN EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number LIKE '%*') THEN ARRAY[p_business] END
+        || CASE WHEN EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = '00000000-0000-0000-0000-000000000000' AND s.number LIKE '%*')
+           THEN ARRAY['00000000-0000-0000-0000-000000000000'::uuid] END
+    INTO v_itself, v_prefixes;
+    IF v_itself OR v_prefixes IS NULL THEN
         RETURN v_itself;
     END IF;
-    RETURN EXISTS (SELECT 1 FROM unnest(suppression_keys(p_number)) entry WHERE
-        EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = p_business AND s.number = entry
-            AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0)
-        OR EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = '00000000-0000-0000-0000-000000000000' AND s.number = entry
+    RETURN EXISTS (SELECT 1 FROM unnest(v_prefixes) list, unnest(suppression_keys(p_number)) entry WHERE
+        EXISTS (SELECT 1 FROM suppression s WHERE s.business_id = list AND s.number = entry
             AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp()) OFFSET 0));
 END $$;
 

@@ -187,9 +187,17 @@ impl Context {
     /// # Errors
     /// Where Postgres does not answer or the envelope cannot be opened.
     pub async fn account(&self, business: BusinessId, reference: &str) -> anyhow::Result<Option<Account>> {
-        let Some(profile) = self.profile(business).await? else { return Ok(None) };
-        let Some(sealed) = profile.accounts.iter().find(|a| a.reference == reference) else { return Ok(None) };
-        self.opened(business, sealed).map(Some)
+        let Some(mut profile) = self.profile(business).await? else { return Ok(None) };
+        let of = |profile: &Profile| profile.accounts.iter().position(|a| a.reference == reference);
+        let mut place = of(&profile);
+        if place.is_none() {
+            // It may be younger than what is remembered.
+            self.profiles.forget(business);
+            let Some(now) = self.profile(business).await? else { return Ok(None) };
+            profile = now;
+            place = of(&profile);
+        }
+        place.map(|place| self.opened(business, &profile.accounts[place])).transpose()
     }
 
     /// The account at a voice provider that a business's calls use: its own, or the installation's; `None` without either.

@@ -224,9 +224,9 @@ pub async fn of_attempt(pg: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Re
 pub async fn talking_among(pg: impl PgExecutor<'_>, attempts: &[AttemptId]) -> sqlx::Result<Vec<AttemptId>> {
     let ids: Vec<_> = attempts.iter().map(|attempt| attempt.0).collect();
     sqlx::query_scalar!(
-        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt a WHERE a.attempt_id = ANY ($1)
-               AND (EXISTS (SELECT 1 FROM run r WHERE r.run_id = a.run_id AND r.agent_id IS NOT NULL)
-                   OR EXISTS (SELECT 1 FROM attempt_agent g WHERE g.attempt_id = a.attempt_id))"#,
+        r#"SELECT a.attempt_id AS "attempt!: AttemptId" FROM attempt a
+               LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN attempt_agent g ON g.attempt_id = a.attempt_id
+           WHERE a.attempt_id = ANY ($1) AND (r.agent_id IS NOT NULL OR g.attempt_id IS NOT NULL)"#,
         &ids
     )
     .fetch_all(pg)

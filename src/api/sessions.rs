@@ -41,7 +41,8 @@ struct Session {
     /// `GET /v1/calls/{id}/transcript` shows what was said.
     id: AttemptId,
     /// Open a WebSocket here within a minute; it is good for one. Send and get binary messages of sound; the text
-    /// `{"event":"clear"}` says to drop what was not played yet, and the text `stop` ends it.
+    /// `{"event":"clear"}` says to drop what was not played yet, and the text `stop` ends it. Sound is to come all the time, silence too,
+    /// as from a carrier: after 5 s without any it ends as `dead_stream`. A message has at most 64 KiB.
     ws_url: String,
 }
 

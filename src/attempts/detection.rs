@@ -201,9 +201,10 @@ pub async fn waits(pg: &PgPool, attempt: AttemptId, secs: i32) -> sqlx::Result<(
 pub async fn pick_undecided(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
+        // Whether its call is known is asked of each attempt, and leads to no list of all that are.
         r#"UPDATE detection d SET decide_by = CASE WHEN a.open THEN clock_timestamp() + make_interval(secs => $2::float8 / 1000) END
            FROM attempt a
-           WHERE a.attempt_id = d.attempt_id AND a.carrier_call_id IS NOT NULL AND d.attempt_id IN (
+           WHERE a.attempt_id = d.attempt_id AND coalesce(a.carrier_call_id, '') <> '' AND d.attempt_id IN (
                SELECT attempt_id FROM detection WHERE decide_by < clock_timestamp() AND decide_by IS NOT NULL
                ORDER BY decide_by LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING a.attempt_id AS "attempt: AttemptId", a.business_id AS "business: BusinessId", a.account,

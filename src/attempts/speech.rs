@@ -74,7 +74,7 @@ pub async fn pick_over(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Ve
         LiveCall,
         r#"UPDATE attempt SET hangup_asked_at = clock_timestamp()
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
-               WHERE open AND rank >= 2 AND carrier_call_id IS NOT NULL
+               WHERE open AND line IS NOT NULL AND rank >= 2 AND carrier_call_id IS NOT NULL
                    AND greatest(speech_over_at, hangup_asked_at) < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
                    AND speech_over_at IS NOT NULL
                ORDER BY speech_over_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
@@ -139,6 +139,20 @@ pub struct TurnedAway {
     pub account: String,
     /// Milliseconds since it was sent.
     pub sent_ms_ago: i64,
+}
+
+/// Whoever picked up heard nothing, for a fault of ours: the call will end as `abandoned`.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn nothing_was_heard(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE attempt SET fenced = true WHERE attempt_id = $1 AND open AND direction = 'outbound'",
+        attempt.0
+    )
+    .execute(pg)
+    .await?;
+    Ok(())
 }
 
 /// Lets the job of a call that the carrier was too full to make go back to the queue, uncharged, when its end is applied as a

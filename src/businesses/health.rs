@@ -111,17 +111,19 @@ pub async fn works(pg: &PgPool, business: BusinessId, account: &str, sent_ago: D
     Ok(())
 }
 
-/// Writes down that the account's calls could not be asked about; returns since how many seconds that is so.
+/// Writes down that the account's calls could not be asked about, `refused` where its credentials are; returns since how many
+/// seconds that is so.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn unreadable(pg: &PgPool, business: BusinessId, account: &str) -> sqlx::Result<i64> {
+pub async fn unreadable(pg: &PgPool, business: BusinessId, account: &str, refused: bool) -> sqlx::Result<i64> {
     let since = sqlx::query_scalar!(
-        r#"UPDATE carrier_account SET unreadable_since = coalesce(unreadable_since, clock_timestamp())
+        r#"UPDATE carrier_account SET unreadable_since = coalesce(unreadable_since, clock_timestamp()), unreadable_refused = $3
            WHERE business_id = $1 AND reference = $2
            RETURNING extract(epoch FROM clock_timestamp() - unreadable_since)::bigint AS "secs!""#,
         business.0,
         account,
+        refused,
     )
     .fetch_optional(pg)
     .await?;

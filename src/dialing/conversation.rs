@@ -13,7 +13,7 @@ use crate::{
         detection::{self, Noted},
     },
     businesses::suppressions::{Entry, List, Terms},
-    calls::{CallState, Memory, Phase, Text, Ticket, conversation, state::VERSION},
+    calls::{CallState, Memory, Phase, Text, Ticket, Who, conversation, state::VERSION},
     carriers::{HangUp, How, Speech},
     context::Context,
     dialing::inbound::{Instead, instead},
@@ -26,6 +26,8 @@ use crate::{
 pub const HUNG_UP: &str = "hung_up";
 /// The reason of one whose caller was put through: the call goes on without us.
 pub const TRANSFERRED: &str = "transferred";
+/// Why a conversation is over that a provider's fault has ended.
+pub const TROUBLE: &str = "trouble";
 /// Streams of one call at most: a call whose sessions all break off, or whose streams never become one, is ended.
 const MOST_STREAMS: u32 = 20;
 
@@ -303,6 +305,14 @@ async fn settle(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
 /// Keeps what was said, and ends the call where it is ours to end. A call that is over is forgotten once that is done: until then
 /// it is looked for, and whoever finds it keeps what was said.
 pub async fn ended(ctx: &Context, state: &CallState, reason: &str, hang_up_too: bool) {
+    let heard = state.memory.gone > 0
+        || state.memory.said.iter().any(|spoken| spoken.who == Who::Agent && !spoken.text.is_empty());
+    if reason == TROUBLE && !heard {
+        // Before the hang-up: the call's end is to say so.
+        if let Err(error) = attempts::speech::nothing_was_heard(&ctx.stores.pg, state.attempt).await {
+            tracing::error!(attempt.id = %state.attempt, %error, "a call counts as answered in which nobody spoke");
+        }
+    }
     let kept = async {
         keep(ctx, state, reason).await?;
         if state.phase == Phase::Ended {

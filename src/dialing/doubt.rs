@@ -99,8 +99,13 @@ async fn told_of_carrier(ctx: &Context, doubt: &InDoubt, error: Option<&anyhow::
     let (pg, account) = (&ctx.stores.pg, doubt.account.as_str());
     let written = match error {
         None => health::readable(pg, doubt.business, account).await,
-        Some(error) if error.is::<CarrierError>() => health::unreadable(pg, doubt.business, account).await.map(drop),
-        Some(_) => Ok(()),
+        Some(error) => match error.downcast_ref::<CarrierError>() {
+            Some(why) => {
+                let refused = matches!(why, CarrierError::Unauthorized { .. });
+                health::unreadable(pg, doubt.business, account, refused).await.map(drop)
+            }
+            None => Ok(()),
+        },
     };
     if let Err(error) = written {
         tracing::debug!(%error, "whether the carrier can be asked was not written down");
@@ -233,22 +238,26 @@ async fn candidates_of_nobody(ctx: &Context, account: &Account, doubt: &InDoubt)
     let mut plain = Vec::new();
     for view in candidates {
         match whose(ctx, account, &view).await? {
-            Some(attempt) if attempt == doubt.attempt => return Ok(vec![view]),
-            Some(_) => {}
-            // Where a call's mark is shown and is not ours, somebody else made it.
-            None if view.marks.is_some() => {}
-            None => plain.push(view),
+            Whose::Attempt(attempt) if attempt == doubt.attempt => return Ok(vec![view]),
+            Whose::Attempt(_) | Whose::SomebodyElses => {}
+            Whose::Unknown => plain.push(view),
         }
     }
     Ok(plain)
 }
 
-/// The attempt whose token the call was created with, where the carrier shows it.
-async fn whose(
-    ctx: &Context,
-    account: &Account,
-    view: &CallView,
-) -> Result<Option<crate::ids::AttemptId>, CarrierError> {
+/// Who made a call.
+enum Whose {
+    /// The attempt whose token it was created with.
+    Attempt(crate::ids::AttemptId),
+    /// The carrier shows what it was created with, and nothing of that is ours: each call of ours has its token there.
+    SomebodyElses,
+    /// The carrier does not show it, or not yet.
+    Unknown,
+}
+
+/// Who made a call, where the carrier shows it.
+async fn whose(ctx: &Context, account: &Account, view: &CallView) -> Result<Whose, CarrierError> {
     let shown = match &view.marks {
         Some(marks) => Ok(Some(marks.clone())),
         None => ctx.carriers.request_parameters(account, &view.call_id).await,
@@ -259,8 +268,12 @@ async fn whose(
         Err(CarrierError::Refused { .. } | CarrierError::Unreadable { .. }) => Vec::new(),
         Err(error) => return Err(error),
     };
-    let tokens = shown.iter().flat_map(|text| text.split(['/', '?', '#', '&', '=']));
-    Ok(tokens.filter_map(|part| ctx.tokens.read(part)).map(|(_, attempt)| attempt).next())
+    let mut tokens = shown.iter().flat_map(|text| text.split(['/', '?', '#', '&', '=']));
+    Ok(match tokens.find_map(|part| ctx.tokens.read(part)) {
+        Some((_, attempt)) => Whose::Attempt(attempt),
+        None if view.marks.is_some() || !shown.is_empty() => Whose::SomebodyElses,
+        None => Whose::Unknown,
+    })
 }
 
 async fn candidates(ctx: &Context, account: &Account, doubt: &InDoubt) -> Result<Vec<CallView>, CarrierError> {

@@ -48,7 +48,8 @@ async fn one(ctx: &Context, due: DueAccount) -> usize {
         }
         Err(error) => {
             metrics::look_failed();
-            let secs = health::unreadable(pg, due.business, &due.account).await.unwrap_or(0);
+            let refused = matches!(error.downcast_ref(), Some(CarrierError::Unauthorized { .. }));
+            let secs = health::unreadable(pg, due.business, &due.account, refused).await.unwrap_or(0);
             let error = format!("{error:#}");
             if secs >= ALARM_SECS {
                 tracing::error!(business.id = %due.business, secs, error, "the carrier cannot be asked about live calls; slots stay held");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use backon::{ExponentialBuilder, Retryable};
 use rand::RngExt;
+use secrecy::ExposeSecret;
 use sqlx::error::DatabaseError;
 
 use crate::{
@@ -261,6 +262,8 @@ async fn refused(
             .await;
             (JobThen::Requeue, None)
         }
+        // It was sent with what has been replaced since: that says nothing of the account.
+        RefusalClass::StopAccount if was_replaced(ctx, business, account).await => (JobThen::Requeue, None),
         RefusalClass::StopAccount => {
             let retry = Times::ms(ctx.settings.times.refused_retry_ms);
             hold(ctx, business, &account.reference, Hold::Refused, retry, &detail).await;
@@ -290,6 +293,13 @@ async fn refused(
         carrier_code: code.and_then(|code| i32::try_from(code).ok()),
     };
     close(ctx, attempt, closing).await;
+}
+
+/// True where the account has another secret by now than the one that was sent. What is remembered of it is read anew.
+async fn was_replaced(ctx: &Context, business: BusinessId, account: &Account) -> bool {
+    ctx.profiles.forget(business);
+    let now = ctx.account(business, &account.reference).await;
+    now.is_ok_and(|now| now.is_some_and(|now| now.secret.expose_secret() != account.secret.expose_secret()))
 }
 
 async fn insist_run_paused(ctx: &Context, attempt: AttemptId) -> anyhow::Result<()> {

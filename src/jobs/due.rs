@@ -48,7 +48,7 @@ pub async fn end_waiting(pg: &PgPool, run: RunId, most: i32) -> sqlx::Result<i64
         r#"WITH picked AS (
                (SELECT job_id FROM job WHERE run_id = $1 AND state = 'queued' LIMIT $2)
                UNION ALL
-               (SELECT job_id FROM job WHERE run_id = $1 AND state = 'waiting' AND next_at IS NOT NULL LIMIT $2)
+               (SELECT job_id FROM job WHERE run_id = $1 AND state = 'waiting' LIMIT $2)
            )
            SELECT coalesce(sum(n), 0)::bigint AS "n!"
            FROM skip_jobs(ARRAY (SELECT job_id FROM picked), 'run_ended', 'The run''s end_at has come.')"#,

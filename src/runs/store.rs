@@ -296,7 +296,11 @@ pub async fn archive(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) 
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn cancelling(pg: impl PgExecutor<'_>) -> sqlx::Result<Vec<RunId>> {
-    sqlx::query_scalar!(r#"SELECT run_id AS "run: RunId" FROM run WHERE state = 'cancelling'"#).fetch_all(pg).await
+    sqlx::query_scalar!(
+        r#"SELECT run_id AS "run: RunId" FROM run WHERE state = 'cancelling' AND business_id IS NOT NULL"#
+    )
+    .fetch_all(pg)
+    .await
 }
 
 /// Ends a run whose jobs all have their outcome. A run that is locked just now is left to the sweep.

@@ -63,8 +63,9 @@ pub async fn half_cancelled(pg: &PgPool) -> sqlx::Result<Vec<HalfCancelled>> {
         HalfCancelled,
         r#"SELECT run_id AS "run: RunId", business_id AS "business: BusinessId",
                   (SELECT coalesce(sum(queued + waiting), 0)::bigint FROM tally_shard t WHERE t.run_id = r.run_id) AS "left!"
-           FROM run r WHERE state = 'cancelling'
-               AND EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state IN ('queued', 'waiting'))
+           FROM run r WHERE state = 'cancelling' AND business_id IS NOT NULL
+               AND (has_queued(run_id)
+                   OR EXISTS (SELECT 1 FROM job j WHERE j.run_id = r.run_id AND j.state IN ('waiting', 'dialing') AND j.state = 'waiting' OFFSET 0))
            ORDER BY run_id"#
     )
     .fetch_all(pg)

@@ -52,9 +52,13 @@ pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Ve
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
                       AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
                   r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
-           FROM run r JOIN business b USING (business_id) JOIN run_zone z USING (run_id)
-           WHERE (r.run_id = $1 OR ($1::uuid IS NULL AND r.state IN ('scheduled', 'running', 'paused') AND r.business_id IS NOT NULL))
-               AND r.window_version + b.window_version > 0
+           FROM (SELECT run_id FROM run WHERE run_id = $1
+                 UNION ALL
+                 SELECT run_id FROM run WHERE $1::uuid IS NULL AND state IN ('running', 'paused') AND business_id IS NOT NULL
+                 UNION ALL
+                 SELECT run_id FROM run WHERE $1::uuid IS NULL AND state = 'scheduled' AND start_at IS NOT NULL) asked
+               JOIN run r USING (run_id) JOIN business b USING (business_id) JOIN run_zone z USING (run_id)
+           WHERE r.window_version + b.window_version > 0
                AND (z.version <> r.window_version + b.window_version
                     OR (isfinite(z.closes_at) AND z.closes_at < wall_clock() + interval '1 h'))
            LIMIT $2"#,

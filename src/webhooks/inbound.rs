@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -28,7 +27,9 @@ use crate::{
     ids::Carrier,
     telemetry::metrics::{self, Refused, Webhook},
     webhooks::{
-        log_applied, refuse, telnyx,
+        log_applied, refuse,
+        sent::{Token, Whole},
+        telnyx,
         twilio::{self, Sent},
     },
 };
@@ -45,7 +46,7 @@ pub(super) fn router() -> Router<Context> {
 
 async fn rung(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
     let begin = Instant::now();
-    let Some(business) = ctx.tokens.read_inbound(&sent.token) else { return Err(refuse(Refused::Token, "token")) };
+    let Some(business) = ctx.tokens.read_inbound(&sent.token.0) else { return Err(refuse(Refused::Token, "token")) };
     let read = |form: &Form| {
         let event = callback::call_event(form)?;
         Ok((event.account.clone().unwrap_or_default(), (event, callback::numbers(form))))
@@ -83,9 +84,9 @@ async fn rung(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiErr
 /// Telnyx tells everything of a call here until it is answered for its attempt, and all of one that is turned away.
 async fn rung_by_event(
     State(ctx): State<Context>,
-    Path(token): Path<String>,
+    Token(token): Token,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
     let Some(business) = ctx.tokens.read_inbound(&token) else { return Err(refuse(Refused::Token, "token")) };

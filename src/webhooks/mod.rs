@@ -5,6 +5,7 @@
 //! Not here: what an event does (`dialing::finish`), and the carriers' formats (`carriers`).
 
 mod inbound;
+mod sent;
 mod telnyx;
 mod twilio;
 

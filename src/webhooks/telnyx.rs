@@ -6,8 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, OriginalUri, Path, State},
+    extract::{DefaultBodyLimit, OriginalUri, State},
     http::{HeaderMap, StatusCode},
     routing::post,
 };
@@ -31,7 +30,10 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{listened, log_applied, recorded, refuse},
+    webhooks::{
+        listened, log_applied, recorded, refuse,
+        sent::{Token, Whole},
+    },
 };
 
 /// An event is some 2 kB; nothing that Telnyx sends for a call comes near this.
@@ -43,10 +45,10 @@ pub(super) fn router() -> Router<Context> {
 
 async fn told(
     State(ctx): State<Context>,
-    Path(token): Path<String>,
+    Token(token): Token,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    body: Bytes,
+    Whole(body): Whole,
 ) -> Result<StatusCode, ApiError> {
     let begin = Instant::now();
     let Some(key) = ctx.tokens.read(&token) else { return Err(refuse(Refused::Token, "token")) };

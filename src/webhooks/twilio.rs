@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, OriginalUri, Path, State},
+    extract::{DefaultBodyLimit, FromRequest, OriginalUri, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -38,7 +37,10 @@ use crate::{
         metrics::{self, Refused, Webhook},
         traces,
     },
-    webhooks::{asked, listened, log_applied, recorded, refuse},
+    webhooks::{
+        asked, listened, log_applied, recorded, refuse,
+        sent::{Token, Whole},
+    },
 };
 
 /// A callback is some 1 kB; nothing that Twilio sends comes near this.
@@ -50,12 +52,11 @@ const WAIT_SECS: u32 = 1;
 #[derive(FromRequest)]
 pub(super) struct Sent {
     /// The last segment of the path.
-    #[from_request(via(Path))]
-    pub(super) token: String,
+    pub(super) token: Token,
     /// As the client wrote it.
     uri: OriginalUri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Whole,
 }
 
 pub(super) fn router() -> Router<Context> {
@@ -95,7 +96,7 @@ async fn what_to_say(State(ctx): State<Context>, sent: Sent) -> Result<Response,
     if matches!(hears, Hears::Nothing) {
         step.failed("it hears nothing");
     }
-    let document = document(&ctx, &sent.token, key.1, hears);
+    let document = document(&ctx, &sent.token.0, key.1, hears);
     metrics::webhook_applied(Webhook::Answer, begin.elapsed());
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
@@ -124,15 +125,15 @@ async fn detected(State(ctx): State<Context>, sent: Sent) -> Result<StatusCode, 
 async fn resume(State(ctx): State<Context>, sent: Sent) -> Result<Response, ApiError> {
     let (key, event) = verified(&ctx, &sent).await?;
     let hears = machine::goes_on(&ctx, key, &event, After::read(asked(&sent.uri, "after"))).await?;
-    let document = document(&ctx, &sent.token, key.1, hears);
+    let document = document(&ctx, &sent.token.0, key.1, hears);
     Ok(([(header::CONTENT_TYPE, twiml::CONTENT_TYPE)], document).into_response())
 }
 
 /// What Twilio says of a stream is for the log: the session knows more, and the call's own end is told elsewhere.
 async fn stream_told(
     State(ctx): State<Context>,
-    Path(token): Path<String>,
-    body: Bytes,
+    Token(token): Token,
+    Whole(body): Whole,
 ) -> Result<StatusCode, ApiError> {
     let Some((_, attempt)) = ctx.tokens.read(&token) else { return Err(refuse(Refused::Token, "token")) };
     tracing::debug!(attempt.id = %attempt, bytes = body.len(), "the carrier told of a media stream");
@@ -185,7 +186,7 @@ async fn authentic<T>(
     sent: &Sent,
     read: impl FnOnce(&Form) -> Result<(String, T), CallbackError>,
 ) -> Result<((BusinessId, AttemptId), T), ApiError> {
-    let Some(key) = ctx.tokens.read(&sent.token) else { return Err(refuse(Refused::Token, "token")) };
+    let Some(key) = ctx.tokens.read(&sent.token.0) else { return Err(refuse(Refused::Token, "token")) };
     Ok((key, signed(ctx, key.0, sent, read).await?))
 }
 
@@ -193,7 +194,7 @@ async fn authentic<T>(
 pub(super) async fn signed<T>(
     ctx: &Context,
     business: BusinessId,
-    Sent { uri: OriginalUri(uri), headers, body, .. }: &Sent,
+    Sent { uri: OriginalUri(uri), headers, body: Whole(body), .. }: &Sent,
     read: impl FnOnce(&Form) -> Result<(String, T), CallbackError>,
 ) -> Result<T, ApiError> {
     let Some(signed) = headers.get(signature::SIGNATURE_HEADER).and_then(|value| value.to_str().ok()) else {

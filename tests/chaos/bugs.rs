@@ -185,8 +185,8 @@ fn end_mistaken(plan: &mut Plan) {
     rewrite(
         plan,
         "apply_events",
-        "THEN 'abandoned' ELSE e.disposition END",
-        "THEN 'abandoned' WHEN e.disposition = 'no_answer' THEN 'busy' ELSE e.disposition END",
+        "THEN 'no_answer' ELSE e.disposition END",
+        "THEN 'no_answer' WHEN e.disposition = 'no_answer' THEN 'busy' ELSE e.disposition END",
     );
 }
 

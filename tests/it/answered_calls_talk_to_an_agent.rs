@@ -197,6 +197,10 @@ async fn a_provider_that_fails_ends_the_call_as_the_agent_says_and_leaves_nothin
         assert_eq!(said.end_reason, "trouble", "{provider:?}: {said:?}");
         assert_eq!(heard(&house).contains("I am sorry"), trouble, "{provider:?}: {:?}", heard(&house));
         assert_eq!(house.updates_of(&house.sim.calls()[0]), 1);
+        // Who heard nothing was not reached: guards count it, and it may be tried again.
+        let ended = if provider == Provider::Speech { ("unreached", "abandoned") } else { ("completed", "answered") };
+        let (state, disposition, _) = house.jobs(run).await.remove(0);
+        assert_eq!((state.as_str(), disposition.as_deref()), (ended.0, Some(ended.1)), "{provider:?}");
         media.close().await;
         house.close().await;
     }

@@ -2,7 +2,11 @@
 
 use rollcall::sim::{self, ApiFault, CallbackFault, CreateFault, Faults, Rule};
 
-use crate::house::{House, Options, numbers};
+use crate::{
+    api_harness::answer,
+    by_hand::{AUTH_TOKEN, client},
+    house::{House, OPERATOR_KEY, Options, caller_id, numbers},
+};
 
 async fn run_with(create: Vec<Rule<CreateFault>>, callback: Vec<Rule<CallbackFault>>, count: usize) -> House {
     let house = House::open(Options { workers: 2, ..Options::default() }).await;
@@ -136,5 +140,53 @@ async fn wrong_credentials_fail_no_job_and_block_the_account_at_the_first_answer
         .unwrap();
     house.until("calls are made again", || async { house.jobs_in(run, "completed").await > 0 }).await;
     house.stop_dialing(run).await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_another_system_made_meanwhile_is_not_taken_for_the_one_in_doubt() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let create = vec![Rule::next(CreateFault::ResetBeforeAccept, 1)];
+    house.sim.set_faults(Faults { create, ..Faults::default() }).unwrap();
+    let business = house.business(1).await;
+    let account = format!("AC{}", business.0.simple());
+    let number = numbers(1).remove(0);
+    // Another client of the same account calls the same number from the same caller id, by its own document.
+    let form = [
+        ("To", number.as_str()),
+        ("From", &caller_id(business)),
+        ("Twiml", "<Response><Pause/></Response>"),
+        ("StatusCallback", "http://127.0.0.1:9/theirs"),
+    ];
+    let url = format!("{}/2010-04-01/Accounts/{account}/Calls.json", house.sim.base_url());
+    let run = house.started(business, std::slice::from_ref(&number)).await;
+    house.until("it is in doubt", || async { house.attempts_in("unknown").await == 1 }).await;
+    let made = client().post(url).basic_auth(&account, Some(AUTH_TOKEN)).form(&form).send().await.unwrap();
+    assert_eq!(made.status(), 201);
+    house.until_run_is(run, "completed").await;
+    assert_eq!(
+        (house.attempts_in("not_placed").await, house.sim.figures().total.created),
+        (1, 2),
+        "theirs, and then ours"
+    );
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_is_younger_than_what_is_remembered_is_dialed_with_at_once() {
+    let house = House::open(Options { workers: 1, ..Options::default() }).await;
+    let business = house.business(1).await;
+    let numbers = numbers(2);
+    // The worker knows the business now.
+    let run = house.started(business, &numbers[..1]).await;
+    house.until_run_is(run, "completed").await;
+    let body = serde_json::json!({"account_sid": format!("AC{}", "b".repeat(32)), "auth_token": "b".repeat(32), "caller_ids": [caller_id(business)],
+        "calls_per_second": 100.0, "api_base_url": house.sim.base_url()});
+    let url = format!("http://{}/v1/businesses/{business}/carriers/twilio", house.addr);
+    let put = answer(client().put(url).bearer_auth(OPERATOR_KEY).json(&body)).await;
+    assert_eq!(put.status, 200, "{}", put.body);
+    let run = house.started(business, &numbers[1..]).await;
+    house.until_run_is(run, "completed").await;
+    assert_eq!(house.attempts_in("not_sent").await, 0, "nothing was held up");
     house.close().await;
 }

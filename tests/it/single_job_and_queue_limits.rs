@@ -1,6 +1,12 @@
 //! I1, I6, I8: what a refusal or a carrier's queue does to one job, and what only a person may decide.
 
 use rollcall::{
+    attempts::{
+        events,
+        ledger::Said,
+        looks,
+        state::{AttemptState, Disposition, Source},
+    },
     dialing::by_person::{self, Word},
     ids::{BusinessId, RunId},
     sim::{ApiFault, CreateFault, Faults, Rule, Status},
@@ -199,5 +205,30 @@ async fn of_two_calls_the_one_with_our_token_is_ours_and_until_it_can_be_read_no
     house.until_run_is(run, "completed").await;
     assert_eq!(house.sim.log().len(), 2, "something was dialed again");
     assert_eq!(house.jobs(run).await[0].1.as_deref(), Some("busy"));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_left_the_queue_while_it_was_being_cancelled_there_counts_as_a_call() {
+    let house = House::open(Options::default()).await;
+    let pg = &house.ctx.stores.pg;
+    let business = house.business(1).await;
+    let run = house.run(business, &numbers(1)).await;
+    let attempt = house.claim_at(business, 1, 1).await;
+    let said = Said { call_id: Some("CA0123456789abcdef0123456789abcdef"), ..Said::default() };
+    let tell = async |source, state, disposition| {
+        events::apply(pg, (business, attempt), source, (state, disposition), &said).await.unwrap();
+    };
+    tell(Source::Response, AttemptState::Placed, None).await;
+    assert!(looks::cancelling_in_queue(pg, attempt, 0).await.unwrap());
+    // Its phone rings before the carrier takes the cancel, which then ends the ringing.
+    tell(Source::Webhook, AttemptState::Initiated, None).await;
+    tell(Source::Webhook, AttemptState::Ended, Some(Disposition::Cancelled)).await;
+    let ended = ("unreached".to_owned(), Some("no_answer".to_owned()), Some("attempts_used".to_owned()));
+    assert_eq!(
+        (house.jobs(run).await, dials(&house, run).await),
+        (vec![ended], (1, 1)),
+        "it is not dialed again for nothing"
+    );
     house.close().await;
 }

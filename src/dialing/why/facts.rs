@@ -78,6 +78,8 @@ pub(super) struct AccountFacts {
     pub(super) held_until: Option<DateTime<Utc>>,
     /// Since when the carrier cannot be asked about its calls.
     pub(super) unreadable_since: Option<DateTime<Utc>>,
+    /// True where that is because its credentials are refused.
+    pub(super) unreadable_refused: bool,
     /// The carrier's own name of it.
     pub(super) reference: String,
     pub(super) calls_per_second: f64,
@@ -131,7 +133,7 @@ pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx:
                        GROUP BY d.rule ORDER BY d.rule) h) AS "waiting!: Json<Vec<HeldBack>>",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
-                          'reference', a.reference, 'calls_per_second', a.calls_per_second, 'unreadable_since', a.unreadable_since,
+                          'reference', a.reference, 'calls_per_second', a.calls_per_second, 'unreadable_since', a.unreadable_since, 'unreadable_refused', a.unreadable_refused,
                           'held_until', CASE WHEN a.hold_until > clock_timestamp() THEN a.hold_until END)
                           ORDER BY array_position(r.carriers, a.carrier)), '[]') FROM carrier_account a
                    WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))

@@ -212,10 +212,19 @@ fn reasons(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Reaso
         add(applies, of_account, code, queued, held_until, detail);
         // It may still take calls: their slots are what does not come free.
         if let Some(since) = account.unreadable_since.map(Time) {
-            let detail = format!(
-                "{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can."
-            );
-            add(!(applies && code == "carrier_down"), Stops::Not, "carrier_down", queued, None, detail);
+            let (of_it, detail) = if account.unreadable_refused {
+                let detail = format!(
+                    "{carrier} refuses to be asked about calls with these credentials since {since}. Correct them; what is in doubt holds \
+                     its slot until then."
+                );
+                ("account_refused", detail)
+            } else {
+                let detail = format!(
+                    "{carrier} cannot be asked about calls since {since}; what is in doubt holds its slot until it can."
+                );
+                ("carrier_down", detail)
+            };
+            add(!(applies && code == of_it), Stops::Not, of_it, queued, None, detail);
         }
     }
     let at_least = if facts.asleep >= ASLEEP_COUNTED { "at least " } else { "" };
