@@ -9,5 +9,5 @@ pub mod state;
 pub mod store;
 pub mod waiting;
 
-pub use state::{CallState, Memory, Phase, Spoken, Text, Who};
+pub use state::{AT_WORK, CallState, Memory, Phase, Spoken, Text, Who};
 pub use store::{Calls, Claim, Ticket};

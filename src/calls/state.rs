@@ -189,7 +189,28 @@ impl Spoken {
     }
 }
 
+/// What stands for the answer of a tool that is at work while the conversation goes on: its model must not ask for the same again.
+pub const AT_WORK: &str = "This was asked for and may be done; what it came to is not known yet.";
+
+fn is_at_work(noted: &Value, tool: &Value) -> bool {
+    noted["id"] == tool["id"] && noted["output"]["status"] == AT_WORK
+}
+
 impl Memory {
+    /// True where this tool is noted as at work.
+    #[must_use]
+    pub fn is_at_work(&self, tool: &Value) -> bool {
+        self.said.iter().filter_map(|spoken| spoken.tool.as_ref()).any(|noted| is_at_work(noted, tool))
+    }
+
+    /// Fills in what a tool came to that is noted as at work; false where it is not.
+    pub fn comes_to(&mut self, tool: &Value) -> bool {
+        let mut all = self.said.iter_mut().filter_map(|spoken| spoken.tool.as_mut());
+        let Some(noted) = all.find(|noted| is_at_work(noted, tool)) else { return false };
+        noted["output"] = tool["output"].clone();
+        true
+    }
+
     /// Adds what was said. Where it is too much, earlier answers of tools are shortened, the oldest first, before anything that was
     /// said goes from the beginning.
     pub fn add(&mut self, spoken: Spoken) {

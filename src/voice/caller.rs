@@ -67,6 +67,7 @@ impl Session {
         self.unanswered = false;
         self.parts.state.memory.turns += 1;
         self.speaking = Some(Speaking::new(turn, true, Some(self.voice_at), ""));
+        self.save();
         Ok(())
     }
 

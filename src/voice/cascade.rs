@@ -116,10 +116,10 @@ impl Pipeline for Cascade {
         self.order(Order::Finish { turn });
     }
 
-    fn answer(&mut self, turn: u32, memory: &Memory) {
+    fn answer(&mut self, turn: u32, memory: &Memory, so_far: &str) {
         while self.answers.try_join_next().is_some() {}
         let limit = Duration::from_millis(self.agent.limits.answer_ms.into());
-        let ask = Ask { turn, body: chat::body(&self.agent, memory), limit };
+        let ask = Ask { turn, body: chat::body(&self.agent, memory, so_far), limit };
         let (http, login, permits, call, ears) =
             (self.http.clone(), self.chat.clone(), self.permits.clone(), self.call, self.ears.clone());
         let mouth =

@@ -46,18 +46,27 @@ struct Chunk {
     choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<Usage>,
+    /// Some servers say in the middle of a stream that it has failed.
+    #[serde(default)]
+    error: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct Choice {
     #[serde(default)]
     delta: Delta,
+    /// Said once, with or behind the last of it.
+    #[serde(default)]
+    finish_reason: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
 struct Delta {
     #[serde(default)]
     content: Option<String>,
+    /// Said instead of an answer, in words that are meant to be heard.
+    #[serde(default)]
+    refusal: Option<String>,
     #[serde(default)]
     tool_calls: Option<Vec<Piece>>,
 }
@@ -88,15 +97,17 @@ struct Usage {
     completion_tokens: f64,
 }
 
-/// The body of a request: the agent's prompt, what was said, and its tools.
-pub(super) fn body(agent: &Definition, memory: &Memory) -> Value {
+/// The body of a request: the agent's prompt, what was said, and its tools. `so_far` was said in the turn whose tools came last.
+pub(super) fn body(agent: &Definition, memory: &Memory, so_far: &str) -> Value {
     let mut messages = vec![json!({"role": "system", "content": agent.prompt})];
-    for spoken in &memory.said {
+    let first_of_turn = memory.said.iter().rposition(|spoken| spoken.who != Who::Tool).map_or(0, |last| last + 1);
+    for (at, spoken) in memory.said.iter().enumerate() {
         match (spoken.who, &spoken.tool) {
             (Who::Caller, _) => messages.push(json!({"role": "user", "content": spoken.text})),
             (Who::Agent, _) => messages.push(json!({"role": "assistant", "content": spoken.text})),
             (Who::Tool, Some(tool)) => {
-                messages.push(json!({"role": "assistant", "content": null, "tool_calls": [{"id": tool["id"],
+                let said = (at == first_of_turn && !so_far.is_empty()).then_some(so_far);
+                messages.push(json!({"role": "assistant", "content": said, "tool_calls": [{"id": tool["id"],
                     "type": "function", "function": {"name": tool["name"], "arguments": tool["arguments"]}}]}));
                 let output = tool["output"].to_string();
                 messages.push(json!({"role": "tool", "tool_call_id": tool["id"], "content": output}));
@@ -159,11 +170,15 @@ pub(super) async fn answer(
     ears: &Ears,
     mut mouth: Mouth,
 ) {
-    let outcome = streamed(http, (login, permits, call), &ask, ears, &mut mouth).await;
+    let mut outcome = streamed(http, (login, permits, call), &ask, ears, &mut mouth).await;
+    if let Err(Failure { again: true, why }) = &outcome {
+        tracing::warn!(attempt.id = %call, why, "an answer without a word is asked for once more");
+        outcome = streamed(http, (login, permits, call), &ask, ears, &mut mouth).await;
+    }
     mouth.rest().await;
     let event = match outcome {
         Ok(tools) => Event::Answered { turn: ask.turn, tools },
-        Err(why) => Event::Failed { provider: Provider::Openai, why: short(Provider::Openai, &why) },
+        Err(Failure { why, .. }) => Event::Failed { provider: Provider::Openai, why: short(Provider::Openai, &why) },
     };
     // Nobody hears it where the session has ended.
     let _ = ears.events.send(event).await;
@@ -175,24 +190,27 @@ async fn streamed(
     ask: &Ask,
     ears: &Ears,
     mouth: &mut Mouth,
-) -> Result<bool, String> {
-    let permit = permits.take(login, call).await.map_err(|full| full.to_string())?;
+) -> Result<bool, Failure> {
+    let permit = permits.take(login, call).await.map_err(|full| Failure::final_one(full.to_string()))?;
     let begin = Instant::now();
     let response = match ask_twice(http, login, ask).await {
         Ok(response) => response,
         Err(why) => {
             permit.failed();
-            return Err(why);
+            return Err(Failure::final_one(why));
         }
     };
     let mut events = response.bytes_stream().eventsource();
     let mut calls: BTreeMap<usize, (String, String, String)> = BTreeMap::new();
     let (mut length, mut first) = (0, true);
+    let mut finished: Option<String> = None;
     loop {
         let event = match tokio::time::timeout(ask.limit, events.next()).await {
-            Err(_) => return broken(&permit, length, "it stalls"),
-            Ok(None) => return broken(&permit, length, "the answer broke off"),
-            Ok(Some(Err(error))) => return broken(&permit, length, &error.to_string()),
+            Err(_) => return broken(&permit, length, "it stalls", false),
+            // Not every server says [DONE] behind the end.
+            Ok(None) if finished.is_some() => break,
+            Ok(None) => return broken(&permit, length, "the answer broke off", true),
+            Ok(Some(Err(error))) => return broken(&permit, length, &error.to_string(), true),
             Ok(Some(Ok(event))) => event,
         };
         if event.data == "[DONE]" {
@@ -200,6 +218,9 @@ async fn streamed(
         }
         // What cannot be read, or is of a kind that is not known, is nothing.
         let Ok(chunk) = serde_json::from_str::<Chunk>(&event.data) else { continue };
+        if let Some(error) = chunk.error {
+            return broken(&permit, length, &format!("it says: {error}"), true);
+        }
         if let Some(usage) = chunk.usage {
             for (what, amount) in
                 [("chat_input_tokens", usage.prompt_tokens), ("chat_output_tokens", usage.completion_tokens)]
@@ -207,8 +228,9 @@ async fn streamed(
                 let _ = ears.events.send(Event::Used { what, amount }).await;
             }
         }
-        for delta in chunk.choices.into_iter().map(|choice| choice.delta) {
-            if let Some(text) = delta.content.filter(|text| !text.is_empty()) {
+        for Choice { delta, finish_reason } in chunk.choices {
+            finished = finish_reason.or(finished);
+            if let Some(text) = delta.content.or(delta.refusal).filter(|text| !text.is_empty()) {
                 if std::mem::take(&mut first) {
                     permit.answered(begin.elapsed());
                     let _ = ears.events.send(Event::FirstWord { turn: ask.turn }).await;
@@ -229,6 +251,9 @@ async fn streamed(
             }
         }
     }
+    if length == 0 && calls.is_empty() && finished.as_deref() == Some("content_filter") {
+        return broken(&permit, length, "its filter holds the answer back", true);
+    }
     // Before the tools: one of them may say that this is all.
     mouth.rest().await;
     let tools = !calls.is_empty();
@@ -239,9 +264,21 @@ async fn streamed(
 }
 
 /// An answer that broke off behind its first words ends there; one without a word has failed.
-fn broken(permit: &crate::models::Permit, length: usize, why: &str) -> Result<bool, String> {
+fn broken(permit: &crate::models::Permit, length: usize, why: &str, again: bool) -> Result<bool, Failure> {
     permit.failed();
-    if length > 0 { Ok(false) } else { Err(why.to_owned()) }
+    if length > 0 { Ok(false) } else { Err(Failure { why: why.to_owned(), again }) }
+}
+
+/// Why there is no answer, and whether asking once more may bring one.
+struct Failure {
+    why: String,
+    again: bool,
+}
+
+impl Failure {
+    fn final_one(why: String) -> Self {
+        Self { why, again: false }
+    }
 }
 
 /// Asks once more where the provider is busy or away: nothing was said yet.
@@ -286,9 +323,10 @@ mod tests {
         memory.add(spoken(Who::Caller, "Bye", None));
         let tool = json!({"id": "c1", "name": "end_call", "arguments": "{}", "output": {"ok": true}});
         memory.add(spoken(Who::Tool, "end_call", Some(tool)));
-        let body = body(&agent, &memory);
+        let body = body(&agent, &memory, "One moment.");
         let roles: Vec<_> = body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
         assert_eq!(roles, ["system", "assistant", "user", "assistant", "tool"]);
+        assert_eq!(body["messages"][3]["content"], "One moment.", "what was said before its tools stands before them");
         assert_eq!(body["messages"][4]["content"], r#"{"ok":true}"#);
         assert_eq!(body["tools"][0]["function"]["name"], "end_call");
         assert!(body.get("temperature").is_none());

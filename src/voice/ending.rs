@@ -46,7 +46,7 @@ impl Reason {
             Self::Voicemail => "voicemail",
             Self::TimeLimit => "time_limit",
             Self::TurnLimit => "turn_limit",
-            Self::Trouble => "trouble",
+            Self::Trouble => conversation::TROUBLE,
             Self::HandedOver => "handed_over",
             Self::Lost => "lost",
             Self::Broke => "stream_broke",

@@ -89,8 +89,8 @@ pub(super) trait Pipeline: Send {
     /// Says a text as it is.
     fn say(&mut self, turn: u32, text: &str);
 
-    /// Answers the caller, from what was said so far.
-    fn answer(&mut self, turn: u32, memory: &Memory);
+    /// Answers the caller, from what was said so far: `so_far` in this very turn, before the tools that it used.
+    fn answer(&mut self, turn: u32, memory: &Memory, so_far: &str);
 
     /// The caller said this in another way than by voice, or it was put together here. Does nothing where the memory that answers are
     /// made of holds it.

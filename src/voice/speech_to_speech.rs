@@ -107,7 +107,7 @@ impl Pipeline for SpeechToSpeech {
         self.order(Order::Say { turn, text: text.to_owned() });
     }
 
-    fn answer(&mut self, turn: u32, _: &Memory) {
+    fn answer(&mut self, turn: u32, _: &Memory, _: &str) {
         self.order(Order::Answer { turn });
     }
 

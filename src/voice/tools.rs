@@ -18,10 +18,9 @@ use crate::{
 pub(super) enum Deed {
     /// This is its answer, and the agent goes on.
     Done(Value),
-    /// Its answer comes later; nobody needs it when the turn is cut.
+    /// Its answer comes later. It is done whatever becomes of the turn and of the call: the caller may have been promised it, and
+    /// what has left for a customer's server is not taken back.
     Later(BoxFuture<'static, Came>),
-    /// The same for what the caller is promised: it is done whatever becomes of the turn and of the call.
-    Promised(BoxFuture<'static, Came>),
     /// These keys are pressed, and the agent goes on.
     Keys(String),
     /// The agent has nothing more to say.
@@ -90,7 +89,7 @@ pub(super) fn act(
                     }
                 }
             };
-            Deed::Promised(suppress.boxed())
+            Deed::Later(suppress.boxed())
         }
         Tool::AgreeTime {} => {
             let at = given.get("at").and_then(Value::as_str).and_then(|at| DateTime::parse_from_rfc3339(at).ok());
@@ -107,7 +106,7 @@ pub(super) fn act(
                             }
                         }
                     };
-                    Deed::Promised(agree.boxed())
+                    Deed::Later(agree.boxed())
                 }
                 None => Deed::Done(json!({"error": "at must be a time such as 2026-11-20T15:00:00+01:00"})),
             }

@@ -146,7 +146,7 @@ impl Session {
         self.unanswered = false;
         self.parts.state.memory.turns += 1;
         self.speaking = Some(Speaking::new(turn, true, spoken, ""));
-        self.voice.pipeline.answer(turn, &self.parts.state.memory);
+        self.voice.pipeline.answer(turn, &self.parts.state.memory, "");
         self.save();
     }
 
@@ -166,6 +166,8 @@ impl Session {
             Event::Heard { text, .. } if by_itself => {
                 self.parts.state.memory.prompts = 0;
                 self.remember(Who::Caller, text, false, None);
+                // Whoever has the call next must know that an answer is owed.
+                self.save();
             }
             Event::Heard { text, end } => {
                 self.break_in().await?;
@@ -235,7 +237,9 @@ impl Session {
                 }
             }
             Sound::Done { turn } => {
-                if self.current(turn).is_some() {
+                if let Some(speaking) = self.current(turn) {
+                    // A voice that makes no sound of a text has said nothing.
+                    speaking.broke_off |= speaking.bytes == 0;
                     self.playout.complete(turn);
                 }
             }
@@ -257,6 +261,11 @@ impl Session {
         self.voice.pipeline.stop(speaking.turn, (bytes / PER_MS) as u64, &text);
         self.tools.cut();
         self.kept(&speaking, text, true);
+        for (name, tool) in self.tools.at_work() {
+            if !self.parts.state.memory.is_at_work(&tool) {
+                self.remember(Who::Tool, name, false, Some(tool));
+            }
+        }
     }
 
     /// The current turn was heard to its end.

@@ -6,12 +6,12 @@ use axum::body::Bytes;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::{
-    task::{AbortHandle, JoinError, JoinSet},
+    task::{JoinError, JoinSet},
     time::timeout,
 };
 
 use crate::{
-    calls::{Memory, Spoken, Who},
+    calls::{AT_WORK, Memory, Spoken, Who},
     dialing::conversation,
     models::Provider,
     voice::{
@@ -47,10 +47,10 @@ impl ToolDone {
 #[derive(Default)]
 pub(super) struct Tools {
     set: JoinSet<ToolDone>,
-    /// Those of the present turn that are of no use without it.
-    with_turn: Vec<AbortHandle>,
     /// How many of the present turn are waited for.
     open: usize,
+    /// Those that have been asked for and have not come to their end: the id, the name and the arguments.
+    asked: Vec<(String, String, String)>,
 }
 
 impl Tools {
@@ -69,24 +69,29 @@ impl Tools {
         self.set.join_next().await
     }
 
-    fn begin(&mut self, used: Used, does: BoxFuture<'static, Came>, promised: bool) {
+    fn begin(&mut self, used: Used, does: BoxFuture<'static, Came>) {
         let Used { turn, id, name, arguments } = used;
         self.open += 1;
-        let task = self.set.spawn(async move { ToolDone { turn, id, name, arguments, came: does.await } });
-        if !promised {
-            self.with_turn.push(task);
-        }
+        self.asked.push((id.clone(), name.clone(), arguments.clone()));
+        self.set.spawn(async move { ToolDone { turn, id, name, arguments, came: does.await } });
     }
 
-    /// The turn is cut: what was only for it ends.
+    /// The turn is cut: what it has asked for is done all the same, and nobody waits for it.
     pub(super) fn cut(&mut self) {
-        self.with_turn.drain(..).for_each(|task| task.abort());
         self.open = 0;
     }
 
-    /// The model has said its last word in this turn: what it has asked for is done all the same.
-    fn all_promised(&mut self) {
-        self.with_turn.clear();
+    /// Those that are still at work, as the model is to know of them: it must not ask for the same once more.
+    pub(super) fn at_work(&self) -> Vec<(String, Value)> {
+        let output = json!({"status": AT_WORK});
+        let told = |(id, name, arguments): &(String, String, String)| {
+            (name.clone(), json!({"id": id, "name": name, "arguments": arguments, "output": output}))
+        };
+        self.asked.iter().map(told).collect()
+    }
+
+    fn is_over(&mut self, id: &str) {
+        self.asked.retain(|(asked, ..)| asked != id);
     }
 
     /// Waits a while for what is left, at the end of a conversation, and notes what it came to; then it goes on by itself.
@@ -98,7 +103,9 @@ impl Tools {
                     let outcome = done.came.outcome.clone().map(|(name, value)| (name.to_owned(), value));
                     memory.outcome.extend(outcome);
                     let tool = done.record();
-                    memory.add(Spoken { who: Who::Tool, text: done.name, at_ms, cut: false, tool: Some(tool) });
+                    if !memory.comes_to(&tool) {
+                        memory.add(Spoken { who: Who::Tool, text: done.name, at_ms, cut: false, tool: Some(tool) });
+                    }
                 }
             }
         };
@@ -140,8 +147,7 @@ impl Session {
                 self.add_sound(turn, Bytes::from(mulaw::tones(&keys)));
                 self.tool_kept(&used.id, &used.name, &used.arguments, &json!({"ok": true}));
             }
-            Deed::Later(does) => self.tools.begin(used, does, false),
-            Deed::Promised(does) => self.tools.begin(used, does, true),
+            Deed::Later(does) => self.tools.begin(used, does),
             // What else the model wants in the same answer comes first.
             Deed::End => self.is_last(turn, Last::End(used.id)),
             Deed::Transfer(to) => self.is_last(turn, Last::Transfer(used.id, to)),
@@ -156,7 +162,6 @@ impl Session {
 
     /// The model has said all of a turn that ends the conversation.
     fn conclude(&mut self, turn: u32, last: Last) {
-        self.tools.all_promised();
         match last {
             Last::End(id) => {
                 self.tool_kept(&id, "end_call", "{}", &json!({"ok": true}));
@@ -204,8 +209,13 @@ impl Session {
                 return;
             }
         };
+        self.tools.is_over(&done.id);
         self.parts.state.memory.outcome.extend(done.came.outcome.clone().map(|(name, value)| (name.to_owned(), value)));
-        self.tool_kept(&done.id, &done.name, &done.arguments, &done.came.output);
+        if self.parts.state.memory.comes_to(&done.record()) {
+            self.voice.pipeline.tool(&done.id, &done.came.output);
+        } else {
+            self.tool_kept(&done.id, &done.name, &done.arguments, &done.came.output);
+        }
         if self.current(done.turn).is_some() {
             self.tools.open = self.tools.open.saturating_sub(1);
             self.next_round(done.turn);
@@ -243,7 +253,8 @@ impl Session {
         if speaking.rounds > MOST_ROUNDS {
             return self.trouble(Provider::Openai, "it asks for tools without an end");
         }
-        self.voice.pipeline.answer(turn, &self.parts.state.memory);
+        let so_far = speaking.text.clone();
+        self.voice.pipeline.answer(turn, &self.parts.state.memory, &so_far);
         self.save();
     }
 

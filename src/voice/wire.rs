@@ -157,7 +157,12 @@ impl Wire {
                 r#"{{"event":"media","streamSid":{stream},"media":{{"payload":"{}"}}}}"#,
                 STANDARD.encode(sound)
             )),
-            Self::Telnyx => text(format!(r#"{{"event":"media","media":{{"payload":"{}"}}}}"#, STANDARD.encode(sound))),
+            Self::Telnyx => {
+                // It takes 20 ms and more (developers.telnyx.com, media streaming): the end of a turn is filled up with silence.
+                let mut whole = sound.to_vec();
+                whole.resize(whole.len().max(mulaw::FRAME), mulaw::encode(0));
+                text(format!(r#"{{"event":"media","media":{{"payload":"{}"}}}}"#, STANDARD.encode(whole)))
+            }
             Self::Mulaw => Message::Binary(sound.clone()),
             Self::Pcm16 => {
                 let samples: Vec<u8> = sound.iter().flat_map(|byte| mulaw::decode(*byte).to_le_bytes()).collect();

@@ -116,7 +116,10 @@ impl House {
     /// What was said in the one call of a run.
     pub(crate) async fn said(&self, business: BusinessId, run: RunId) -> Conversation {
         let attempt = self.only_attempt(run).await;
-        conversation::of(&self.ctx.stores.pg, business, attempt).await.unwrap().unwrap()
+        let kept = async || conversation::of(&self.ctx.stores.pg, business, attempt).await.unwrap();
+        // A call may be over before its conversation is kept.
+        self.until("what was said is kept", || async { kept().await.is_some() }).await;
+        kept().await.unwrap()
     }
 
     /// Waits until nothing is open at the voice providers and on no stream.

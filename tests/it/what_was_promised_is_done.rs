@@ -1,5 +1,10 @@
 //! What an agent has promised to a caller is done, whatever else comes of the call, and what was said in it is kept.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use rollcall::{
     businesses::suppressions::{self, Entry, List, Terms},
     calls::{
@@ -7,9 +12,10 @@ use rollcall::{
         store::{Next, Owner},
     },
     dialing::conversation::{HUNG_UP, end_orphans},
-    sim::{Answer, Call, Callee, Then},
+    sim::{Answer, Call, Callee, Provider, Then},
 };
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     a_call_has_one_owner::{state, ticket},
@@ -143,5 +149,55 @@ async fn what_was_said_is_kept_by_another_where_the_one_who_ended_the_call_could
     overdue(&house, "another").await;
     assert_eq!(calls.orphans().await.unwrap(), ["another"], "it is forgotten");
     calls.forget("another").await.unwrap();
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_customers_service_was_asked_for_is_not_forgotten_where_the_caller_goes_on_speaking() {
+    let args = vec!["--voice-tools-private", "true"];
+    let house = House::open(Options { workers: 1, args, ..Options::default() }).await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let (asked, may_answer) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let service = {
+        let (asked, may_answer) = (asked.clone(), may_answer.clone());
+        axum::Router::new().fallback(move || async move {
+            asked.fetch_add(1, Ordering::Relaxed);
+            may_answer.cancelled().await;
+            r#"{"booked": "17"}"#
+        })
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/book", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move { axum::serve(listener, service).await });
+    let tools = json!([{"type": "http", "name": "book", "description": "Books.", "url": url, "time_limit_ms": 20_000}]);
+    let agent = house.agent(business, json!({"greeting": "Hello.", "tools": tools})).await;
+    let lines = script(&["Book it.", "Is it done?"]);
+    house.sim.set_callees(vec![Callee { lines, then: Then::Stays, ..Callee::default() }]);
+    house.sim.set_answers(vec![
+        Answer {
+            hears: Some("Book it".into()),
+            says: "I book it now.".into(),
+            calls: Some(Call { name: "book".into(), arguments: json!({}) }),
+            ..Answer::default()
+        },
+        Answer { hears: Some("Is it done".into()), says: "In a moment.".into(), ..Answer::default() },
+    ]);
+    let run = house.talking(business, agent, &numbers(1)).await;
+    let words = || {
+        let answers = house.sim.sessions().into_iter().filter(|session| session.provider == Provider::Chat);
+        answers.flat_map(|session| session.said).collect::<String>()
+    };
+    house.until("the caller was answered meanwhile", || async { words().contains("In a moment") }).await;
+    may_answer.cancel();
+    house.act(business, run, "cancel").await;
+    house.until_run_is(run, "cancelled").await;
+    house.silent().await;
+    let said = house.said(business, run).await;
+    let told: Vec<_> = said.transcript.as_array().unwrap().iter().filter(|one| one["who"] == "tool").collect();
+    assert_eq!((told.len(), asked.load(Ordering::Relaxed)), (1, 1), "{said:?}");
+    assert!(told[0]["tool"]["output"].to_string().contains("17"), "{said:?}");
+    served.abort();
+    media.close().await;
     house.close().await;
 }

@@ -79,6 +79,8 @@ pub(super) struct Realtime {
     /// The items that are spoken in each turn, and bytes of them.
     items: HashMap<u32, Vec<(String, usize)>>,
     stopped: HashSet<u32>,
+    /// Turns that are asked for once more.
+    failed: HashSet<u32>,
 }
 
 impl Realtime {
@@ -101,6 +103,7 @@ impl Realtime {
             responses: HashMap::new(),
             items: HashMap::new(),
             stopped: HashSet::new(),
+            failed: HashSet::new(),
         }
     }
 
@@ -158,7 +161,7 @@ impl Realtime {
 
     fn done(&mut self, response: &Value) -> Vec<Told> {
         let begun = response["id"].as_str().and_then(|id| self.responses.remove(id));
-        let Some(Begun { turn, .. }) = begun else { return Vec::new() };
+        let Some(Begun { turn, text, .. }) = begun else { return Vec::new() };
         let mut told = Vec::new();
         for (what, at) in
             [("realtime_input_tokens", "/usage/input_tokens"), ("realtime_output_tokens", "/usage/output_tokens")]
@@ -169,7 +172,14 @@ impl Realtime {
         }
         let output = response["output"].as_array();
         let tools = output.is_some_and(|items| items.iter().any(|item| item["type"] == "function_call"));
-        if response["status"] == "failed" && !self.stopped.contains(&turn) {
+        let failed = response["status"] == "failed" && !self.stopped.contains(&turn);
+        if failed && self.items.get(&turn).is_none_or(Vec::is_empty) && self.failed.insert(turn) {
+            // Most of what goes wrong leaves the session as it was, and nothing of it was heard: once more.
+            self.asked.push_front(Asked { turn, text, sent: None });
+            told.extend(self.next().map(Told::Reply));
+            return told;
+        }
+        if failed {
             let why = response["status_details"].to_string();
             told.push(Told::Event(Event::Failed { provider: Provider::Openai, why: short(Provider::Openai, &why) }));
         }

@@ -149,3 +149,23 @@ fn on_the_next_connection_the_model_is_told_what_was_heard_and_asked_the_same_ag
     let ends = [Told::Event(Event::Answered { turn: 2, tools: false }), Told::Sound(Sound::BrokeOff { turn: 2 })];
     assert_eq!(realtime.lost(), ends);
 }
+
+#[test]
+fn a_response_that_failed_before_a_sound_is_asked_for_once_more_and_then_ends_the_call() {
+    let mut realtime = realtime();
+    let failed = |id: &str| {
+        json!({"type": "response.done", "response": {"id": id, "status": "failed",
+        "status_details": {"error": {"code": "server_error"}}}})
+    };
+    let created = |id: &str| json!({"type": "response.created", "response": {"id": id, "metadata": {"turn": "7"}}});
+    realtime.order(Order::Say { turn: 7, text: "Hi".into() });
+    heard(&mut realtime, &created("r1"));
+    let told = heard(&mut realtime, &failed("r1"));
+    let [Told::Reply(again)] = told.as_slice() else { panic!("{told:?}") };
+    let again = &sent(std::slice::from_ref(again))[0];
+    assert_eq!((&again["type"], &again["response"]["metadata"]["turn"]), (&json!("response.create"), &json!("7")));
+    assert!(again["response"]["instructions"].as_str().unwrap().ends_with("Hi"), "{again}");
+    heard(&mut realtime, &created("r2"));
+    let told = heard(&mut realtime, &failed("r2"));
+    assert!(told.iter().any(|told| matches!(told, Told::Event(Event::Failed { .. }))), "{told:?}");
+}
