@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use futures::{SinkExt, StreamExt};
+use futures::{FutureExt, SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::{net::TcpStream, time::sleep_until};
 use tokio_tungstenite::{
@@ -49,6 +49,8 @@ pub(crate) struct Seen {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) measured: u64,
+    /// Of these, those whose time was noted.
+    pub(crate) timed: u64,
     /// The stream ended before it should.
     pub(crate) broke: bool,
 }
@@ -83,8 +85,9 @@ struct Ear {
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// Opens the stream of a session, and talks until it leaves.
-pub(crate) async fn talk(url: &str, hall: &Hall, leaves: Leaves) -> anyhow::Result<Seen> {
+/// Opens the stream of a session, and talks until it leaves. One that `times` notes when each frame comes; the others take what has
+/// come when they send their own, which costs those who measure half as much.
+pub(crate) async fn talk(url: &str, hall: &Hall, leaves: Leaves, times: bool) -> anyhow::Result<Seen> {
     let begun = Instant::now();
     let mut leave = std::pin::pin!(leave(hall, leaves, begun));
     let mut socket = tokio::select! {
@@ -93,7 +96,7 @@ pub(crate) async fn talk(url: &str, hall: &Hall, leaves: Leaves) -> anyhow::Resu
         socket = open(url) => socket?,
     };
     let mut caller =
-        Caller { hall, begun, seen: Seen::default(), ear: Ear::new(begun), tick: begun, at: 0, talks: false };
+        Caller { hall, begun, seen: Seen::default(), ear: Ear::new(begun), tick: begun, at: 0, talks: false, times };
     let left = tokio::select! { biased; () = &mut leave => true, _ = caller.go_on(&mut socket) => false };
     if caller.talks {
         hall.talking.fetch_sub(1, Ordering::Relaxed);
@@ -151,6 +154,7 @@ struct Caller<'a> {
     tick: Instant,
     at: usize,
     talks: bool,
+    times: bool,
 }
 
 impl Caller<'_> {
@@ -161,6 +165,14 @@ impl Caller<'_> {
         socket.send(Message::text(start)).await.ok()?;
         self.tick = Instant::now();
         loop {
+            if !self.times {
+                sleep_until(self.tick.into()).await;
+                while let Some(message) = socket.next().now_or_never() {
+                    self.hear(&message?.ok()?);
+                }
+                self.speak(socket).await?;
+                continue;
+            }
             tokio::select! {
                 biased;
                 message = socket.next() => self.hear(&message?.ok()?),
@@ -210,7 +222,7 @@ impl Caller<'_> {
 
     fn play(&mut self, now: Instant, payload: &str) {
         if !std::mem::replace(&mut self.talks, true) {
-            self.seen.start = Some(now - self.begun);
+            self.seen.start = self.times.then(|| now - self.begun);
             self.hall.talking.fetch_add(1, Ordering::Relaxed);
         }
         self.seen.received += 1;
@@ -219,7 +231,8 @@ impl Caller<'_> {
         let padding = payload.bytes().rev().take_while(|byte| *byte == b'=').count();
         let length = Duration::from_micros((payload.len() / 4 * 3 - padding) as u64 * 125);
         let (gap, ran_out) = self.ear.play(now, length);
-        if measures {
+        if measures && self.times {
+            self.seen.timed += 1;
             self.seen.jitter.extend(gap.map(micros));
             self.seen.ran_out += u64::from(ran_out);
         }

@@ -20,6 +20,8 @@ use crate::{
 
 /// Between two callers: fifty begin, and hang up, in a second.
 pub(crate) const APART: Duration = Duration::from_millis(20);
+/// One of so many callers notes when frames come.
+const TIMED: usize = 10;
 /// Whoever has not heard the agent after this will not.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,6 +53,8 @@ pub(crate) struct Sum {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) measured: u64,
+    /// Of these, those whose time was noted.
+    pub(crate) timed: u64,
     /// Streams that ended before they should, or never began.
     pub(crate) broke: u64,
 }
@@ -73,7 +77,7 @@ impl Crowd {
             crowd.callers.spawn(async move {
                 let session = client.session().await?;
                 tokio::time::sleep(phase(number)).await;
-                caller::talk(&session, &hall, leaves).await
+                caller::talk(&session, &hall, leaves, number % TIMED == 0).await
             });
         }
         let begun = Instant::now();
@@ -127,6 +131,7 @@ impl Sum {
             sent: 0,
             received: 0,
             measured: 0,
+            timed: 0,
             broke: 0,
         })
     }
@@ -145,6 +150,7 @@ impl Sum {
         self.sent += seen.sent;
         self.received += seen.received;
         self.measured += seen.measured;
+        self.timed += seen.timed;
         self.broke += u64::from(seen.broke);
     }
 

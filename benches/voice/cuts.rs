@@ -87,7 +87,7 @@ async fn run(place: &Place, hall: &Arc<Hall>, cuts: usize, random: &mut StdRng) 
     let talks = stream::iter(moments).map(|leaves| {
         let (client, hall) = (place.client.clone(), Arc::clone(hall));
         // Tasks, so that both cores work.
-        tokio::spawn(async move { caller::talk(&client.session().await?, &hall, leaves).await })
+        tokio::spawn(async move { caller::talk(&client.session().await?, &hall, leaves, true).await })
     });
     let mut talks = talks.buffer_unordered(AT_ONCE);
     let mut failed = 0;

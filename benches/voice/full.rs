@@ -81,7 +81,7 @@ fn sound(name: &str, sum: &Sum, late: f64, report: &mut Report) {
     report.row(late, format!("{name}: jitter of frames p50, ms"), Target::None, range.0, range);
     let p99 = ms(&sum.jitter, 0.99);
     report.row(late, format!("{name}: jitter of frames p99, ms"), Target::most(Some(20.0)), p99, range);
-    let holes = sum.ran_out as f64 * 1000.0 / (sum.measured as f64).max(1.0);
+    let holes = sum.ran_out as f64 * 1000.0 / (sum.timed as f64).max(1.0);
     report.row(
         late,
         format!("{name}: holes that a caller hears, per 1,000 frames"),
