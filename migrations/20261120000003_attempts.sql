@@ -76,7 +76,7 @@ COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of t
 COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
 COMMENT ON COLUMN attempt.reason IS 'Of a single call: why it ended. Of a job''s: cancelled, where somebody cancelled the job meanwhile, or expired, where it was answered too late.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
-COMMENT ON COLUMN attempt.fenced IS 'It was answered behind the answer fence and heard nothing: its end is abandoned, never answered.';
+COMMENT ON COLUMN attempt.fenced IS 'Whoever picked up heard nothing, behind the answer fence or for a fault of ours: its end is abandoned, never answered.';
 COMMENT ON COLUMN attempt.said_at IS 'When the carrier took the command to speak; only where it is told, not where it asks.';
 COMMENT ON COLUMN attempt.speech_over_at IS 'When all was said: a call that is open after it is hung up.';
 COMMENT ON COLUMN attempt.record IS 'The call is to be recorded from the answer on.';

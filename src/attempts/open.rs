@@ -141,7 +141,8 @@ pub async fn misfits(pg: &PgPool) -> sqlx::Result<Misfits> {
                        AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.job_id = j.job_id AND a.open)) AS "jobs!",
                   (SELECT count(*) FROM run r JOIN (SELECT run_id FROM moving UNION SELECT run_id FROM queued) u USING (run_id)
                        WHERE r.state IN ('completed', 'cancelled')) AS "runs!",
-                  (SELECT count(*) FROM attempt a JOIN job j USING (job_id) WHERE a.open AND a.line IS NOT NULL AND j.state <> 'dialing') AS "attempts!",
+                  (SELECT count(*) FROM attempt a WHERE a.open AND a.line IS NOT NULL
+                       AND (SELECT j.state FROM job j WHERE j.job_id = a.job_id) <> 'dialing') AS "attempts!",
                   (SELECT count(*) FROM attempt WHERE open AND line IS NOT NULL) AS "open!""#
     )
     .fetch_one(pg)

@@ -53,6 +53,7 @@ mod machines_are_told_from_people;
 mod media_is_refused_in_words;
 mod no_business_sees_another;
 mod no_phone_rings_outside_its_hours;
+mod no_query_reads_everything;
 mod no_room_for_who_rings;
 mod nobody_answers_into_silence;
 mod numbers_are_forgotten;
