@@ -253,7 +253,7 @@ impl Session {
         if speaking.rounds > MOST_ROUNDS {
             return self.trouble(Provider::Openai, "it asks for tools without an end");
         }
-        let so_far = speaking.text.clone();
+        let so_far = speaking.text.trim().to_owned();
         self.voice.pipeline.answer(turn, &self.parts.state.memory, &so_far);
         self.save();
     }

@@ -51,6 +51,7 @@ mod logs_tell_no_secret;
 mod long_lists_are_suppressed;
 mod machines_are_told_from_people;
 mod media_is_refused_in_words;
+mod models_answer_in_other_ways;
 mod no_business_sees_another;
 mod no_phone_rings_outside_its_hours;
 mod no_query_reads_everything;
