@@ -18,7 +18,6 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
-    api_harness::answer,
     by_hand::{AUTH_TOKEN, client},
     house::{House, Options, numbers},
 };
@@ -380,29 +379,5 @@ async fn a_forged_question_what_to_say_is_told_nothing_and_changes_nothing() {
     }
     let said = street.request(&right).send().await.unwrap().text().await.unwrap();
     assert!(said.contains(">Hello Ada</Say>"), "{said}");
-    street.close().await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_read_at_all_is_a_problem_too() {
-    let street = Street::open().await;
-    let base = format!("http://{}", street.house.addr);
-    let large = vec![b'x'; 70 * 1024];
-    for path in [street.ours.path.as_str(), "/webhooks/telnyx/x"] {
-        let refused = answer(street.http.post(format!("{base}{path}")).body(large.clone())).await;
-        assert_eq!(
-            (refused.status.as_u16(), refused.body["type"].as_str()),
-            (413, Some("/problems/too-large")),
-            "{path}"
-        );
-    }
-    for path in ["/webhooks/twilio/status/%ff", "/webhooks/telnyx/%ff", "/webhooks/telnyx/inbound/%ff"] {
-        let refused = answer(street.http.post(format!("{base}{path}"))).await;
-        assert_eq!(
-            (refused.status.as_u16(), refused.body["type"].as_str()),
-            (404, Some("/problems/not-found")),
-            "{path}"
-        );
-    }
     street.close().await;
 }

@@ -11,6 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
     api_harness::{App, answer},
+    by_hand::client,
     house::{House, Options, numbers},
     scripted_carrier::{Fake, Reply},
 };
@@ -115,4 +116,22 @@ async fn what_is_too_much_is_refused_and_the_next_request_is_answered(_: PgPoolO
         assert_eq!((made.status.as_u16(), made.slug()), (422, "validation"), "{number}: {}", made.body);
     }
     assert_eq!(app.ask(Method::GET, "/v1/runs", &key, serde_json::Value::Null).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_webhook_that_cannot_be_read_at_all_is_answered_with_a_problem_too() {
+    let house = House::open(Options::default()).await;
+    let told = async |path: &str, body: Vec<u8>| {
+        let refused = answer(client().post(format!("http://{}{path}", house.addr)).body(body)).await;
+        (refused.status.as_u16(), refused.body["type"].as_str().unwrap_or_default().to_owned())
+    };
+    for path in
+        ["/webhooks/twilio/status/x", "/webhooks/twilio/stream/x", "/webhooks/telnyx/x", "/webhooks/telnyx/inbound/x"]
+    {
+        assert_eq!(told(path, vec![b'x'; 70 * 1024]).await, (413, "/problems/too-large".to_owned()), "{path}");
+    }
+    for path in ["/webhooks/twilio/status/%ff", "/webhooks/telnyx/%ff", "/webhooks/telnyx/inbound/%ff"] {
+        assert_eq!(told(path, Vec::new()).await, (404, "/problems/not-found".to_owned()), "{path}");
+    }
+    house.close().await;
 }
