@@ -21,11 +21,7 @@ use hyper_util::{
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
-    trace::TraceLayer,
-};
+use tower_http::{catch_panic::CatchPanicLayer, request_id::PropagateRequestIdLayer, trace::TraceLayer};
 use tower_service::Service;
 use tracing::Span;
 use uuid::Uuid;
@@ -52,8 +48,7 @@ const HEAD: Duration = Duration::from_secs(75);
 /// Every door of the api on one router: REST, webhooks, health.
 pub fn doors(ctx: Context) -> Router {
     let webhooks = webhooks::router()
-        .layer(CatchPanicLayer::custom(api::frame::panicked))
-        .layer(axum::middleware::from_fn(api::frame::time_limit))
+        .layer((axum::middleware::from_fn(api::frame::time_limit), CatchPanicLayer::custom(api::frame::panicked)))
         .with_state(ctx.clone());
     // The pages begin here.
     let pages = Router::new().route("/", get(async || ApiError::not_available("", "The pages")));
@@ -66,9 +61,11 @@ pub fn media_doors(ctx: Context, sessions: Sessions) -> Router {
         .merge(api::admin::health(ctx))
         .fallback(api::frame::not_found)
         .method_not_allowed_fallback(api::frame::method_not_allowed)
-        .layer(CatchPanicLayer::custom(api::frame::panicked))
-        .layer(axum::middleware::from_fn(api::frame::time_limit))
-        .layer(axum::middleware::from_fn(api::frame::headers))
+        .layer((
+            axum::middleware::from_fn(api::frame::headers),
+            axum::middleware::from_fn(api::frame::time_limit),
+            CatchPanicLayer::custom(api::frame::panicked),
+        ))
 }
 
 /// Serves `router` on `listener` until `stopping` is cancelled and the requests under way are answered.
@@ -135,25 +132,18 @@ pub async fn holds_conversations(ctx: &Context, sessions: &Sessions, name: &str,
 }
 
 /// Puts a request id and a log line around every route.
+///
+/// As one layer, the first the outermost: each layer by itself is one more box around every route, and each box copies all that are in
+/// it for each request.
 fn watched(router: Router) -> Router {
     let trace = TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(answered).on_failure(());
-    router
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(trace)
-        .layer(SetRequestIdLayer::new(REQUEST_ID, NewId))
-        .layer(axum::middleware::map_request(|mut request: Request| async move {
-            request.headers_mut().remove(REQUEST_ID);
-            request
-        }))
+    router.layer((axum::middleware::map_request(with_own_id), trace, PropagateRequestIdLayer::new(REQUEST_ID)))
 }
 
-#[derive(Clone, Copy)]
-struct NewId;
-
-impl MakeRequestId for NewId {
-    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
-        HeaderValue::from_str(&Uuid::now_v7().to_string()).ok().map(RequestId::new)
-    }
+async fn with_own_id(mut request: Request) -> Request {
+    let id = Uuid::now_v7().hyphenated().to_string();
+    request.headers_mut().insert(REQUEST_ID, HeaderValue::try_from(id).expect("hexadecimal digits and hyphens"));
+    request
 }
 
 fn span(request: &Request) -> Span {

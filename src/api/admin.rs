@@ -51,9 +51,11 @@ pub fn router(ctx: Context, process: PrometheusHandle) -> Router {
         .merge(health(ctx))
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
-        .layer(CatchPanicLayer::custom(frame::panicked))
-        .layer(middleware::from_fn(frame::time_limit))
-        .layer(middleware::from_fn(frame::headers))
+        .layer((
+            middleware::from_fn(frame::headers),
+            middleware::from_fn(frame::time_limit),
+            CatchPanicLayer::custom(frame::panicked),
+        ))
 }
 
 /// The process is there. Says nothing of the stores: a restart would not bring them back.

@@ -64,13 +64,15 @@ pub fn router(ctx: Context) -> Router {
         .merge(openapi::pages(&document))
         .fallback(frame::not_found)
         .method_not_allowed_fallback(frame::method_not_allowed)
-        // The first is the innermost: a panic is an answer before the idempotency layer looks at it.
-        .layer(middleware::from_fn_with_state((ctx.clone(), without_query), query::refuse))
-        .layer(CatchPanicLayer::custom(frame::panicked))
-        .layer(middleware::from_fn_with_state(ctx.clone(), idempotency::layer))
-        .layer(middleware::from_fn(frame::time_limit))
-        .layer(middleware::from_fn(frame::headers))
-        .layer(middleware::from_fn(frame::one_business))
+        // The first is the outermost: a panic is an answer before the idempotency layer looks at it.
+        .layer((
+            middleware::from_fn(frame::one_business),
+            middleware::from_fn(frame::headers),
+            middleware::from_fn(frame::time_limit),
+            middleware::from_fn_with_state(ctx.clone(), idempotency::layer),
+            CatchPanicLayer::custom(frame::panicked),
+            middleware::from_fn_with_state((ctx.clone(), without_query), query::refuse),
+        ))
         .with_state(ctx)
 }
 
