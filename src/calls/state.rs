@@ -215,6 +215,17 @@ impl Memory {
     /// said goes from the beginning.
     pub fn add(&mut self, spoken: Spoken) {
         self.said.push(spoken);
+        self.fit();
+    }
+
+    /// Adds what is known late where it was said, before what ended after it.
+    pub fn add_late(&mut self, spoken: Spoken) {
+        let place = self.said.iter().rposition(|said| said.at_ms <= spoken.at_ms).map_or(0, |before| before + 1);
+        self.said.insert(place, spoken);
+        self.fit();
+    }
+
+    fn fit(&mut self) {
         let mut all: usize = self.said.iter().map(Spoken::size).sum();
         let last = self.said.len() - 1;
         for one in &mut self.said[..last] {
@@ -270,6 +281,20 @@ mod tests {
         assert!(output(7).len() > 30_000, "the newest is whole");
         let id = &memory.said[1].tool.as_ref().unwrap()["id"];
         assert_eq!(id, "t0", "it is still the answer of its own question");
+    }
+
+    #[test]
+    fn what_is_known_late_stands_where_it_was_said() {
+        let mut memory = Memory::default();
+        let said =
+            |text: &str, at_ms| Spoken { who: Who::Caller, text: text.to_owned(), at_ms, cut: false, tool: None };
+        memory.add(said("one", 1_000));
+        memory.add(said("three", 3_000));
+        memory.add_late(said("two", 2_000));
+        memory.add_late(said("zero", 0));
+        memory.add_late(said("four", 3_000));
+        let texts: Vec<_> = memory.said.iter().map(|spoken| spoken.text.as_str()).collect();
+        assert_eq!(texts, ["zero", "one", "two", "three", "four"]);
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Cascade {
             language: agent.language.clone(),
             endpointing_ms: agent.turns.endpointing_ms,
             request: None,
+            guess: String::new(),
         };
         let access = |login| Access { call, login, permits: permits.clone(), tls: tls.clone() };
         let (sound, heard) = mpsc::channel(SOUND);

@@ -31,6 +31,8 @@ pub(super) struct Deepgram {
     /// What the provider calls this connection, by its handshake, or else by the first message that names one. What names another is
     /// of another call.
     pub(super) request: Option<String>,
+    /// What was understood of the words whose last version has not come.
+    pub(super) guess: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -108,7 +110,9 @@ impl Protocol for Deepgram {
                 });
                 let words = transcript.unwrap_or_default().trim().to_owned();
                 let mut told = Vec::new();
-                match (words.is_empty(), raw.is_final || raw.speech_final) {
+                let last = raw.is_final || raw.speech_final;
+                self.guess = if last { String::new() } else { words.clone() };
+                match (words.is_empty(), last) {
                     (false, false) => told.push(Told::Event(Event::Guess(words))),
                     (false, true) => told.push(Told::Event(Event::Heard { text: words, end: raw.speech_final })),
                     (true, _) if raw.speech_final => told.push(Told::Event(Event::TurnOver)),
@@ -128,6 +132,12 @@ impl Protocol for Deepgram {
             _ => return Vec::new(),
         };
         vec![Told::Event(event)]
+    }
+
+    fn lost(&mut self) -> Vec<Told> {
+        // The sound behind it is not sent again: what was understood of it is what there will be.
+        let text = std::mem::take(&mut self.guess);
+        if text.is_empty() { Vec::new() } else { vec![Told::Event(Event::Heard { text, end: false })] }
     }
 
     fn keep_alive(&mut self, quiet: Duration) -> Option<Out> {
@@ -150,6 +160,7 @@ mod tests {
             language: "en-US".into(),
             endpointing_ms: 300,
             request: None,
+            guess: String::new(),
         }
     }
 
@@ -185,6 +196,23 @@ mod tests {
         ours.opened(&named);
         assert_eq!(ours.heard(&said("d", "of somebody else, first of all")), []);
         assert_eq!(ours.heard(&said("c", "a connection of its own")).len(), 2);
+    }
+
+    #[test]
+    fn a_guess_is_what_was_said_where_the_connection_is_lost_before_its_last_version() {
+        let said = |text: &str, is_final: bool| {
+            serde_json::json!({"type": "Results", "is_final": is_final, "channel": {"alternatives": [{"transcript": text}]}})
+                .to_string()
+        };
+        let mut deepgram = deepgram();
+        assert_eq!(deepgram.lost(), [], "nothing was said");
+        deepgram.heard(&said("I would", false));
+        deepgram.heard(&said("I would like", false));
+        assert_eq!(deepgram.lost(), [Told::Event(Event::Heard { text: "I would like".into(), end: false })]);
+        assert_eq!(deepgram.lost(), [], "once");
+        deepgram.heard(&said("tea", false));
+        deepgram.heard(&said("tea.", true));
+        assert_eq!(deepgram.lost(), [], "its last version has come");
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Session {
 pub(super) async fn end(mut session: Session, reason: Reason) -> Reason {
     session.cut();
     session.keep_pending();
-    let at_ms = session.at_ms();
+    let at_ms = session.at_ms(Instant::now());
     let Session { parts, line, tasks, tools, .. } = session;
     finished(parts, line, tasks, (tools, at_ms), reason).await
 }

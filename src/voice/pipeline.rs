@@ -4,9 +4,12 @@
 //! policy of the channel; what it has to say comes over two bounded channels, one for words and one for sound, so that sound
 //! that the caller is far from hearing holds up nothing else.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Instant,
 };
 
 use axum::body::Bytes;
@@ -31,6 +34,8 @@ pub(super) enum Event {
     Guess(String),
     /// Words of the caller; with `end`, their turn is over.
     Heard { text: String, end: bool },
+    /// Words of the caller that a model has heard by itself, and when they were over. It may have answered them long since.
+    Transcribed { text: String, spoken: Instant },
     /// The caller's turn is over, whatever was heard of it.
     TurnOver,
     /// The provider began an answer by itself.

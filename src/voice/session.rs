@@ -347,8 +347,9 @@ impl Session {
     }
 
     /// Milliseconds since the conversation began, in whichever session.
-    pub(super) fn at_ms(&self) -> u64 {
-        self.parts.spoken_ms + u64::try_from(self.parts.begin.elapsed().as_millis()).unwrap_or(0)
+    pub(super) fn at_ms(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.parts.begin);
+        self.parts.spoken_ms + u64::try_from(since.as_millis()).unwrap_or(0)
     }
 
     /// Sound that is not of a provider, as part of a turn.

@@ -163,11 +163,14 @@ impl Session {
                 (self.voice_at, self.quiet_at) = (Instant::now(), Instant::now());
                 self.break_in().await?;
             }
-            Event::Heard { text, .. } if by_itself => {
+            Event::Transcribed { text, spoken } => {
                 self.parts.state.memory.prompts = 0;
-                self.remember(Who::Caller, text, false, None);
-                // Whoever has the call next must know that an answer is owed.
-                self.save();
+                if !text.is_empty() {
+                    let at_ms = self.at_ms(spoken);
+                    self.parts.state.memory.add_late(Spoken { who: Who::Caller, text, at_ms, cut: false, tool: None });
+                    // Whoever has the call next must know that an answer is owed.
+                    self.save();
+                }
             }
             Event::Heard { text, end } => {
                 self.break_in().await?;
@@ -309,7 +312,7 @@ impl Session {
     }
 
     pub(super) fn remember(&mut self, who: Who, text: String, cut: bool, tool: Option<Value>) {
-        let at_ms = self.at_ms();
+        let at_ms = self.at_ms(Instant::now());
         self.parts.state.memory.add(Spoken { who, text, at_ms, cut, tool });
     }
 

@@ -92,3 +92,14 @@ async fn a_refusal_is_spoken_and_what_fails_without_a_word_is_asked_for_once_mor
     assert_eq!((end.as_str(), asked.len()), ("ended_by_agent", 3), "{heard}");
     assert!(heard.contains("I cannot help with that.") && heard.contains("Good bye."), "{heard}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_filter_holds_back_is_asked_for_once_more_and_then_ends_the_call_in_words() {
+    let held = piece(json!({}), Some("content_filter")) + "data: [DONE]\n\n";
+    let last = words("Good bye.") + &tool("end_call", "{}");
+    let (end, heard, asked) = talked(&["Tell me a secret."], vec![held.clone(), last]).await;
+    assert_eq!((end.as_str(), asked.len()), ("ended_by_agent", 2), "{heard}");
+    assert!(heard.contains("Good bye."), "{heard}");
+    let (end, _, asked) = talked(&["Tell me a secret."], vec![held.clone(), held]).await;
+    assert_eq!((end.as_str(), asked.len()), ("trouble", 2));
+}

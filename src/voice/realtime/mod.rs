@@ -28,10 +28,12 @@ use crate::{
 };
 
 mod raw;
+mod said;
 #[cfg(test)]
 mod tests;
 
-use raw::{Asked, Begun, Raw, Said};
+use raw::{Asked, Begun, Raw};
+use said::Said;
 
 /// Errors that say that something was too late: nothing is broken by them.
 const HARMLESS: [&str; 3] = ["response_cancel_not_active", ACTIVE, "invalid_value"];
@@ -66,8 +68,7 @@ pub(super) struct Realtime {
     /// The `session` of `session.update`.
     session: Value,
     turns: Turns,
-    /// What was said before this connection, for the next one.
-    said: Vec<Said>,
+    said: Said,
     /// The session is set up.
     ready: bool,
     /// Sound of the caller from before that.
@@ -96,7 +97,7 @@ impl Realtime {
             model: model.to_owned(),
             session,
             turns,
-            said: said.into_iter().map(|(role, text)| Said { role, text, turn: None }).collect(),
+            said: Said::new(said),
             ready: false,
             early: VecDeque::new(),
             asked: VecDeque::new(),
@@ -228,11 +229,7 @@ impl Realtime {
                     "audio_end_ms": end_ms})));
             }
         }
-        let at = self.said.iter().position(|said| said.turn == Some(turn)).unwrap_or(self.said.len());
-        self.said.retain(|said| said.turn != Some(turn));
-        if !heard.is_empty() {
-            self.said.insert(at, Said { role: "assistant", text: heard, turn: Some(turn) });
-        }
+        self.said.cut(turn, heard);
         out
     }
 
@@ -289,7 +286,7 @@ impl Protocol for Realtime {
     fn hello(&mut self) -> Vec<Out> {
         let update = json!({"type": "session.update", "event_id": UPDATE, "session": self.session});
         let mut out = vec![Out::json(&update)];
-        out.extend(self.said.iter().map(|said| Self::message(said.role, &said.text)));
+        out.extend(self.said.told().map(|(role, text)| Self::message(role, text)));
         out
     }
 
@@ -306,11 +303,12 @@ impl Protocol for Realtime {
                 self.asked.push_front(Asked { turn, text, sent: None });
                 continue;
             }
-            self.said.push(Said { role: "assistant", text: spoken, turn: Some(turn) });
+            self.said.by_agent(spoken, turn);
             told.push(Told::Event(Event::Answered { turn, tools: false }));
             told.push(Told::Sound(Sound::BrokeOff { turn }));
         }
         self.items.clear();
+        self.said.lost();
         told
     }
 
@@ -329,7 +327,7 @@ impl Protocol for Realtime {
             Order::Answer { turn } => self.ask(turn, None),
             Order::Words(text) => {
                 let message = Self::message("user", &text);
-                self.said.push(Said { role: "user", text, turn: None });
+                self.said.in_words(text);
                 vec![message]
             }
             Order::Tool { id, output } => vec![Out::json(&json!({"type": "conversation.item.create",
@@ -345,11 +343,16 @@ impl Protocol for Realtime {
         match raw.kind.as_str() {
             "session.updated" => self.set_up(),
             "input_audio_buffer.speech_started" => vec![Told::Event(Event::SpeechStarted)],
-            "input_audio_buffer.speech_stopped" => vec![Told::Event(Event::SpeechStopped)],
+            "input_audio_buffer.speech_stopped" => {
+                if let Some(item) = raw.item_id {
+                    self.said.by_caller(item);
+                }
+                vec![Told::Event(Event::SpeechStopped)]
+            }
             "conversation.item.input_audio_transcription.completed" => {
                 let text = raw.transcript.unwrap_or_default().trim().to_owned();
-                self.said.push(Said { role: "user", text: text.clone(), turn: None });
-                vec![Told::Event(Event::Heard { text, end: true })]
+                let spoken = self.said.written(raw.item_id.as_deref(), &text);
+                vec![Told::Event(Event::Transcribed { text, spoken })]
             }
             "response.created" => raw.response.map_or_else(Vec::new, |response| self.created(&response)),
             "response.output_audio.delta" => self.audio(raw),
@@ -363,8 +366,8 @@ impl Protocol for Realtime {
                 _ => Vec::new(),
             },
             "response.output_audio_transcript.done" => {
-                if let (Some(_), Some(text)) = (turn, raw.transcript) {
-                    self.said.push(Said { role: "assistant", text, turn });
+                if let (Some(turn), Some(text)) = (turn, raw.transcript) {
+                    self.said.by_agent(text, turn);
                 }
                 Vec::new()
             }

@@ -45,10 +45,3 @@ pub(super) struct Begun {
     /// As far as it was told.
     pub(super) spoken: String,
 }
-
-/// Something that was said, for the next connection.
-pub(super) struct Said {
-    pub(super) role: &'static str,
-    pub(super) text: String,
-    pub(super) turn: Option<u32>,
-}

@@ -169,3 +169,27 @@ fn a_response_that_failed_before_a_sound_is_asked_for_once_more_and_then_ends_th
     let told = heard(&mut realtime, &failed("r2"));
     assert!(told.iter().any(|told| matches!(told, Told::Event(Event::Failed { .. }))), "{told:?}");
 }
+
+#[test]
+fn words_of_the_caller_that_come_after_the_answer_stand_before_it() {
+    let mut realtime = realtime();
+    let began = Instant::now();
+    let stopped = |item: &str| json!({"type": "input_audio_buffer.speech_stopped", "item_id": item});
+    assert_eq!(heard(&mut realtime, &stopped("u1")), [Told::Event(Event::SpeechStopped)]);
+    let over = Instant::now();
+    heard(&mut realtime, &created("r1", 1));
+    heard(&mut realtime, &delta("r1", "i1", 160));
+    let answer =
+        json!({"type": "response.output_audio_transcript.done", "response_id": "r1", "transcript": "It is open."});
+    heard(&mut realtime, &answer);
+    heard(&mut realtime, &done("r1"));
+    heard(&mut realtime, &stopped("u2"));
+    let words = |item: &str, text: &str| json!({"type": "conversation.item.input_audio_transcription.completed", "item_id": item, "transcript": text});
+    let told = heard(&mut realtime, &words("u1", "Is it open? "));
+    let [Told::Event(Event::Transcribed { text, spoken })] = told.as_slice() else { panic!("{told:?}") };
+    assert!(text == "Is it open?" && (began..=over).contains(spoken));
+    realtime.lost();
+    let hello = sent(&realtime.hello());
+    let said: Vec<&Value> = hello.iter().skip(1).map(|item| &item["item"]["content"][0]["text"]).collect();
+    assert_eq!(said, ["Is it open?", "It is open."], "and nothing of what was never written down");
+}
