@@ -44,6 +44,8 @@ CREATE TABLE attempt (
     call_time_limit_secs integer NOT NULL,
     owner                text,
     dial_by              timestamptz,
+    time_zones           text[],
+    window_version       bigint,
     hangup_wanted        boolean NOT NULL DEFAULT false,
     fenced               boolean NOT NULL DEFAULT false,
     hangup_asked_at      timestamptz,
@@ -74,6 +76,7 @@ CREATE TABLE attempt (
 COMMENT ON COLUMN attempt.rank IS 'Of state, kept by attempt_guard; open is rank < 9.';
 COMMENT ON COLUMN attempt.account IS 'carrier_account.reference at the time of the intent.';
 COMMENT ON COLUMN attempt.owner IS 'The claim of a worker process that may send it; null: a single call that no worker has taken yet.';
+COMMENT ON COLUMN attempt.window_version IS 'Of a single call: business.window_version when the window was looked at for its number, in time_zones. Where that is another by now, nobody dials it before somebody has looked again.';
 COMMENT ON COLUMN attempt.reason IS 'Of a single call: why it ended. Of a job''s: cancelled, where somebody cancelled the job meanwhile, or expired, where it was answered too late.';
 COMMENT ON COLUMN attempt.message IS 'What a single call says, a template over variables; a run''s message is read from the run.';
 COMMENT ON COLUMN attempt.fenced IS 'Whoever picked up heard nothing, behind the answer fence or for a fault of ours: its end is abandoned, never answered.';

@@ -135,7 +135,8 @@ BEGIN
 END $$;
 
 -- True where too many of the calls that ended last failed, as a run's breaker counts them. Every claim asks it, so that no call is
--- placed after those, and so does the sweep, which pauses the run.
+-- placed after those, and so does the sweep, which pauses the run. What was refused without a reason is not among them: the carrier had
+-- no room for it or would not have the account, its number comes again uncharged, and the account is left alone meanwhile.
 CREATE FUNCTION breaker_trips(p_run uuid, p_breaker jsonb, p_from timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_last integer := (p_breaker ->> 'last')::integer;
@@ -145,7 +146,7 @@ BEGIN
     SELECT count(*), count(*) FILTER (WHERE a.disposition IS NULL OR a.disposition IN ('failed', 'refused', 'not_placed'))
     INTO v_ends, v_bad FROM (
         SELECT disposition FROM attempt WHERE run_id = p_run AND guarded AND ended_at IS NOT NULL AND ended_at > p_from
-            AND state <> 'not_sent' ORDER BY ended_at DESC LIMIT v_last) a;
+            AND state <> 'not_sent' AND NOT (state = 'refused' AND reason IS NULL) ORDER BY ended_at DESC LIMIT v_last) a;
     RETURN v_ends >= v_last AND v_bad * 100 > v_ends * (p_breaker ->> 'max_failed_pct')::bigint;
 END $$;
 
@@ -337,6 +338,8 @@ BEGIN
         FROM business b JOIN carrier_account c USING (business_id)
         WHERE a.business_id = ANY (v_locked) AND a.open AND a.owner IS NULL AND a.state = 'intent' AND a.dial_by > clock_timestamp()
             AND NOT a.hangup_wanted AND b.business_id = a.business_id AND b.state = 'active' AND c.reference = a.account
+            -- Since it was admitted. How often the number was dialed cannot have changed: an open attempt keeps every other away.
+            AND (a.window_version = b.window_version) IS NOT FALSE AND NOT is_suppressed(a.business_id, a.to_number)
             AND (c.hold_until > clock_timestamp()) IS NOT TRUE
             -- An account that is refused is tried with one call.
             AND (c.health <> 'refused' OR a.attempt_id = (
@@ -776,27 +779,32 @@ BEGIN
     RETURN v;
 END $$;
 
--- Closes a single call that no worker took within its time. A worker that takes it at the last moment wins: the row's lock
--- decides, and afterwards the owner is there.
-CREATE FUNCTION expire_call(p_attempt uuid) RETURNS attempt_change LANGUAGE plpgsql AS $$
+-- Closes a single call that no worker took within its time, or that may not be dialed any more: its number was suppressed, or the
+-- window that the business has in this version (p_shut) is closed for it. A worker that takes it at the last moment wins: the row's
+-- lock decides, and afterwards the owner is there.
+CREATE FUNCTION expire_call(p_attempt uuid, p_shut bigint) RETURNS attempt_change LANGUAGE plpgsql AS $$
 DECLARE
-    v attempt_change;
+    a        attempt;
+    v        attempt_change;
+    v_reason text;
 BEGIN
-    PERFORM 1 FROM attempt WHERE attempt_id = p_attempt AND state = 'intent' AND owner IS NULL AND dial_by < clock_timestamp()
-        FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    SELECT * INTO a FROM attempt WHERE attempt_id = p_attempt AND state = 'intent' AND owner IS NULL FOR NO KEY UPDATE;
+    v_reason := CASE WHEN a.dial_by < clock_timestamp() THEN 'expired'
+        WHEN is_suppressed(a.business_id, a.to_number) THEN 'suppressed'
+        WHEN EXISTS (SELECT 1 FROM business WHERE business_id = a.business_id AND window_version = p_shut) THEN 'window_ended' END;
+    IF v_reason IS NULL THEN
         v.verdict := 'no_attempt';
         RETURN v;
     END IF;
-    RETURN close_attempt(p_attempt, 'reconcile', 'not_sent', 'final', NULL, 'expired', NULL, NULL);
+    RETURN close_attempt(p_attempt, 'reconcile', 'not_sent', 'final', NULL, v_reason, NULL, NULL);
 END $$;
 
 -- Admits a single call: its holder becomes an intent without an owner, if a slot and a line are its own now. p_zones: where the number
--- may be. p_local: null where it is no run's, and calls from p_callers' only number or else from the account's first; a run's trial
+-- may be. p_window_version: of the business's window that was looked at for it. p_local: null where it is no run's, and calls from p_callers' only number or else from the account's first; a run's trial
 -- takes its number as the run's jobs do. Returns admitted, or why not.
 CREATE FUNCTION admit_call(p_business uuid, p_attempt uuid, p_slot integer, p_line integer, p_carrier text, p_callers text[],
     p_local text, p_to text, p_external_id text, p_variables jsonb, p_message jsonb, p_ring_timeout_secs integer, p_call_time_limit_secs integer,
-    p_max_wait_secs integer, p_record boolean, p_zones text[]) RETURNS text LANGUAGE plpgsql AS $$
+    p_max_wait_secs integer, p_record boolean, p_zones text[], p_window_version bigint) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     b        business;
     acct     carrier_account;
@@ -834,10 +842,10 @@ BEGIN
         RETURN 'caller';
     END IF;
     INSERT INTO attempt (attempt_id, business_id, external_id, variables, message, carrier, account, from_number, to_number, slot, line,
-                         ring_timeout_secs, call_time_limit_secs, dial_by, record)
+                         ring_timeout_secs, call_time_limit_secs, dial_by, record, time_zones, window_version)
     VALUES (p_attempt, p_business, p_external_id, p_variables, p_message, p_carrier, acct.reference, v_caller,
             p_to, p_slot, p_line, p_ring_timeout_secs, p_call_time_limit_secs,
-            clock_timestamp() + make_interval(secs => p_max_wait_secs), p_record)
+            clock_timestamp() + make_interval(secs => p_max_wait_secs), p_record, p_zones, p_window_version)
     ON CONFLICT DO NOTHING;
     RETURN CASE WHEN FOUND THEN 'admitted' ELSE 'full' END;
 END $$;

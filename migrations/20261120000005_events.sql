@@ -127,7 +127,9 @@ BEGIN
             a.state = 'ended' AND (a.hangup_wanted OR a.disposition = 'cancelled')
                 AND a.disposition NOT IN ('answered', 'machine', 'voicemail_left', 'fax') AS given_up,
             -- A carrier is known to have taken it from now on.
-            a.rank >= 2 AND split_part(split_part(a.events, E'\n', -1), ' ', 3) IN ('intent', 'unknown') AS started
+            a.rank >= 2 AND split_part(split_part(a.events, E'\n', -1), ' ', 3) IN ('intent', 'unknown') AS started,
+            -- Nobody knows what became of it.
+            e.source = 'reconcile' AND e.carrier_status IS NOT DISTINCT FROM 'expired' AS expired
     ), settled AS (
         UPDATE job j SET state = CASE WHEN o.again_at IS NULL THEN o.state ELSE 'waiting' END, next_at = o.again_at,
             finished_at = CASE WHEN o.again_at IS NULL THEN v_now END,
@@ -135,14 +137,14 @@ BEGIN
             disposition = CASE WHEN o.again_at IS NULL THEN o.disposition END
         FROM (SELECT job_id, disposition AS ended_as, duration_secs,
                   -- Who was taken from the list is not dialed again, whoever picked up meanwhile and whatever was agreed.
-                  CASE WHEN given_up OR reason = 'cancelled' THEN NULL
+                  CASE WHEN given_up OR reason = 'cancelled' OR expired THEN NULL
                        WHEN call_back_at IS NOT NULL THEN agreed_at(run_id, job_id, call_back_at)
                        WHEN disposition <> 'answered' THEN retry_at(run_id, job_id, disposition) END AS again_at, call_back_at IS NOT NULL AS agreed,
                   CASE WHEN given_up AND NOT (disposition = 'abandoned' AND reason IS NOT DISTINCT FROM 'expired') THEN 'cancelled'
                        WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN 'completed' ELSE 'unreached' END AS state,
                   CASE WHEN disposition IN ('answered', 'machine', 'voicemail_left', 'fax') THEN NULL
                        WHEN disposition = 'abandoned' AND reason = 'expired' THEN 'expired'
-                       WHEN given_up THEN 'cancelled' ELSE 'attempts_used' END AS reason,
+                       WHEN given_up THEN 'cancelled' WHEN expired THEN 'expired' ELSE 'attempts_used' END AS reason,
                   CASE WHEN given_up AND disposition <> 'abandoned' THEN 'cancelled' ELSE disposition END AS disposition
               FROM moved WHERE state = 'ended' AND NOT requeue) o
         WHERE j.job_id = o.job_id AND j.state = 'dialing'

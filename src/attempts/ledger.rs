@@ -156,22 +156,6 @@ pub async fn intents_of(pg: &PgPool, business: BusinessId, claim: &str) -> sqlx:
     .await
 }
 
-/// Closes a single call that no worker took within its time; `None` where one did after all.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn expire_call(pg: &PgPool, attempt: AttemptId) -> sqlx::Result<Option<Change>> {
-    let row = sqlx::query_as!(
-        Row,
-        r#"SELECT verdict AS "verdict!", closed, run_ended, business_id, run_id, job_id, account, carrier_call_id, hangup_wanted
-           FROM expire_call($1)"#,
-        attempt.0
-    )
-    .fetch_one(pg)
-    .await?;
-    Ok(told(attempt, row.change(), "expired"))
-}
-
 /// Counts a closing and ends its trace: exactly one change closes an attempt, whoever else learns of its end.
 pub(super) fn told(attempt: AttemptId, change: Option<Change>, word: &'static str) -> Option<Change> {
     if let Some(change) = change.as_ref().filter(|change| change.closed) {
@@ -264,6 +248,8 @@ pub struct Admission {
     pub record: bool,
     /// The zones that it may be in, for the limits of numbers.
     pub zones: Vec<String>,
+    /// The version of the business's window that was looked at for it.
+    pub window_version: i64,
 }
 
 /// Writes the intent of a single call, without an owner, if the ledger agrees that there is room. The answer is one of
@@ -273,7 +259,7 @@ pub struct Admission {
 /// Where Postgres does not answer.
 pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx::Result<String> {
     sqlx::query_scalar!(
-        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) AS "word!""#,
+        r#"SELECT admit_call($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) AS "word!""#,
         business.0,
         call.held.attempt.0,
         call.held.slot,
@@ -290,6 +276,7 @@ pub async fn admit(pg: &PgPool, business: BusinessId, call: &Admission) -> sqlx:
         call.max_wait_secs,
         call.record,
         &call.zones,
+        call.window_version,
     )
     .fetch_one(pg)
     .await

@@ -384,17 +384,3 @@ pub async fn expired(
     .await?;
     Ok(rows.into_iter().map(|row| (row.attempt, row.business, row.carrier_call_id)).collect())
 }
-
-/// Single calls that no worker took within their time.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn untaken(pg: &PgPool, most: i64) -> sqlx::Result<Vec<AttemptId>> {
-    sqlx::query_scalar!(
-        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt
-           WHERE open AND owner IS NULL AND dial_by < clock_timestamp() LIMIT $1"#,
-        most
-    )
-    .fetch_all(pg)
-    .await
-}

@@ -21,6 +21,7 @@ pub mod state;
 pub mod store;
 pub mod strays;
 pub mod token;
+pub mod untaken;
 pub mod view;
 
 pub use state::{AttemptState, Disposition};

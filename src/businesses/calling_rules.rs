@@ -73,6 +73,8 @@ pub struct Home {
     pub calendars: BTreeMap<String, BTreeSet<NaiveDate>>,
     /// The moment by Postgres.
     pub now: DateTime<Utc>,
+    /// Grows with every change of the window and of the calendars.
+    pub version: i64,
 }
 
 /// The window of a business with all that it needs.
@@ -81,7 +83,7 @@ pub struct Home {
 /// Where Postgres does not answer, or there is no such business.
 pub async fn home(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result<Home> {
     let row = sqlx::query!(
-        r#"SELECT calling_window AS "window: Json<Window>", time_zone,
+        r#"SELECT calling_window AS "window: Json<Window>", time_zone, window_version,
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
                       AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>", wall_clock() AS "now!: DateTime<Utc>"
            FROM business b WHERE b.business_id = $1"#,
@@ -90,7 +92,7 @@ pub async fn home(pg: impl PgExecutor<'_>, business: BusinessId) -> sqlx::Result
     .fetch_one(pg)
     .await?;
     let window = row.window.map(|window| window.0);
-    Ok(Home { window, zone: row.time_zone, calendars: row.calendars.0, now: row.now })
+    Ok(Home { window, zone: row.time_zone, calendars: row.calendars.0, now: row.now, version: row.window_version })
 }
 
 /// Changes the rules by `edit`, from the next claim on.

@@ -125,7 +125,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     let (profile, account) = account(ctx, business, &home, &new).await?;
     let Fits { to, zones, message } = checked(&home, &new, account.carrier, agent.as_ref())?;
     may_come_from(ctx, business, &new).await?;
-    may_ring(ctx, business, &new, &zones).await?;
+    let window_version = may_ring(ctx, business, &new, &zones).await?;
     let talks = match &agent {
         Some(_) => Some(room::conversations(ctx).await?),
         None => None,
@@ -143,7 +143,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     let outcome = ledger::admit(
         &ctx.stores.pg,
         business,
-        &admission(ctx, &new, Fits { to, zones, message }, (account.carrier, held)),
+        &admission(ctx, &new, Fits { to, zones, message }, (account.carrier, held), window_version),
     )
     .await;
     match outcome.as_deref() {
@@ -191,14 +191,15 @@ async fn may_come_from(ctx: &Context, business: BusinessId, new: &NewCall) -> Re
     }
 }
 
-/// Whether whoever is called may be rung from now on, for as long as the call may wait, stand in the carrier's queue and ring.
-async fn may_ring(ctx: &Context, business: BusinessId, new: &NewCall, zones: &[Tz]) -> Result<(), ApiError> {
+/// Whether whoever is called may be rung from now on, for as long as the call may wait, stand in the carrier's queue and ring: the
+/// version of the window by which that is so.
+async fn may_ring(ctx: &Context, business: BusinessId, new: &NewCall, zones: &[Tz]) -> Result<i64, ApiError> {
     let secs = ctx.settings.carrier_queue_limit_secs + u64::from(ring_timeout_secs(ctx, new).unsigned_abs());
     let rings = Duration::from_secs(secs + u64::from(max_wait_secs(new).unsigned_abs()));
-    let (span, now) = windows::of_number(&ctx.stores.pg, business, zones, rings).await?;
-    let opens = match span {
-        Span::Always => return Ok(()),
-        Span::Within(opens, _) if opens <= now => return Ok(()),
+    let hours = windows::of_number(&ctx.stores.pg, business, zones, rings).await?;
+    let opens = match hours.span {
+        Span::Always => return Ok(hours.version),
+        Span::Within(opens, _) if opens <= hours.now => return Ok(hours.version),
         Span::Within(opens, _) => Some(opens),
         Span::Never => None,
     };
@@ -315,6 +316,7 @@ fn admission(
     new: &NewCall,
     Fits { to, zones, message }: Fits,
     (carrier, held): (Carrier, Held),
+    window_version: i64,
 ) -> ledger::Admission {
     let (trial, settings) = (new.trial.as_ref(), &ctx.settings);
     ledger::Admission {
@@ -331,6 +333,7 @@ fn admission(
         record: new.record == Some(true),
         max_wait_secs: max_wait_secs(new),
         zones: zones.iter().map(|zone| zone.name().to_owned()).collect(),
+        window_version,
     }
 }
 

@@ -12,8 +12,7 @@ use crate::{
         state::{AttemptState, Disposition, Source},
     },
     context::Context,
-    dialing::{cancel, due, finish, gate, suppress},
-    ids::AttemptId,
+    dialing::{cancel, due, finish, gate, suppress, untaken},
     jobs::queue::{Rung, Why},
     killpoints::{Bug, lacks},
     runs::ending,
@@ -28,7 +27,7 @@ const MOST_READ: usize = 50;
 /// Expired attempts per round.
 const MOST: i64 = 100;
 
-/// One round: gate, expired attempts, ended runs, suppressed lists, what is due, bells. Each part goes on where another fails; true where none did.
+/// One round: gate, single calls that wait, expired attempts, ended runs, suppressed lists, what is due, bells. Each part goes on where another fails; true where none did.
 pub async fn round(ctx: &Context) -> bool {
     let gate = gate::correct(ctx).await.inspect_err(|error| {
         tracing::warn!(
@@ -36,6 +35,9 @@ pub async fn round(ctx: &Context) -> bool {
             "the gate could not be compared with the ledger; dialing may pause"
         );
     });
+    let untaken = untaken::round(ctx).await.inspect_err(
+        |error| tracing::warn!(%error, "single calls that wait could not be looked at; none is dialed late"),
+    );
     let expired = expire(ctx).await.inspect_err(|error| tracing::warn!(%error, "expired attempts could not be read"));
     let cancelled = cancel::finish(&ctx.stores.pg)
         .await
@@ -53,7 +55,7 @@ pub async fn round(ctx: &Context) -> bool {
     let rung =
         ring(ctx).await.inspect_err(|error| tracing::warn!(error = format!("{error:#}"), "the sweep could not ring"));
     let lists = cancelled.is_ok() && suppressed.is_ok() && ended.is_ok();
-    gate.is_ok() && expired.is_ok() && lists && due.is_ok() && rung.is_ok()
+    gate.is_ok() && untaken.is_ok() && expired.is_ok() && lists && due.is_ok() && rung.is_ok()
 }
 
 /// Rings for every business with work and a free slot, longest not rung first, until too many bells are outstanding.
@@ -74,9 +76,6 @@ async fn ring(ctx: &Context) -> anyhow::Result<()> {
 
 async fn expire(ctx: &Context) -> sqlx::Result<()> {
     let pg = &ctx.stores.pg;
-    for attempt in looks::untaken(pg, MOST).await? {
-        end_untaken(ctx, attempt).await?;
-    }
     let mut after = i64::try_from(ctx.settings.times.expire_after_ms).unwrap_or(i64::MAX);
     if lacks(Bug::SlotFreedOnTimeout) {
         after = 500 - i64::from(ctx.settings.call_time_limit_secs) * 1_000;
@@ -102,18 +101,6 @@ async fn expire(ctx: &Context) -> sqlx::Result<()> {
             tracing::error!(attempt.id = %attempt, "given up as expired; its job is never dialed again");
             finish::after(ctx, attempt, &change, Learned::NoCall).await;
         }
-    }
-    Ok(())
-}
-
-/// Closes a single call that no worker took within its time: nothing of it was sent. One that a worker took after all is
-/// left alone.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub(crate) async fn end_untaken(ctx: &Context, attempt: AttemptId) -> sqlx::Result<()> {
-    if let Some(change) = ledger::expire_call(&ctx.stores.pg, attempt).await? {
-        finish::after(ctx, attempt, &change, Learned::NoCall).await;
     }
     Ok(())
 }

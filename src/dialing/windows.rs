@@ -97,21 +97,26 @@ fn until_before(
     }
 }
 
+/// When a number may be rung for a business.
+pub struct Hours {
+    /// The present or the next time.
+    pub span: Span,
+    /// The moment by Postgres.
+    pub now: DateTime<Utc>,
+    /// The version of the business's window that this comes from.
+    pub version: i64,
+}
+
 /// When a number in one of these zones may be rung for a business, by its own window; `rings` is what passes until it has stopped
-/// to ring, at most. Also the moment by Postgres.
+/// to ring, at most.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn of_number(
-    pg: &PgPool,
-    business: BusinessId,
-    zones: &[Tz],
-    rings: Duration,
-) -> sqlx::Result<(Span, DateTime<Utc>)> {
+pub async fn of_number(pg: &PgPool, business: BusinessId, zones: &[Tz], rings: Duration) -> sqlx::Result<Hours> {
     let home = calling_rules::home(pg, business).await?;
     let own: Vec<Tz> = home.zone.iter().filter_map(|name| name.parse().ok()).collect();
     let zones = if zones.is_empty() { &own } else { zones };
     let windows: Vec<_> = home.window.iter().collect();
     let span = until_before(&windows, &home.calendars, zones, home.now, UNTIL_ACCEPTED + rings);
-    Ok((span, home.now))
+    Ok(Hours { span, now: home.now, version: home.version })
 }

@@ -193,7 +193,7 @@ async fn a_single_call_that_a_claim_takes_is_one_of_the_calls_that_its_number_ha
         patch(&desk, number, json!({"enabled": false})).await;
     }
     let admitted = sqlx::query_scalar!(
-        r#"SELECT admit_call($1, $2, 1, 1, 'twilio', ARRAY[$3::text], NULL, '+12025550199', NULL, '{}', '{"text": "Hello"}', 30, 600, 60, false, '{}')"#,
+        r#"SELECT admit_call($1, $2, 1, 1, 'twilio', ARRAY[$3::text], NULL, '+12025550199', NULL, '{}', '{"text": "Hello"}', 30, 600, 60, false, '{}', 0)"#,
         desk.business.0,
         AttemptId::new().0,
         POOL[0]

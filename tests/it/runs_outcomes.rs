@@ -102,7 +102,7 @@ async fn a_job_shows_its_attempts_and_can_be_cancelled_until_it_is_over(_: PgPoo
 async fn admit(desk: &Desk, slot: i32) -> AttemptId {
     let call = AttemptId::new();
     let verdict = sqlx::query_scalar!(
-        "SELECT admit_call($1, $2, $3, $3, 'twilio', '{}', NULL, $4, 'crm-1', '{}', '{\"text\": \"Hello\"}', 30, 600, 30, false, '{}')",
+        "SELECT admit_call($1, $2, $3, $3, 'twilio', '{}', NULL, $4, 'crm-1', '{}', '{\"text\": \"Hello\"}', 30, 600, 30, false, '{}', 0)",
         desk.business.0,
         call.0,
         slot,

@@ -1,6 +1,13 @@
 //! A run is looked at ahead, made again, put away, and pauses by its own rules; whom its calls come from.
 
-use rollcall::{ids::RunId, stores::MIGRATOR};
+use rollcall::{
+    attempts::{
+        ledger::{self, Closing, JobThen},
+        state::{AttemptState, Disposition, Source},
+    },
+    ids::RunId,
+    stores::MIGRATOR,
+};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -127,6 +134,30 @@ async fn no_call_is_placed_once_the_last_ones_are_too_bad_for_the_breaker(_: PgP
     );
     assert_eq!(desk.act(run, "resume").await.status, 200);
     assert!(desk.claim(1).await.is_some());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_a_carrier_has_no_room_for_pauses_no_run(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let leads: Vec<Value> = (0..20).map(|i| json!({"to": number(i)})).collect();
+    let breaker = json!({"last": 5, "max_failed_pct": 50});
+    let run = desk.started(json!({"message": {"text": "Hello"}, "leads": leads, "breaker": breaker})).await;
+    let refused = async |job, reason| {
+        let attempt = desk.claim(1).await.expect("something is due");
+        let (state, disposition) = (AttemptState::Refused, Some(Disposition::Refused));
+        let closing = Closing { state, job, disposition, reason, ..Closing::NOT_PLACED };
+        assert!(ledger::close(desk.pg(), attempt, Source::Response, closing).await.unwrap().unwrap().closed);
+    };
+    for _ in 0..6 {
+        refused(JobThen::Requeue, None).await;
+    }
+    desk.sweep().await;
+    assert_eq!(desk.state(run).await, "running", "the carrier said 429, and nobody was charged");
+    for _ in 0..5 {
+        refused(JobThen::Fail, Some("refused")).await;
+    }
+    desk.sweep().await;
+    assert_eq!(desk.state(run).await, "paused");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -52,6 +52,55 @@ async fn a_single_call_rings_only_within_the_hours_of_the_business_wherever_the_
     house.close().await;
 }
 
+/// A call that waits for a worker, and the worker that comes when `changed` is done: what became of the call.
+async fn while_it_waits(changed: impl AsyncFnOnce(&House, BusinessId)) -> (Value, u64) {
+    let mut house = House::open(Options::default()).await;
+    let business = house.business(2).await;
+    house.ctx.gate.open().await.unwrap();
+    set_wall_clock(&house.ctx.stores.pg, "2026-11-24T15:00:00Z").await;
+    rules(&house, business, json!({"window": nine_to_eight()})).await;
+    let (status, made) = call(&house, business, json!({"max_wait_secs": 300})).await;
+    assert_eq!(status, 201, "{made}");
+    changed(&house, business).await;
+    house.start_worker();
+    let path = format!("/v1/calls/{}", made["id"].as_str().unwrap());
+    let shown = async || ask(&house, business, Method::GET, &path, None).await.1;
+    house.until("the call is over", || async { shown().await["state"] == "ended" }).await;
+    let (over, requests) = (shown().await, house.sim.figures().total.requests);
+    house.until("its slot is free", || async { house.open_attempts().await == 0 }).await;
+    house.close().await;
+    (over, requests)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_that_waits_is_not_dialed_once_its_number_is_suppressed() {
+    let (over, requests) = while_it_waits(async |house, business| {
+        let path = format!("/v1/suppressions/{NEW_YORK}");
+        assert_eq!(ask(house, business, Method::PUT, &path, Some(json!({}))).await.0, 201);
+    })
+    .await;
+    assert_eq!((over["reason"].as_str(), requests), (Some("suppressed"), 0), "{over}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_call_that_waits_is_not_dialed_once_the_window_is_closed_for_it_and_is_where_it_still_is_open() {
+    let window = |from: &str| {
+        let mut window = nine_to_eight();
+        window["hours"][0]["from"] = from.into();
+        window
+    };
+    let (over, requests) = while_it_waits(async |house, business| {
+        rules(house, business, json!({"window": window("12:00")})).await;
+    })
+    .await;
+    assert_eq!((over["reason"].as_str(), requests), (Some("window_ended"), 0), "{over}");
+    let (over, _) = while_it_waits(async |house, business| {
+        rules(house, business, json!({"window": window("08:00")})).await;
+    })
+    .await;
+    assert_eq!(over["disposition"], "answered", "{over}");
+}
+
 async fn trial(house: &House, business: BusinessId, run: &str) -> (u16, Value) {
     let body = json!({"to": NEW_YORK, "variables": {"name": "Bo"}});
     ask(house, business, Method::POST, &format!("/v1/runs/{run}/test"), Some(body)).await

@@ -2,9 +2,10 @@
 
 use rollcall::{
     attempts::{
-        ledger::{self, Closing, JobThen},
+        events,
+        ledger::{self, Closing, JobThen, Said},
         speech,
-        state::{AttemptState, Source},
+        state::{AttemptState, Disposition, Source},
         store::want_ended,
     },
     ids::{AttemptId, RunId},
@@ -160,4 +161,19 @@ async fn a_copy_for_those_that_nobody_reached_has_those_that_were_never_dialed(_
     let copy: RunId = copy.body["id"].as_str().unwrap().parse().unwrap();
     let to: Vec<_> = desk.jobs(copy).await.iter().map(|job| job["to"].clone()).collect();
     assert_eq!(to, [0, 1, 2, 3, 5].map(|i| json!(number(i))), "but not who is suppressed, or a number that is none");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_was_given_up_as_expired_is_never_dialed_again(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let mut body = json!({"message": {"text": "Hello"}, "leads": [{"to": number(0)}]});
+    body.as_object_mut().unwrap().extend(tried(3, "failed").as_object().unwrap().clone());
+    let run = desk.started(body).await;
+    let attempt = desk.answered().await;
+    let said = Said { carrier_status: Some("expired"), ..Said::default() };
+    let failed = (AttemptState::Ended, Some(Disposition::Failed));
+    events::apply(desk.pg(), (desk.business, attempt), Source::Reconcile, failed, &said).await.unwrap().unwrap();
+    let job = &desk.jobs(run).await[0];
+    assert_eq!((&job["state"], &job["reason"]), (&json!("unreached"), &json!("expired")), "{job}");
+    assert_eq!(desk.state(run).await, "completed");
 }

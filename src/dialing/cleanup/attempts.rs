@@ -14,7 +14,7 @@ use crate::{
     dialing::{
         ask::{self, Heard},
         doubt::Empty,
-        hang_up, live, sweep,
+        hang_up, live, untaken,
     },
     ids::{AttemptId, BusinessId},
 };
@@ -175,7 +175,7 @@ async fn one(ctx: &Context, finding: &mut Finding) -> anyhow::Result<()> {
     let Some(attempt) = finding.open.clone() else { return Ok(()) };
     let heard = match finding.action {
         Action::CloseUntaken => {
-            sweep::end_untaken(ctx, attempt.attempt).await?;
+            untaken::end(ctx, attempt.attempt, None).await?;
             Heard::Untaken
         }
         _ => ask::settle(ctx, &attempt).await,
