@@ -126,6 +126,7 @@ CREATE UNIQUE INDEX job_number_once_per_run ON job (run_id, to_number);
 CREATE INDEX job_due ON job (run_id, zone_set, (- priority), job_id) WHERE state = 'queued' AND run_id IS NOT NULL;
 CREATE INDEX job_unfinished ON job (run_id) WHERE state IN ('waiting', 'dialing') AND run_id IS NOT NULL;
 CREATE INDEX job_next ON job (next_at) WHERE state = 'waiting' AND next_at IS NOT NULL;
+CREATE INDEX job_expires ON job (not_after) WHERE state IN ('queued', 'waiting') AND not_after IS NOT NULL;
 CREATE INDEX job_list ON job (run_id, job_id);
 CREATE INDEX job_number ON job (business_id, to_number) WHERE to_number IS NOT NULL;
 -- In the order of the list too: a name may be that of every lead of a campaign.

@@ -205,7 +205,7 @@ pub async fn pick_undecided(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Resu
         r#"UPDATE detection d SET decide_by = CASE WHEN a.open THEN clock_timestamp() + make_interval(secs => $2::float8 / 1000) END
            FROM attempt a
            WHERE a.attempt_id = d.attempt_id AND coalesce(a.carrier_call_id, '') <> '' AND d.attempt_id IN (
-               SELECT attempt_id FROM detection WHERE decide_by < clock_timestamp() AND decide_by IS NOT NULL
+               SELECT attempt_id FROM detection WHERE decide_by < statement_timestamp() AND decide_by IS NOT NULL
                ORDER BY decide_by LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING a.attempt_id AS "attempt: AttemptId", a.business_id AS "business: BusinessId", a.account,
                a.carrier_call_id AS "call_id!", a.state AS "state: AttemptState", 0::bigint AS "silent_ms!""#,

@@ -88,7 +88,7 @@ pub async fn unwant_old_recordings(
         "WITH old AS (
              UPDATE recording SET unwanted_since = clock_timestamp(), next_try_at = clock_timestamp()
              WHERE ctid = ANY (ARRAY(SELECT ctid FROM recording WHERE business_id = $1 AND unwanted_since IS NULL
-                 AND created_at < clock_timestamp() - make_interval(days => $2) ORDER BY created_at LIMIT $3 FOR UPDATE SKIP LOCKED))
+                 AND created_at < statement_timestamp() - make_interval(days => $2) ORDER BY created_at LIMIT $3 FOR UPDATE SKIP LOCKED))
              RETURNING attempt_id
          ), gone AS (
              UPDATE attempt SET recording_url = NULL FROM old WHERE attempt.attempt_id = old.attempt_id
@@ -124,7 +124,7 @@ pub async fn unwanted(pg: &PgPool, most: i64) -> sqlx::Result<Vec<Unwanted>> {
     sqlx::query_as!(
         Unwanted,
         r#"UPDATE recording SET next_try_at = clock_timestamp() + make_interval(mins => $2)
-           WHERE ctid = ANY (ARRAY(SELECT ctid FROM recording WHERE unwanted_since IS NOT NULL AND next_try_at <= clock_timestamp()
+           WHERE ctid = ANY (ARRAY(SELECT ctid FROM recording WHERE unwanted_since IS NOT NULL AND next_try_at <= statement_timestamp()
                ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED))
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account, carrier_recording_id AS recording"#,
         most,

@@ -116,7 +116,7 @@ pub async fn pick_untold(pg: &PgPool, most: i64, after_ms: i64) -> sqlx::Result<
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
                WHERE record AND recording_url IS NULL AND disposition NOT IN ('busy', 'no_answer') AND ended_at IS NOT NULL
                    AND answered_at IS NOT NULL AND (next_look_at <= clock_timestamp()
-                        OR (next_look_at IS NULL AND ended_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000)))
+                        OR (next_look_at IS NULL AND ended_at < statement_timestamp() - make_interval(secs => $2::float8 / 1000)))
                    AND ended_at > statement_timestamp() - interval '24 hours' AND carrier_call_id IS NOT NULL
                ORDER BY ended_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,

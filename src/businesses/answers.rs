@@ -198,7 +198,7 @@ pub async fn give_up(pg: &PgPool, ours: &Ours) -> sqlx::Result<()> {
 pub async fn prune(pg: &PgPool) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "DELETE FROM idempotency WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency
-            WHERE started_at < clock_timestamp() - interval '25 hours' ORDER BY started_at LIMIT $1 FOR UPDATE SKIP LOCKED))",
+            WHERE started_at < statement_timestamp() - interval '25 hours' ORDER BY started_at LIMIT $1 FOR UPDATE SKIP LOCKED))",
         PRUNED_AT_ONCE
     )
     .execute(pg)

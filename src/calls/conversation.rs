@@ -127,7 +127,7 @@ pub async fn forget_old(pg: &PgPool, business: BusinessId, days: i32, most: i64)
         "UPDATE conversation SET transcript = '[]', outcome = NULL
          WHERE attempt_id = ANY (ARRAY(SELECT attempt_id FROM conversation
              WHERE business_id = $1 AND (transcript <> '[]' OR outcome IS NOT NULL)
-                 AND ended_at < clock_timestamp() - make_interval(days => $2) ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED))",
+                 AND ended_at < statement_timestamp() - make_interval(days => $2) ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED))",
         business.0,
         days,
         most

@@ -1,4 +1,4 @@
-//! What time alone moves: waiting jobs are queued again, windows open, runs start and end.
+//! What time alone moves: waiting jobs are queued again, jobs expire, windows open, runs start and end.
 //!
 //! Level-triggered, as the sweep is, on any number of workers at once.
 
@@ -51,6 +51,12 @@ pub(crate) async fn round(ctx: &Context) -> anyhow::Result<()> {
     for run in times::over(pg).await? {
         let ended = due::end_waiting(pg, run, MOST).await?;
         tracing::info!(run.id = %run, jobs = ended, "the run's end has come; what waited is over");
+    }
+    for _ in 0..STEPS {
+        // Nobody claims them while their window is closed.
+        if due::expire(pg, MOST).await? < i64::from(MOST) {
+            break;
+        }
     }
     for (run, zone_set) in times::asleep_for_good(pg).await? {
         due::end_asleep(pg, run, zone_set, MOST).await?;

@@ -39,6 +39,14 @@ pub async fn review_caps(pg: &PgPool, most: i32) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"SELECT review_caps($1) AS "seen!""#, most).fetch_one(pg).await
 }
 
+/// Ends jobs whose `not_after` has passed, at most `most`. Returns how many.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn expire(pg: &PgPool, most: i32) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"SELECT expire_jobs($1) AS "jobs!""#, most).fetch_one(pg).await
+}
+
 /// Ends jobs of a run whose end has come, at most `most` of each state. Returns how many.
 ///
 /// # Errors

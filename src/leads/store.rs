@@ -126,7 +126,7 @@ pub async fn insert_jobs(
                SELECT *, to_number IN (SELECT suppressed_among($2, $5::text[])) AS suppressed,
                    CASE WHEN $14::smallint IS NOT NULL THEN
                        EXISTS (SELECT 1 FROM attempt a WHERE a.business_id = $2 AND a.to_number = row.to_number
-                               AND a.intent_at > clock_timestamp() - make_interval(days => $14) AND a.direction = 'outbound'
+                               AND a.intent_at > statement_timestamp() - make_interval(days => $14) AND a.direction = 'outbound'
                                AND a.state NOT IN ('refused', 'not_sent', 'not_placed') AND a.run_id IS DISTINCT FROM $1
                                AND NOT rang_nobody(a.state, a.disposition, a.queue_cancelled_at))
                    ELSE false END AS called

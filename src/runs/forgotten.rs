@@ -16,7 +16,7 @@ pub async fn remembered(
 ) -> sqlx::Result<Vec<RunId>> {
     sqlx::query_scalar!(
         r#"SELECT run_id AS "run: RunId" FROM run
-           WHERE business_id = $1 AND ended_at < clock_timestamp() - make_interval(days => $2) AND forgotten_at IS NULL
+           WHERE business_id = $1 AND ended_at < statement_timestamp() - make_interval(days => $2) AND forgotten_at IS NULL
            ORDER BY ended_at LIMIT $3"#,
         business.0,
         days,

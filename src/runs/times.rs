@@ -12,7 +12,7 @@ pub async fn start_scheduled(pg: &PgPool) -> sqlx::Result<Vec<(RunId, BusinessId
     let rows = sqlx::query!(
         r#"WITH started AS (
                UPDATE run SET state = 'running', started_at = coalesce(started_at, clock_timestamp())
-               WHERE state = 'scheduled' AND start_at IS NOT NULL AND start_at <= wall_clock() RETURNING run_id, business_id
+               WHERE state = 'scheduled' AND start_at IS NOT NULL AND start_at <= (SELECT wall_clock()) RETURNING run_id, business_id
            )
            SELECT run_id AS "run: RunId", business_id AS "business: BusinessId", tally_changed(run_id) IS NULL AS told FROM started"#
     )

@@ -217,3 +217,23 @@ async fn nobody_is_dialed_so_late_that_it_would_ring_past_the_time_that_their_le
     let job = &desk.jobs(second).await[0];
     assert_eq!((&job["state"], &job["reason"]), (&json!("skipped"), &json!("expired")), "{job}");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_job_whose_time_passes_while_its_window_is_closed_is_over_and_so_is_its_run(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-23T16:00:00Z").await;
+    let saturdays = json!({"hours": [{"days": ["sat"], "from": "09:00", "to": "20:00"}]});
+    let lead = json!({"to": number(0), "not_after": "2026-11-23T16:30:00Z"});
+    let run = desk.started(json!({"message": {"text": "Hello"}, "window": saturdays, "leads": [lead]})).await;
+    desk.sweep().await;
+    assert_eq!((desk.state(run).await.as_str(), desk.claim(1).await), ("running", None), "a Monday");
+    desk.at("2026-11-23T16:30:00Z").await;
+    desk.sweep().await;
+    let job = &desk.jobs(run).await[0];
+    assert_eq!((&job["state"], &job["reason"]), (&json!("skipped"), &json!("expired")), "{job}");
+    desk.sweep().await;
+    assert_eq!(desk.state(run).await, "completed");
+}
