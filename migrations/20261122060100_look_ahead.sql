@@ -98,11 +98,15 @@ BEGIN
             AND j.job_id NOT IN (SELECT k.job_id FROM named k)
     )
     SELECT e.zone_set, t.told[1], t.told[2], sum(e.stands_for)::bigint, min(e.at) FILTER (WHERE e.at > v_now), max(e.at)
-    FROM every e CROSS JOIN LATERAL (SELECT CASE
+    FROM every e
+        LEFT JOIN run_zone z ON z.run_id = p_run AND z.zone_set = e.zone_set AND z.version = r.window_version + b.window_version AND z.version > 0
+            -- One that never opens is a matter of the window, not of the lead.
+            AND z.opens_at < 'infinity'
+        CROSS JOIN LATERAL (SELECT CASE
         WHEN e.state = 'dialing' THEN ARRAY['dialing', NULL]
         WHEN e.attempt_count >= r.max_attempts AND NOT was_agreed(e.job_id) THEN ARRAY['skipped', 'attempts_used']
         WHEN e.verdict = 'skipped' THEN ARRAY[e.verdict, e.rule]
-        WHEN e.not_after - v_ring <= greatest(e.at, v_now) THEN ARRAY['skipped', 'expired']
+        WHEN e.not_after - v_ring <= greatest(e.at, z.opens_at, v_now) THEN ARRAY['skipped', 'expired']
         WHEN r.end_at <= greatest(e.at, v_now) THEN ARRAY['skipped', 'run_ended']
         WHEN e.verdict = 'held' THEN ARRAY[e.verdict, e.rule]
         WHEN e.not_before > v_now THEN ARRAY['held', 'not_before']

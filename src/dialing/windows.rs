@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use crate::{
     businesses::calling_rules,
@@ -21,6 +21,9 @@ use crate::{
 
 /// What passes between a claim and the carrier's acceptance, at most: a claim is sent within 5 s, its request ends within 10 s.
 const UNTIL_ACCEPTED: Duration = Duration::from_secs(15);
+
+/// Sets of zones that are asked when a run may be dialed again.
+const MOST_ZONE_SETS: i64 = 100;
 
 /// What passes between a claim and the first ring, at most: a carrier may keep the call in its queue.
 pub(crate) fn until_rung(settings: &Settings) -> Duration {
@@ -59,6 +62,30 @@ async fn work_out(pg: &mut PgConnection, one: &Stale, queue_limit: Duration) -> 
         (None, Span::Always | Span::Within(..)) => "The calling window is closed.".to_owned(),
     };
     zones::keep(pg, one, span, &detail).await
+}
+
+/// When a number of this run may first be rung, by the windows, from a moment in the time to come on: in the zones where that is soonest.
+/// None where no window opens any more.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub(crate) async fn first_open(
+    pg: impl PgExecutor<'_>,
+    run: RunId,
+    from: DateTime<Utc>,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let mut first = None;
+    for mut one in zones::of_run(pg, run, MOST_ZONE_SETS).await? {
+        one.now = from;
+        let windows: Vec<_> = one.window.iter().chain(&one.home).map(|window| &window.0).collect();
+        let opens = match span(&one, &windows, Duration::ZERO) {
+            Span::Always => from,
+            Span::Within(opens, _) => opens.max(from),
+            Span::Never => continue,
+        };
+        first = Some(first.map_or(opens, |first: DateTime<Utc>| first.min(opens)));
+    }
+    Ok(first)
 }
 
 /// The first calendar that a window names and the business does not have.

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 
 use crate::{
     ids::{BusinessId, RunId},
@@ -15,7 +15,7 @@ use crate::{
 /// Rows worked out in one go.
 const MOST: i64 = 2_000;
 
-/// Jobs of a run whose times are not known, or soon over.
+/// Jobs of a run, with all that decides when they may be dialed: of those whose times are not known, or soon over, as a rule.
 #[derive(Debug)]
 pub struct Stale {
     /// The run.
@@ -64,6 +64,26 @@ pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Ve
            LIMIT $2"#,
         run as Option<RunId>,
         MOST
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// All that decides when the jobs of a run may be dialed, for at most `most` of the sets of zones that they may be in.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn of_run(pg: impl PgExecutor<'_>, run: RunId, most: i64) -> sqlx::Result<Vec<Stale>> {
+    sqlx::query_as!(
+        Stale,
+        r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business: BusinessId", z.zone_set, z.zones,
+                  r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
+                  (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
+                      AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
+                  r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
+           FROM run r JOIN business b USING (business_id) JOIN run_zone z USING (run_id) WHERE r.run_id = $1 LIMIT $2"#,
+        run as RunId,
+        most
     )
     .fetch_all(pg)
     .await

@@ -22,7 +22,7 @@ impl Desk {
     }
 
     /// A worker is there.
-    async fn staffed(&self) {
+    pub(crate) async fn staffed(&self) {
         let ctx = &self.app.ctx;
         let (now, _): (u64, u64) = redis::cmd("TIME").query_async(&mut ctx.stores.redis.clone()).await.unwrap();
         ctx.heartbeats.write(&beat("one", now * 1_000)).await.unwrap();

@@ -237,3 +237,26 @@ async fn a_job_whose_time_passes_while_its_window_is_closed_is_over_and_so_is_it
     desk.sweep().await;
     assert_eq!(desk.state(run).await, "completed");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn why_and_the_preview_look_at_the_window_and_at_the_times_of_a_lead_together(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.staffed().await;
+    desk.at("2026-11-23T16:00:00Z").await;
+    let on = |day: &str| json!({"hours": [{"days": [day], "from": "09:00", "to": "20:00"}]});
+    let next = async |run| desk.get(&format!("/v1/runs/{run}/why")).await.body["next_possible_at"].clone();
+    let march = |n| json!({"to": number(n), "not_before": "2027-03-10T12:00:00Z"});
+    let of = |n, day| json!({"message": {"text": "Hello"}, "window": on(day), "leads": [march(n)]});
+    let (saturday, monday) = (desk.started(of(0, "sat")).await, desk.started(of(1, "mon")).await);
+    desk.sweep().await;
+    assert_eq!(desk.claim(1).await, None);
+    assert_eq!(next(saturday).await, "2027-03-13T14:00:00.000Z", "a Saturday, nine in New York");
+    assert_eq!(next(monday).await, "2027-03-15T13:00:00.000Z", "a Monday, an hour earlier by then");
+    let early = json!({"to": number(2), "not_after": "2026-11-24T12:00:00Z"});
+    let run = desk.run(json!({"message": {"text": "Hello"}, "window": on("sat"), "leads": [early]})).await;
+    let preview = desk.post(&format!("/v1/runs/{run}/preview"), Value::Null).await.body;
+    assert_eq!((&preview["to_dial"], &preview["held_back"][0]["rule"]), (&json!(0), &json!("expired")), "{preview}");
+}

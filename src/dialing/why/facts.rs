@@ -139,10 +139,12 @@ pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx:
                    WHERE a.business_id = r.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers))
                       AS "accounts!: Json<Vec<AccountFacts>>"
            FROM run r JOIN business b USING (business_id) CROSS JOIN LATERAL callers_now(r.business_id, r.run_id) pool
-           CROSS JOIN LATERAL (SELECT coalesce(sum(q.n), 0)::bigint AS jobs, min(z.opens_at) FILTER (WHERE q.n > 0 AND z.opens_at > wall_clock()
+           CROSS JOIN LATERAL (SELECT coalesce(sum(q.n), 0)::bigint AS jobs, min(greatest(z.opens_at, q.not_before)) FILTER (WHERE q.n > 0 AND z.opens_at > wall_clock()
                    AND z.version = r.window_version + b.window_version AND isfinite(z.opens_at)) AS opens_at
                FROM run_zone z CROSS JOIN LATERAL (
-                   SELECT count(*) AS n FROM (SELECT 1 FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued' LIMIT $5) q) q
+                   SELECT count(*) AS n, (SELECT min(coalesce(not_before, '-infinity')) FROM (
+                       SELECT not_before FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued' LIMIT $4) j) AS not_before
+                   FROM (SELECT 1 FROM job WHERE run_id = z.run_id AND zone_set = z.zone_set AND state = 'queued' LIMIT $5) q) q
                WHERE z.run_id = r.run_id AND r.window_version + b.window_version > 0
                    AND (z.version <> r.window_version + b.window_version OR z.opens_at > wall_clock()
                         OR z.closes_at <= wall_clock() + make_interval(secs => r.ring_timeout_secs))) asleep

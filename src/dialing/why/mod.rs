@@ -14,6 +14,7 @@ use self::facts::{ASLEEP_COUNTED, AccountFacts, Facts};
 use crate::{
     businesses::store::Health,
     clock::Time,
+    dialing::windows,
     error::ApiError,
     heartbeats::{self, Room},
     ids::{BusinessId, RunId},
@@ -77,6 +78,11 @@ pub async fn of_run(
         (_, 0) => first.and_then(|first| until(&reasons, first)),
         (true, _) => until(&reasons, facts.at),
         (false, _) => dialing.then_some(facts.at),
+    };
+    // What ends by then may end while the window is closed.
+    let next_possible_at = match next_possible_at.filter(|next| *next > facts.at) {
+        Some(next) => windows::first_open(pg, run, next.0).await?.map(Time),
+        None => next_possible_at,
     };
     Ok(Why {
         run_id: run,
