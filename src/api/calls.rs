@@ -14,7 +14,7 @@ use crate::{
     context::Context,
     dialing::{
         call::{self, NewCall},
-        cancel,
+        cancel, untaken,
     },
     error::ApiError,
     ids::AttemptId,
@@ -49,6 +49,7 @@ async fn list(
 ) -> Result<Json<List<Call>>, ApiError> {
     let page = query.page()?;
     let span = Span::before(page.after);
+    untaken::of_business(&ctx, viewer.business).await?;
     let calls = store::calls(&ctx.stores.tenant, viewer.business, (span.from, span.to), page.fetch()).await?;
     Ok(Json(List::new(calls, &page, |call| call.id.0, |call| call)))
 }
@@ -57,6 +58,7 @@ async fn list(
 #[utoipa::path(get, path = "/v1/calls/{id}", tag = "calls", params(("id" = AttemptId, Path)), operation_id = "one_call",
     responses((status = 200, body = Call)))]
 async fn one(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<AttemptId>) -> Result<Json<Call>, ApiError> {
+    untaken::of_business(&ctx, viewer.business).await?;
     let call = store::calls(&ctx.stores.tenant, viewer.business, (id.0, id.0), 1).await?.pop();
     call.map(Json).ok_or_else(|| ApiError::not_found("call"))
 }

@@ -25,6 +25,20 @@ pub async fn unwanted(pg: &PgPool, most: i64) -> sqlx::Result<Vec<AttemptId>> {
     .await
 }
 
+/// Those of a business whose time is over.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn overdue(pg: &PgPool, business: BusinessId) -> sqlx::Result<Vec<AttemptId>> {
+    sqlx::query_scalar!(
+        r#"SELECT attempt_id AS "attempt: AttemptId" FROM attempt
+           WHERE business_id = $1 AND open AND owner IS NULL AND dial_by < clock_timestamp()"#,
+        business.0
+    )
+    .fetch_all(pg)
+    .await
+}
+
 /// One for which a window was looked at that is another by now.
 #[derive(Debug, Clone)]
 pub struct Unlooked {

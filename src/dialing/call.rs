@@ -18,7 +18,7 @@ use crate::{
     },
     clock::Time,
     context::Context,
-    dialing::{agents, create, import, machine, refusal::refusal, room, windows},
+    dialing::{agents, create, import, machine, refusal::refusal, room, untaken, windows},
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held, RunId},
     leads::Template,
@@ -126,6 +126,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     let Fits { to, zones, message } = checked(&home, &new, account.carrier, agent.as_ref())?;
     may_come_from(ctx, business, &new).await?;
     let window_version = may_ring(ctx, business, &new, &zones).await?;
+    untaken::of_business(ctx, business).await?;
     let talks = match &agent {
         Some(_) => Some(room::conversations(ctx).await?),
         None => None,

@@ -43,6 +43,6 @@ pub mod suppress;
 pub mod sweep;
 pub mod translate;
 pub mod trial;
-mod untaken;
+pub mod untaken;
 pub mod why;
 pub mod windows;

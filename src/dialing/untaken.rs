@@ -8,7 +8,7 @@ use crate::{
     attempts::untaken::{self, Unlooked},
     context::Context,
     dialing::{finish, windows},
-    ids::AttemptId,
+    ids::{AttemptId, BusinessId},
     policy::Span,
     slots::Learned,
 };
@@ -26,6 +26,17 @@ pub(crate) async fn round(ctx: &Context) -> sqlx::Result<()> {
     }
     for call in untaken::unlooked(&ctx.stores.pg, MOST).await? {
         look_again(ctx, &call).await?;
+    }
+    Ok(())
+}
+
+/// Closes those of a business whose time is over, for whoever asks for them while no worker is there to do it.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn of_business(ctx: &Context, business: BusinessId) -> sqlx::Result<()> {
+    for attempt in untaken::overdue(&ctx.stores.pg, business).await? {
+        end(ctx, attempt, None).await?;
     }
     Ok(())
 }

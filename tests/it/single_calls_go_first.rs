@@ -97,10 +97,12 @@ async fn a_single_call_that_no_worker_takes_expires_and_never_rings() {
                 .unwrap()
         })
         .await;
-    house.start_worker();
     let id = made["id"].as_str().unwrap().to_owned();
-    house.until("it is over", || async { state(&house, business, &id).await.0 == "ended" }).await;
-    assert_eq!(state(&house, business, &id).await.1["reason"], "expired");
+    let (word, shown) = state(&house, business, &id).await;
+    assert_eq!((word.as_str(), &shown["reason"]), ("ended", &json!("expired")), "no worker was there to say so");
+    assert_eq!(house.open_attempts().await, 0, "and it holds no slot");
+    house.start_worker();
+    house.until("the worker has swept", || async { house.ctx.heartbeats.own().sweep.is_some() }).await;
     assert_eq!(house.sim.figures().total.requests, 0);
     house.close().await;
 }
