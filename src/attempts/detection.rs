@@ -194,23 +194,26 @@ pub async fn waits(pg: &PgPool, attempt: AttemptId, secs: i32) -> sqlx::Result<(
     Ok(())
 }
 
-/// Calls whose waiting has an end: each is given to one who asks, and again after `again_ms`. One that is over waits no more.
+/// Calls whose waiting has an end, but none of `full` accounts, each by its business and its name: each is given to one who asks,
+/// and again after `again_ms`. One that is over waits no more.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn pick_undecided(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+pub async fn pick_undecided(pg: &PgPool, most: i64, again_ms: i64, full: &[String]) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
         // Whether its call is known is asked of each attempt, and leads to no list of all that are.
         r#"UPDATE detection d SET decide_by = CASE WHEN a.open THEN clock_timestamp() + make_interval(secs => $2::float8 / 1000) END
            FROM attempt a
            WHERE a.attempt_id = d.attempt_id AND coalesce(a.carrier_call_id, '') <> '' AND d.attempt_id IN (
-               SELECT attempt_id FROM detection WHERE decide_by < statement_timestamp() AND decide_by IS NOT NULL
+               SELECT attempt_id FROM detection n WHERE decide_by < statement_timestamp() AND decide_by IS NOT NULL
+                   AND (SELECT o.business_id::text || ' ' || o.account FROM attempt o WHERE o.attempt_id = n.attempt_id) <> ALL($3)
                ORDER BY decide_by LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING a.attempt_id AS "attempt: AttemptId", a.business_id AS "business: BusinessId", a.account,
                a.carrier_call_id AS "call_id!", a.state AS "state: AttemptState", 0::bigint AS "silent_ms!""#,
         most,
         again_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await

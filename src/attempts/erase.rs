@@ -116,19 +116,22 @@ pub struct Unwanted {
     pub recording: String,
 }
 
-/// Takes recordings that are to be deleted, at most `most`; they come again in some minutes, unless [`deleted`] is said.
+/// Takes recordings that are to be deleted, at most `most` and none of `full` accounts, each by its business and its name; they
+/// come again in some minutes, unless [`deleted`] is said.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn unwanted(pg: &PgPool, most: i64) -> sqlx::Result<Vec<Unwanted>> {
+pub async fn unwanted(pg: &PgPool, most: i64, full: &[String]) -> sqlx::Result<Vec<Unwanted>> {
     sqlx::query_as!(
         Unwanted,
         r#"UPDATE recording SET next_try_at = clock_timestamp() + make_interval(mins => $2)
            WHERE ctid = ANY (ARRAY(SELECT ctid FROM recording WHERE unwanted_since IS NOT NULL AND next_try_at <= statement_timestamp()
+                   AND business_id::text || ' ' || account <> ALL($3)
                ORDER BY next_try_at LIMIT $1 FOR UPDATE SKIP LOCKED))
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account, carrier_recording_id AS recording"#,
         most,
-        AGAIN_MINS
+        AGAIN_MINS,
+        full
     )
     .fetch_all(pg)
     .await

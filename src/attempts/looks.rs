@@ -38,15 +38,17 @@ pub struct InDoubt {
     pub now: DateTime<Utc>,
 }
 
-/// Picks attempts in doubt that are due for a look; the next look is due after `lease_ms`.
+/// Picks attempts in doubt that are due for a look, but none of `full` accounts, each by its business and its name; the next look is
+/// due after `lease_ms`.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn pick_in_doubt(pg: &PgPool, most: i64, lease_ms: i64) -> sqlx::Result<Vec<InDoubt>> {
+pub async fn pick_in_doubt(pg: &PgPool, most: i64, lease_ms: i64, full: &[String]) -> sqlx::Result<Vec<InDoubt>> {
     sqlx::query_as!(
         InDoubt,
         r#"UPDATE attempt SET next_look_at = clock_timestamp() + make_interval(secs => $2::float8 / 1000)
            WHERE attempt_id IN (SELECT attempt_id FROM attempt WHERE open AND line IS NOT NULL AND next_look_at <= clock_timestamp()
+                                    AND business_id::text || ' ' || account <> ALL($3)
                                 ORDER BY next_look_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account, from_number AS "from",
                to_number AS "to", intent_at, call_time_limit_secs, empty_looks,
@@ -55,6 +57,7 @@ pub async fn pick_in_doubt(pg: &PgPool, most: i64, lease_ms: i64) -> sqlx::Resul
                clock_timestamp() AS "now!""#,
         most,
         lease_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await
@@ -191,22 +194,28 @@ pub struct DueAccount {
     pub unreadable: bool,
 }
 
-/// Picks accounts with live calls, or that could not be asked, whose list is due; it is due again after `lease_ms`.
+/// Picks accounts with live calls, or that could not be asked, whose list is due, but none that are `full`; it is due again after
+/// `lease_ms`. One that cannot be asked is tried more and more rarely: after a tenth of the time for which that is so, six leases at
+/// most, so that many of them keep little busy.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn pick_accounts(pg: &PgPool, most: i64, lease_ms: i64) -> sqlx::Result<Vec<DueAccount>> {
+pub async fn pick_accounts(pg: &PgPool, most: i64, lease_ms: i64, full: &[String]) -> sqlx::Result<Vec<DueAccount>> {
     sqlx::query_as!(
         DueAccount,
-        r#"UPDATE carrier_account c SET live_look_at = clock_timestamp() + make_interval(secs => $2::float8 / 1000)
+        r#"UPDATE carrier_account c SET live_look_at = clock_timestamp() + least(6 * lease.time,
+               greatest(lease.time, (clock_timestamp() - unreadable_since) / 10))
            FROM (SELECT business_id, carrier FROM carrier_account d WHERE live_look_at <= clock_timestamp()
+                     AND business_id::text || ' ' || reference <> ALL($3)
                      AND (unreadable_since IS NOT NULL OR EXISTS (SELECT 1 FROM attempt a
                          WHERE a.business_id = d.business_id AND a.account = d.reference AND a.open AND a.rank >= 2))
-                 ORDER BY live_look_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) due
+                 ORDER BY live_look_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED) due,
+               make_interval(secs => $2::float8 / 1000) AS lease (time)
            WHERE c.business_id = due.business_id AND c.carrier = due.carrier
            RETURNING c.business_id AS "business: BusinessId", c.reference AS account, unreadable_since IS NOT NULL AS "unreadable!""#,
         most,
         lease_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await
@@ -264,69 +273,27 @@ pub async fn live_calls(pg: &PgPool, account: &DueAccount) -> sqlx::Result<Vec<L
     .await
 }
 
-/// Live calls that somebody wants hung up, asked for again every `again_ms`.
+/// Live calls that somebody wants hung up, but none of `full` accounts, asked for again every `again_ms`.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+pub async fn pick_hangups(pg: &PgPool, most: i64, again_ms: i64, full: &[String]) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
         r#"UPDATE attempt SET hangup_asked_at = clock_timestamp()
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
                WHERE open AND line IS NOT NULL AND rank >= 2 AND hangup_wanted AND carrier_call_id IS NOT NULL
                    AND (hangup_asked_at IS NULL OR hangup_asked_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))
+                   AND business_id::text || ' ' || account <> ALL($3)
                ORDER BY hangup_asked_at NULLS FIRST LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!""#,
         most,
         again_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await
-}
-
-/// Calls in the carrier's queue, as far as known, for longer than `limit_ms` or out of their window. One that was to be cancelled
-/// there is shown again after `again_ms`: the carrier may not have taken the request.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn stuck_in_carriers_queue(
-    pg: &PgPool,
-    most: i64,
-    limit_ms: i64,
-    again_ms: i64,
-) -> sqlx::Result<Vec<LiveCall>> {
-    sqlx::query_as!(
-        LiveCall,
-        r#"SELECT attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
-               carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!"
-           FROM attempt WHERE open AND line IS NOT NULL AND rank = 2 AND carrier_call_id IS NOT NULL
-               AND (placed_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000) OR out_of_window(job_id))
-               AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $3::float8 / 1000))
-           ORDER BY queue_cancelled_at NULLS FIRST, placed_at LIMIT $1"#,
-        most,
-        limit_ms as f64,
-        again_ms as f64,
-    )
-    .fetch_all(pg)
-    .await
-}
-
-/// Writes down that the call is being cancelled in the carrier's queue; false where somebody did so within the last
-/// `again_ms`, or it moved on.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn cancelling_in_queue(pg: &PgPool, attempt: AttemptId, again_ms: i64) -> sqlx::Result<bool> {
-    let done = sqlx::query!(
-        "UPDATE attempt SET queue_cancelled_at = clock_timestamp() WHERE attempt_id = $1 AND rank = 2
-             AND (queue_cancelled_at IS NULL OR queue_cancelled_at < clock_timestamp() - make_interval(secs => $2::float8 / 1000))",
-        attempt.0,
-        again_ms as f64,
-    )
-    .execute(pg)
-    .await?;
-    Ok(done.rows_affected() > 0)
 }
 
 /// An attempt as the gate must know it.

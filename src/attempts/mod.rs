@@ -15,6 +15,7 @@ pub mod inbound;
 pub mod ledger;
 pub mod looks;
 pub mod open;
+pub mod queued;
 pub mod recordings;
 pub mod speech;
 pub mod state;

@@ -105,11 +105,11 @@ pub async fn ask_now(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) 
 
 /// Picks calls that ended `after_ms` ago, were answered and were to be recorded, and whose recording nobody told of, and those that
 /// are to be asked for at once. Each is given to one who asks, and then again when the time since its end is five times as long,
-/// until a day has passed.
+/// until a day has passed. None of `full` accounts, each by its business and its name.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn pick_untold(pg: &PgPool, most: i64, after_ms: i64) -> sqlx::Result<Vec<Untold>> {
+pub async fn pick_untold(pg: &PgPool, most: i64, after_ms: i64, full: &[String]) -> sqlx::Result<Vec<Untold>> {
     sqlx::query_as!(
         Untold,
         r#"UPDATE attempt SET next_look_at = clock_timestamp() + 4 * (clock_timestamp() - ended_at)
@@ -118,11 +118,13 @@ pub async fn pick_untold(pg: &PgPool, most: i64, after_ms: i64) -> sqlx::Result<
                    AND answered_at IS NOT NULL AND (next_look_at <= clock_timestamp()
                         OR (next_look_at IS NULL AND ended_at < statement_timestamp() - make_interval(secs => $2::float8 / 1000)))
                    AND ended_at > statement_timestamp() - interval '24 hours' AND carrier_call_id IS NOT NULL
+                   AND business_id::text || ' ' || account <> ALL($3)
                ORDER BY ended_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", to_number AS "to""#,
         most,
         after_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await

@@ -69,19 +69,20 @@ pub async fn over(pg: &PgPool, (business, attempt): (BusinessId, AttemptId)) -> 
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn pick_over(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<LiveCall>> {
+pub async fn pick_over(pg: &PgPool, most: i64, again_ms: i64, full: &[String]) -> sqlx::Result<Vec<LiveCall>> {
     sqlx::query_as!(
         LiveCall,
         r#"UPDATE attempt SET hangup_asked_at = clock_timestamp()
            WHERE attempt_id IN (SELECT attempt_id FROM attempt
                WHERE open AND line IS NOT NULL AND rank >= 2 AND carrier_call_id IS NOT NULL
                    AND greatest(speech_over_at, hangup_asked_at) < clock_timestamp() - make_interval(secs => $2::float8 / 1000)
-                   AND speech_over_at IS NOT NULL
+                   AND speech_over_at IS NOT NULL AND business_id::text || ' ' || account <> ALL($3)
                ORDER BY speech_over_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING attempt_id AS "attempt: AttemptId", business_id AS "business: BusinessId", account,
                carrier_call_id AS "call_id!", state AS "state: AttemptState", 0::bigint AS "silent_ms!""#,
         most,
         again_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await

@@ -18,22 +18,25 @@ pub struct Stray {
 }
 
 /// Stray calls to hang up, longest not asked for first. Each is asked for again after `again_ms`, and more and more rarely
-/// (a tenth of its age), so that one that can never be ended keeps no other waiting.
+/// (a tenth of its age), so that one that can never be ended keeps no other waiting. None of `full` accounts, each by its business
+/// and its name.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn pick(pg: &PgPool, most: i64, again_ms: i64) -> sqlx::Result<Vec<Stray>> {
+pub async fn pick(pg: &PgPool, most: i64, again_ms: i64, full: &[String]) -> sqlx::Result<Vec<Stray>> {
     sqlx::query_as!(
         Stray,
         r#"UPDATE stray_call SET asked_at = clock_timestamp()
            WHERE (account, call_id) IN (SELECT account, call_id FROM stray_call
                WHERE ended_at IS NULL AND (asked_at IS NULL OR asked_at < clock_timestamp()
                    - greatest(make_interval(secs => $2::float8 / 1000), (asked_at - seen_at) / 10))
+                   AND business_id::text || ' ' || account <> ALL($3)
                ORDER BY asked_at NULLS FIRST LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED)
            RETURNING business_id AS "business: BusinessId", account, call_id,
                extract(epoch FROM clock_timestamp() - seen_at)::bigint AS "age_secs!""#,
         most,
         again_ms as f64,
+        full,
     )
     .fetch_all(pg)
     .await

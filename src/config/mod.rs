@@ -257,6 +257,12 @@ impl Settings {
         wrong
     }
 
+    /// `CARRIER_QUEUE_LIMIT_SECS` in milliseconds.
+    #[must_use]
+    pub fn carrier_queue_limit_ms(&self) -> i64 {
+        i64::try_from(self.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX)
+    }
+
     /// Calls at once over all businesses: the setting, or 50 with a warning where it is zero or less.
     #[must_use]
     pub fn max_lines(&self) -> i32 {

@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Duration as Days, NaiveDate, Utc};
-use futures::{StreamExt, stream};
 
 use crate::{
     attempts::{
@@ -19,16 +18,18 @@ use crate::{
     businesses::health,
     carriers::{Account, CallView, CarrierError, ListFilter},
     context::Context,
-    dialing::{answer, finish, translate},
+    dialing::{
+        answer,
+        asked::{Asked, name},
+        finish, translate,
+    },
     killpoints::{Bug, Point, lacks, reach},
     slots::Learned,
     telemetry::{metrics, traces},
 };
 
-/// Attempts per round.
+/// Attempts that are picked together.
 const MOST: i64 = 32;
-/// Attempts looked at at once: one carrier that hangs must not keep the others waiting.
-const AT_ONCE: usize = 32;
 /// What is in doubt for so long is an alarm.
 const ALARM_SECS: i64 = 300;
 /// A look is due again after this, ms: a fresh list costs a few requests, and a person waits for the slot.
@@ -62,15 +63,15 @@ pub enum Empty {
     Proof,
 }
 
-/// One round over the attempts that are due; returns how many were looked for.
+/// One round, until no attempt is due; returns how many are being looked for.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
-    let due = looks::pick_in_doubt(&ctx.stores.pg, MOST, again_ms(ctx)).await?;
-    let count = due.len();
-    stream::iter(due).for_each_concurrent(AT_ONCE, |attempt| one(ctx, attempt)).await;
-    Ok(count)
+pub async fn round(ctx: &Context, asked: &Asked) -> sqlx::Result<usize> {
+    let pick =
+        |full: Vec<String>| async move { looks::pick_in_doubt(&ctx.stores.pg, MOST, again_ms(ctx), &full).await };
+    let begin = |due: InDoubt| asked.begin(name(due.business, &due.account), due.attempt, one(ctx.clone(), due));
+    asked.all_due(MOST, pick, begin).await
 }
 
 /// A look is due again after this, ms.
@@ -78,10 +79,10 @@ pub(crate) fn again_ms(ctx: &Context) -> i64 {
     AGAIN_MS.min(i64::try_from(ctx.settings.times.first_empty_look_ms).unwrap_or(AGAIN_MS) / 4).max(50)
 }
 
-async fn one(ctx: &Context, attempt: InDoubt) {
+async fn one(ctx: Context, attempt: InDoubt) {
     let mut step = traces::step(attempt.attempt, "look for it");
-    let resolved = resolve(ctx, &attempt).await;
-    told_of_carrier(ctx, &attempt, resolved.as_ref().err()).await;
+    let resolved = resolve(&ctx, &attempt).await;
+    told_of_carrier(&ctx, &attempt, resolved.as_ref().err()).await;
     if let Err(error) = resolved {
         metrics::look_failed();
         step.failed("the carrier cannot be asked");

@@ -3,50 +3,76 @@
 //!
 //! No answer to a hang-up frees a slot; only a final status does. So a hang-up may be asked for again and again.
 
-use futures::{FutureExt, StreamExt, stream};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{
     attempts::{
         events,
         looks::{self, LiveCall},
-        speech,
+        queued, speech,
         state::Source,
         strays::{self, Stray},
     },
     carriers::{Account, CallState, CallView, CarrierError, HangUp, How},
     context::Context,
-    dialing::{answer, finish, machine, translate},
+    dialing::{
+        answer,
+        asked::{Asked, name},
+        finish, machine, translate,
+    },
     ids::BusinessId,
     slots::Learned,
     telemetry::traces,
 };
 
-/// Calls handled per round; the rest waits for the next.
+/// Calls of one kind that are picked together.
 const MOST: i64 = 50;
-/// Calls handled at once, that is all of a round: a carrier that hangs must not keep the others waiting.
-const AT_ONCE: usize = 200;
 /// After so long a carrier shows every call that it has.
 const SHOWN_BY_SECS: i64 = 60;
 /// After so long a hang-up is asked for again, ms.
 const AGAIN_MS: i64 = 3_000;
 
-/// One round over all kinds; returns how many calls were asked to end.
+/// One round over all kinds, until nobody else is due; returns how many calls are being asked to end.
 ///
 /// # Errors
 /// Where Postgres does not answer; a carrier that does not answer is asked again in a later round.
-pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
+pub async fn round(ctx: &Context, asked: &Asked) -> sqlx::Result<usize> {
     let pg = &ctx.stores.pg;
-    let wanted = looks::pick_hangups(pg, MOST, AGAIN_MS).await?;
-    let strays = strays::pick(pg, MOST, AGAIN_MS).await?;
-    let limit = i64::try_from(ctx.settings.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX);
-    let stuck = looks::stuck_in_carriers_queue(pg, MOST, limit, AGAIN_MS).await?;
-    let said = speech::pick_over(pg, MOST, AGAIN_MS).await?;
-    let count = wanted.len() + strays.len() + stuck.len() + said.len();
-    let wanted = wanted.into_iter().chain(said).map(|call| cancel(ctx, call).boxed());
-    let strays = strays.into_iter().map(|stray| end_stray(ctx, stray).boxed());
-    let stuck = stuck.into_iter().map(|call| leave_queue(ctx, call).boxed());
-    let all: Vec<_> = wanted.chain(strays).chain(stuck).collect();
-    stream::iter(all).buffer_unordered(AT_ONCE).collect::<()>().await;
+    let limit = ctx.settings.carrier_queue_limit_ms();
+    let end = |call: LiveCall| asked.begin(name(call.business, &call.account), call.attempt, cancel(ctx.clone(), call));
+    // Nobody's turn is taken by reading these: what is asked about, or was in this round, is left out.
+    let seen = Mutex::new(asked.about());
+    let leave = |call: LiveCall| {
+        lock(&seen).push(call.attempt.to_string());
+        asked.begin(name(call.business, &call.account), call.attempt, leave_queue(ctx.clone(), call))
+    };
+    let end_stray = |stray: Stray| {
+        let (account, call_id) = (name(stray.business, &stray.account), stray.call_id.clone());
+        asked.begin(account, call_id, end_stray(ctx.clone(), stray))
+    };
+    let wanted = |full: Vec<String>| async move { looks::pick_hangups(pg, MOST, AGAIN_MS, &full).await };
+    let strays = |full: Vec<String>| async move { strays::pick(pg, MOST, AGAIN_MS, &full).await };
+    let stuck = |full: Vec<String>| {
+        let seen = lock(&seen).clone();
+        async move { queued::stuck(pg, MOST, (limit, AGAIN_MS), (&full, &seen)).await }
+    };
+    let said = |full: Vec<String>| async move { speech::pick_over(pg, MOST, AGAIN_MS, &full).await };
+    let ended = asked.all_due(MOST, wanted, end).await? + asked.all_due(MOST, said, end).await?;
+    Ok(ended + asked.all_due(MOST, strays, end_stray).await? + asked.all_due(MOST, stuck, leave).await?)
+}
+
+fn lock(seen: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A round, and all that it begins.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn whole_round(ctx: &Context) -> sqlx::Result<usize> {
+    let asked = Asked::alone();
+    let count = round(ctx, &asked).await?;
+    asked.ended().await;
     Ok(count)
 }
 
@@ -60,21 +86,21 @@ async fn account(ctx: &Context, business: BusinessId, reference: &str) -> Option
     }
 }
 
-async fn cancel(ctx: &Context, call: LiveCall) {
-    let Some(account) = account(ctx, call.business, &call.account).await else { return };
+async fn cancel(ctx: Context, call: LiveCall) {
+    let Some(account) = account(&ctx, call.business, &call.account).await else { return };
     match ctx.carriers.hang_up(&account, &call.call_id, How::Complete).await {
         Ok(HangUp::Done) => {
             tracing::info!(attempt.id = %call.attempt, call.id = call.call_id, "asked the carrier to hang up")
         }
-        Ok(HangUp::AlreadyEnded | HangUp::NotFound) => look(ctx, &account, &call).await,
+        Ok(HangUp::AlreadyEnded | HangUp::NotFound) => look(&ctx, &account, &call).await,
         Err(error) => {
             tracing::warn!(attempt.id = %call.attempt, %error, "the hang-up was not taken; it is asked for again")
         }
     }
 }
 
-async fn end_stray(ctx: &Context, stray: Stray) {
-    let Some(account) = account(ctx, stray.business, &stray.account).await else { return };
+async fn end_stray(ctx: Context, stray: Stray) {
+    let Some(account) = account(&ctx, stray.business, &stray.account).await else { return };
     let ended = match ctx.carriers.hang_up(&account, &stray.call_id, How::Complete).await {
         Ok(HangUp::Done) => ctx
             .carriers
@@ -96,16 +122,16 @@ async fn end_stray(ctx: &Context, stray: Stray) {
 
 /// A call that waits in the carrier's queue would ring at a time that nobody chose: it is cancelled there and, when the
 /// carrier says `canceled`, queued again here.
-async fn leave_queue(ctx: &Context, call: LiveCall) {
-    let Some(account) = account(ctx, call.business, &call.account).await else { return };
+async fn leave_queue(ctx: Context, call: LiveCall) {
+    let Some(account) = account(&ctx, call.business, &call.account).await else { return };
     match ctx.carriers.fetch(&account, &call.call_id, None).await {
         Ok(Some(view)) if view.state == Some(CallState::Queued) => {
-            if let Ok(true) = looks::cancelling_in_queue(&ctx.stores.pg, call.attempt, AGAIN_MS).await {
+            if let Ok(true) = queued::cancelling(&ctx.stores.pg, call.attempt, AGAIN_MS).await {
                 let asked = ctx.carriers.hang_up(&account, &call.call_id, How::CancelQueued).await;
                 tracing::warn!(attempt.id = %call.attempt, call.id = call.call_id, ?asked, "asked the carrier to cancel it in its queue");
             }
         }
-        Ok(Some(view)) => applied(ctx, &account, &call, &view).await,
+        Ok(Some(view)) => applied(&ctx, &account, &call, &view).await,
         Ok(None) => {}
         Err(error) => report(&call, &error),
     }

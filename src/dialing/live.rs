@@ -11,11 +11,14 @@ use crate::{
     businesses::health,
     carriers::{CallView, CarrierError},
     context::Context,
-    dialing::{hang_up, translate},
+    dialing::{
+        asked::{Asked, name},
+        hang_up, translate,
+    },
     telemetry::metrics,
 };
 
-/// Accounts per round.
+/// Accounts that are picked together.
 const MOST: i64 = 16;
 /// A carrier that cannot be asked for so long is an alarm.
 const ALARM_SECS: i64 = 300;
@@ -24,27 +27,26 @@ const LISTED_SILENCE: i64 = 6;
 /// Requests to carriers at once.
 const AT_ONCE: usize = 8;
 
-/// One round over the accounts that are due; returns how many live calls were fetched.
+/// One round, until no account is due; returns how many are being looked at. `asked` has one look at each.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
+pub async fn round(ctx: &Context, asked: &Asked) -> sqlx::Result<usize> {
     let lease = i64::try_from(ctx.settings.times.live_look_ms).unwrap_or(i64::MAX);
-    let due = looks::pick_accounts(&ctx.stores.pg, MOST, lease).await?;
-    let fetched = stream::iter(due).map(|account| one(ctx, account)).buffer_unordered(16).collect::<Vec<_>>().await;
-    Ok(fetched.into_iter().sum())
+    let pick = |full: Vec<String>| async move { looks::pick_accounts(&ctx.stores.pg, MOST, lease, &full).await };
+    let begin = |due: DueAccount| asked.begin(name(due.business, &due.account), "its calls", one(ctx.clone(), due));
+    asked.all_due(MOST, pick, begin).await
 }
 
-async fn one(ctx: &Context, due: DueAccount) -> usize {
+async fn one(ctx: Context, due: DueAccount) {
     let pg = &ctx.stores.pg;
-    match read(ctx, &due).await {
+    match read(&ctx, &due).await {
         // Nothing had to be asked: that says nothing of the carrier.
-        Ok(None) => 0,
-        Ok(Some(fetched)) => {
+        Ok(false) => {}
+        Ok(true) => {
             if let Err(error) = health::readable(pg, due.business, &due.account).await {
                 tracing::debug!(%error, "that the carrier answers again was not written down");
             }
-            fetched
         }
         Err(error) => {
             metrics::look_failed();
@@ -56,13 +58,12 @@ async fn one(ctx: &Context, due: DueAccount) -> usize {
             } else {
                 tracing::warn!(business.id = %due.business, error, "the live list could not be read; slots stay held");
             }
-            0
         }
     }
 }
 
-/// How many calls had to be fetched one by one; `None` where the carrier did not have to be asked at all.
-async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<Option<usize>> {
+/// Reads the list and fetches what it leaves open; false where the carrier did not have to be asked at all.
+async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<bool> {
     if mostly_asked(ctx, &due.account).await {
         let soon = i64::try_from(ctx.settings.times.live_look_fast_ms)?;
         looks::look_again_after(&ctx.stores.pg, due, soon).await?;
@@ -70,9 +71,9 @@ async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<Option<usize>> 
     let calls = looks::live_calls(&ctx.stores.pg, due).await?;
     let silent_after = i64::try_from(ctx.settings.times.silent_after_ms)?;
     if !due.unreadable && calls.iter().all(|call| call.silent_ms < silent_after) {
-        return Ok(None);
+        return Ok(false);
     }
-    let Some(account) = ctx.account(due.business, &due.account).await? else { return Ok(None) };
+    let Some(account) = ctx.account(due.business, &due.account).await? else { return Ok(false) };
     let listed = live_list(ctx, &account).await?;
     let mut silent = Vec::new();
     for call in calls {
@@ -87,9 +88,8 @@ async fn read(ctx: &Context, due: &DueAccount) -> anyhow::Result<Option<usize>> 
             None => {}
         }
     }
-    let fetched = silent.len();
     stream::iter(&silent).for_each_concurrent(AT_ONCE, |call| hang_up::look(ctx, &account, call)).await;
-    Ok(Some(fetched))
+    Ok(true)
 }
 
 /// True where more than a tenth of the last minute's ends were learned by asking: callbacks are being lost.

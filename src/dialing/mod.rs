@@ -9,6 +9,7 @@ pub mod again;
 pub mod agents;
 pub mod answer;
 pub mod ask;
+pub mod asked;
 pub mod by_person;
 pub mod call;
 pub mod cancel;

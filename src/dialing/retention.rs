@@ -8,6 +8,7 @@ use crate::{
     businesses::retention::{self, Retention},
     calls::conversation,
     context::Context,
+    dialing::asked::{Asked, name},
     ids::{BusinessId, RunId},
     jobs::skip,
     leads, runs,
@@ -17,15 +18,15 @@ use crate::{
 const PART: i64 = 1000;
 /// Parts of one kind in one round and business, so that no business keeps the others waiting.
 const PARTS: usize = 20;
-/// Recordings that are deleted in one round.
+/// Recordings that are picked together.
 const RECORDINGS: i64 = 50;
 
-/// One round over every business that does not keep everything, and over every recording that is to be deleted: how many rows and
-/// recordings were forgotten.
+/// One round over every business that does not keep everything, and over every recording that is to be deleted: how many rows were
+/// forgotten, and how many recordings are being deleted.
 ///
 /// # Errors
 /// Where Postgres does not answer; what was done is done.
-pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
+pub async fn round(ctx: &Context, asked: &Asked) -> sqlx::Result<usize> {
     let mut forgotten = 0;
     for (business, kept) in retention::set(&ctx.stores.pg).await? {
         let rows = forget(ctx, business, kept).await?;
@@ -34,10 +35,21 @@ pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
         }
         forgotten += rows;
     }
-    for one in erase::unwanted(&ctx.stores.pg, RECORDINGS).await? {
-        forgotten += usize::from(delete(ctx, &one).await?);
-    }
-    Ok(forgotten)
+    let pick = |full: Vec<String>| async move { erase::unwanted(&ctx.stores.pg, RECORDINGS, &full).await };
+    let begin =
+        |one: Unwanted| asked.begin(name(one.business, &one.account), one.recording.clone(), delete(ctx.clone(), one));
+    Ok(forgotten + asked.all_due(RECORDINGS, pick, begin).await?)
+}
+
+/// A round, and all that it begins.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn whole_round(ctx: &Context) -> sqlx::Result<usize> {
+    let asked = Asked::alone();
+    let count = round(ctx, &asked).await?;
+    asked.ended().await;
+    Ok(count)
 }
 
 async fn forget(ctx: &Context, business: BusinessId, kept: Retention) -> sqlx::Result<usize> {
@@ -92,8 +104,8 @@ async fn forget_leads(ctx: &Context, run: RunId) -> sqlx::Result<bool> {
     Ok(false)
 }
 
-/// Has a carrier delete a recording. True where it is gone.
-async fn delete(ctx: &Context, one: &Unwanted) -> sqlx::Result<bool> {
+/// Has a carrier delete a recording.
+async fn delete(ctx: Context, one: Unwanted) {
     let told = async {
         let Some(account) = ctx.account(one.business, &one.account).await? else {
             tracing::error!(
@@ -102,12 +114,14 @@ async fn delete(ctx: &Context, one: &Unwanted) -> sqlx::Result<bool> {
             );
             return anyhow::Ok(());
         };
-        Ok(ctx.carriers.delete_recording(&account, &one.recording).await?)
+        ctx.carriers.delete_recording(&account, &one.recording).await?;
+        Ok(())
     };
     if let Err(error) = told.await {
         tracing::warn!(attempt.id = %one.attempt, error = format!("{error:#}"), "a recording was not deleted; it is tried again");
-        return Ok(false);
+        return;
     }
-    erase::deleted(&ctx.stores.pg, one).await?;
-    Ok(true)
+    if let Err(error) = erase::deleted(&ctx.stores.pg, &one).await {
+        tracing::warn!(attempt.id = %one.attempt, %error, "that a recording is gone was not written down; it is asked for again");
+    }
 }

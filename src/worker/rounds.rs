@@ -8,11 +8,12 @@ use crate::{
     businesses::answers,
     config::WorkClass,
     context::Context,
-    dialing::{doubt, hang_up, live, machine, recordings, retention, sweep},
+    dialing::{asked::Asked, doubt, hang_up, live, machine, recordings, retention, sweep},
     heartbeats::Round,
 };
 
-/// Starts every round of these classes as a task of its own, so that a slow carrier delays no sweep.
+/// Starts every round of these classes as a task of its own. What a round asks of carriers it does not wait for: one that hangs
+/// delays no sweep, and no other account.
 pub(super) fn start(ctx: &Context, classes: &[WorkClass], stopping: &CancellationToken, tasks: &TaskTracker) {
     if classes.contains(&WorkClass::Runs) {
         every(ctx, stopping, tasks, Duration::from_secs(1), |ctx| async move {
@@ -22,8 +23,8 @@ pub(super) fn start(ctx: &Context, classes: &[WorkClass], stopping: &Cancellatio
         });
     }
     if classes.contains(&WorkClass::Recordings) {
-        every(ctx, stopping, tasks, Duration::from_secs(2), |ctx| async move {
-            told("recordings", recordings::round(&ctx).await);
+        asking(ctx, Asked::new(tasks, stopping), (stopping, tasks), Duration::from_secs(2), |ctx, asked| async move {
+            told("recordings", recordings::round(&ctx, &asked).await);
         });
     }
     if classes.contains(&WorkClass::Maintenance) {
@@ -33,22 +34,25 @@ pub(super) fn start(ctx: &Context, classes: &[WorkClass], stopping: &Cancellatio
 
 fn maintain(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker) {
     let look = Duration::from_millis(500.min(ctx.settings.times.live_look_fast_ms / 2).max(20));
-    every(ctx, stopping, tasks, look, |ctx| async move {
-        if told("attempts in doubt", doubt::round(&ctx).await) {
+    let (new, run) = (|| Asked::new(tasks, stopping), (stopping, tasks));
+    asking(ctx, new(), run, look, |ctx, asked| async move {
+        if told("attempts in doubt", doubt::round(&ctx, &asked).await) {
             ctx.heartbeats.ended(Round::Doubt).await;
         }
     });
-    every(ctx, stopping, tasks, look, |ctx| async move {
-        if told("live lists", live::round(&ctx).await) {
+    asking(ctx, Asked::one_each(tasks, stopping), run, look, |ctx, asked| async move {
+        if told("live lists", live::round(&ctx, &asked).await) {
             ctx.heartbeats.ended(Round::Live).await;
         }
     });
-    every(ctx, stopping, tasks, Duration::from_secs(1), |ctx| async move {
-        told("hang-ups", hang_up::round(&ctx).await);
-        told("calls that wait for a word", machine::round(&ctx).await);
+    asking(ctx, new(), run, Duration::from_secs(1), |ctx, asked| async move {
+        told("hang-ups", hang_up::round(&ctx, &asked).await);
     });
-    every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
-        told("what is kept for a time only", retention::round(&ctx).await);
+    asking(ctx, new(), run, Duration::from_secs(1), |ctx, asked| async move {
+        told("calls that wait for a word", machine::round(&ctx, &asked).await);
+    });
+    asking(ctx, new(), run, Duration::from_secs(15), |ctx, asked| async move {
+        told("what is kept for a time only", retention::round(&ctx, &asked).await);
     });
     every(ctx, stopping, tasks, Duration::from_secs(15), |ctx| async move {
         if let Err(error) = ctx.bells.prune().await {
@@ -63,6 +67,20 @@ fn maintain(ctx: &Context, stopping: &CancellationToken, tasks: &TaskTracker) {
 /// True where the round did what it is for.
 fn told(what: &str, outcome: sqlx::Result<usize>) -> bool {
     outcome.inspect_err(|error| tracing::warn!(%error, "a round over {what} failed; the next one repeats it")).is_ok()
+}
+
+/// As [`every`], of a round that asks carriers.
+fn asking<F, R>(
+    ctx: &Context,
+    asked: Asked,
+    (stopping, tasks): (&CancellationToken, &TaskTracker),
+    pause: Duration,
+    round: R,
+) where
+    R: Fn(Context, Asked) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    every(ctx, stopping, tasks, pause, move |ctx| round(ctx, asked.clone()));
 }
 
 /// Runs `round` at once and then with `pause` between an end and the next begin. A panic ends one round, not the rounds.

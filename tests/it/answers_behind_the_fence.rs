@@ -171,7 +171,7 @@ async fn a_call_of_an_attempt_that_is_closed_hears_nothing_and_is_ended() {
     assert_eq!(house.jobs_in(run, "queued").await, 1);
     house.stop_dialing(run).await;
     // The end may have been told before a live event was: then the hang-up finds it over.
-    rollcall::dialing::hang_up::round(&house.ctx).await.unwrap();
+    rollcall::dialing::hang_up::whole_round(&house.ctx).await.unwrap();
     house.close().await;
 }
 
@@ -188,7 +188,7 @@ async fn a_call_that_the_callee_would_not_end_is_ended_at_the_carrier_once_nobod
     // Asked again, it is late; the callee stays on the line, whatever the document says.
     assert_eq!(twiml(&house, business, &claimed, &call).await, HANG_UP);
     assert_eq!(house.only_call(NEVER_ENDS).status, Status::InProgress);
-    assert_eq!(rollcall::dialing::hang_up::round(&house.ctx).await.unwrap(), 1);
+    assert_eq!(rollcall::dialing::hang_up::whole_round(&house.ctx).await.unwrap(), 1);
     assert_eq!(over(&house, NEVER_ENDS).await.status, Status::Completed);
     assert_eq!(house.run_state(run).await, "completed");
     house.close().await;

@@ -85,11 +85,11 @@ async fn a_recording_that_no_carrier_told_of_is_asked_for_and_kept_once() {
         }
     }
     let pg = &house.ctx.stores.pg;
-    assert!(recordings::pick_untold(pg, 10, 0).await.unwrap().is_empty(), "what is known is not asked for");
+    assert!(recordings::pick_untold(pg, 10, 0, &[]).await.unwrap().is_empty(), "what is known is not asked for");
     // A call that left no recording is asked about ever more seldom, and a day later no more.
     sqlx::query!("UPDATE attempt SET recording_url = NULL, next_look_at = NULL").execute(pg).await.unwrap();
-    assert_eq!(recordings::pick_untold(pg, 10, 0).await.unwrap().len(), 4);
-    assert!(recordings::pick_untold(pg, 10, 0).await.unwrap().is_empty(), "not again at once");
+    assert_eq!(recordings::pick_untold(pg, 10, 0, &[]).await.unwrap().len(), 4);
+    assert!(recordings::pick_untold(pg, 10, 0, &[]).await.unwrap().is_empty(), "not again at once");
     sqlx::query!("UPDATE attempt SET recording_url = 'x'").execute(pg).await.unwrap();
     house.close().await;
 }
@@ -106,7 +106,7 @@ async fn a_recording_that_its_carrier_tells_of_without_a_name_is_asked_for_at_on
     let pg = &house.ctx.stores.pg;
     sqlx::query!("UPDATE attempt SET record = true").execute(pg).await.unwrap();
     let hour = 3_600_000;
-    assert!(recordings::pick_untold(pg, 10, hour).await.unwrap().is_empty(), "it ended just now");
+    assert!(recordings::pick_untold(pg, 10, hour, &[]).await.unwrap().is_empty(), "it ended just now");
     let mut saved = telnyx_event(
         business,
         "v3:x",
@@ -116,7 +116,7 @@ async fn a_recording_that_its_carrier_tells_of_without_a_name_is_asked_for_at_on
     );
     saved["data"]["payload"].as_object_mut().unwrap().remove("call_control_id");
     assert_eq!(house.telnyx_told(&house.telnyx_hook(business, attempt), &saved).await, 200);
-    assert_eq!(recordings::pick_untold(pg, 10, hour).await.unwrap().len(), 1);
+    assert_eq!(recordings::pick_untold(pg, 10, hour, &[]).await.unwrap().len(), 1);
     sqlx::query!("UPDATE attempt SET recording_url = 'x'").execute(pg).await.unwrap();
     house.close().await;
 }

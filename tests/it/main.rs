@@ -3,6 +3,7 @@
 
 mod a_call_has_one_owner;
 mod a_drain_finishes_what_is_in_flight;
+mod a_hung_account_delays_only_itself;
 mod a_killed_worker_loses_nothing;
 mod a_list_goes_in_once;
 mod a_long_run_is_read_by_pages;

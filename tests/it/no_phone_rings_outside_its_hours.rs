@@ -4,7 +4,7 @@ use chrono::{DateTime, Duration, NaiveTime, Utc};
 use chrono_tz::Tz;
 use reqwest::Method;
 use rollcall::{
-    attempts::looks,
+    attempts::queued,
     dialing::{
         next::{Owner, next},
         sweep,
@@ -204,7 +204,7 @@ async fn nobody_is_dialed_so_late_that_it_would_ring_past_the_time_that_their_le
     let attempt =
         desk.claim(1).await.expect("there is time to be accepted, to wait in the carrier's queue and to ring");
     event(desk.pg(), desk.business, attempt, "placed", None).await;
-    let leaves_queue = async || !looks::stuck_in_carriers_queue(desk.pg(), 10, 3_600_000, 0).await.unwrap().is_empty();
+    let leaves_queue = async || !queued::stuck(desk.pg(), 10, (3_600_000, 0), (&[], &[])).await.unwrap().is_empty();
     desk.at("2026-11-23T15:59:29Z").await;
     assert!(!leaves_queue().await, "it may ring for half a minute");
     desk.at("2026-11-23T15:59:30Z").await;

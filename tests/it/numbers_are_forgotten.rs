@@ -282,11 +282,11 @@ async fn what_is_kept_for_some_days_is_forgotten_after_them(_: PgPoolOptions, pg
     let names = async || -> Vec<Value> {
         sqlx::query_scalar("SELECT variables FROM job ORDER BY job_id").fetch_all(pg).await.unwrap()
     };
-    retention::round(&desk.app.ctx).await.unwrap();
+    retention::whole_round(&desk.app.ctx).await.unwrap();
     assert_eq!((words().await, names().await[0] == json!({})), (vec![false, false], false), "kept for good");
     let set = patch(json!({"transcripts_days": 7, "recordings_days": 7, "variables_days": 30})).await;
     assert_eq!(set.body["retention"], json!({"transcripts_days": 7, "recordings_days": 7, "variables_days": 30}));
-    retention::round(&desk.app.ctx).await.unwrap();
+    retention::whole_round(&desk.app.ctx).await.unwrap();
     assert_eq!(words().await, [true, false]);
     assert_eq!(names().await, [json!({}), json!({"name": MARK})], "of the run that is over only");
     assert_eq!(desk.get("/v1/recordings").await.body["data"], json!([]));
@@ -299,7 +299,7 @@ async fn what_is_kept_for_some_days_is_forgotten_after_them(_: PgPoolOptions, pg
         .await
         .unwrap();
     assert_eq!(said_in_call, json!({"name": MARK}), "it ended just now");
-    assert_eq!(retention::round(&desk.app.ctx).await.unwrap(), 0, "nothing is left to be done");
+    assert_eq!(retention::whole_round(&desk.app.ctx).await.unwrap(), 0, "nothing is left to be done");
     assert_eq!(desk.state(young).await, "draft");
     assert_eq!(runs::audit::differences(pg, old).await.unwrap(), []);
 }
@@ -329,7 +329,7 @@ async fn the_recordings_of_an_erased_number_are_deleted_at_both_carriers() {
         let request = request.bearer_auth(crate::house::OPERATOR_KEY).header("Rollcall-Business", business.to_string());
         let erased = crate::api_harness::answer(request).await;
         assert_eq!((erased.status.as_u16(), &erased.body["recordings"]), (200, &json!(1)), "{}", erased.body);
-        retention::round(&house.ctx).await.unwrap();
+        retention::whole_round(&house.ctx).await.unwrap();
         house.until("one is left", || async { kept().await.len() == 1 }).await;
         let account = house.ctx.account_at(business, carrier).await.unwrap().unwrap();
         for (attempt, recording) in &before {

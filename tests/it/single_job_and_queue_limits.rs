@@ -4,7 +4,7 @@ use rollcall::{
     attempts::{
         events,
         ledger::Said,
-        looks,
+        queued,
         state::{AttemptState, Disposition, Source},
     },
     dialing::by_person::{self, Word},
@@ -220,7 +220,7 @@ async fn a_call_that_left_the_queue_while_it_was_being_cancelled_there_counts_as
         events::apply(pg, (business, attempt), source, (state, disposition), &said).await.unwrap();
     };
     tell(Source::Response, AttemptState::Placed, None).await;
-    assert!(looks::cancelling_in_queue(pg, attempt, 0).await.unwrap());
+    assert!(queued::cancelling(pg, attempt, 0).await.unwrap());
     // Its phone rings before the carrier takes the cancel, which then ends the ringing.
     tell(Source::Webhook, AttemptState::Initiated, None).await;
     tell(Source::Webhook, AttemptState::Ended, Some(Disposition::Cancelled)).await;

@@ -23,8 +23,6 @@ use crate::{
 const AT_ONCE: usize = 8;
 /// Stray calls that are looked at.
 const MOST_STRAYS: i64 = 500;
-/// Hang-ups of one round; the rest waits for the next.
-const PER_ROUND: usize = 50;
 
 /// Attempts that are stuck, each with what the carrier says of it now.
 ///
@@ -103,7 +101,7 @@ async fn alive(ctx: &Context, open: &[Open]) -> HashSet<AttemptId> {
 
 /// True where the call may have waited in the carrier's queue for too long.
 fn in_queue(ctx: &Context, open: &Open) -> bool {
-    let limit = i64::try_from(ctx.settings.carrier_queue_limit_secs * 1_000).unwrap_or(i64::MAX);
+    let limit = ctx.settings.carrier_queue_limit_ms();
     open.state.rank() == 2 && open.placed_ms.is_some_and(|placed| placed >= limit)
 }
 
@@ -148,9 +146,8 @@ fn judge(ctx: &Context, open: Open, heard: &Heard) -> Option<Finding> {
 /// # Errors
 /// Where Postgres does not answer.
 pub(super) async fn apply(ctx: &Context, found: &mut [Finding], told: Told<'_>) -> anyhow::Result<()> {
-    let hang_ups = found.iter().filter(|f| matches!(f.action, Action::HangUp | Action::CancelInQueue)).count();
-    for _ in 0..hang_ups.div_ceil(PER_ROUND) {
-        hang_up::round(ctx).await?;
+    if found.iter().any(|f| matches!(f.action, Action::HangUp | Action::CancelInQueue)) {
+        hang_up::whole_round(ctx).await?;
     }
     let ours: Vec<&mut Finding> = found.iter_mut().filter(|finding| finding.kind == Kind::Attempt).collect();
     let all = ours.len();

@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use futures::{StreamExt, stream};
-
 use crate::{
     attempts::{
         detection, events,
@@ -14,6 +12,7 @@ use crate::{
     carriers::{Account, CallEvent, CallState, Disposition},
     context::Context,
     dialing::{
+        asked::{Asked, name},
         finish,
         machine::{act, saw},
     },
@@ -21,7 +20,7 @@ use crate::{
     telemetry::traces,
 };
 
-/// Calls per round that are decided without the carrier's word.
+/// Calls that are picked together.
 const MOST: i64 = 50;
 /// After so long a decision that was not carried out is tried again.
 const AGAIN_MS: i64 = 5_000;
@@ -71,18 +70,19 @@ pub(super) async fn ask_carrier(ctx: &Context, account: &Account, key: (Business
     }
 }
 
-/// One round over calls that wait for a word that does not come; returns how many there were.
+/// One round over calls that wait for a word that does not come, until none is left; returns how many are being decided.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn round(ctx: &Context) -> sqlx::Result<usize> {
-    let calls = detection::pick_undecided(&ctx.stores.pg, MOST, AGAIN_MS).await?;
-    let count = calls.len();
-    stream::iter(calls).for_each_concurrent(None, |call| decide(ctx, call)).await;
-    Ok(count)
+pub async fn round(ctx: &Context, asked: &Asked) -> sqlx::Result<usize> {
+    let pick =
+        |full: Vec<String>| async move { detection::pick_undecided(&ctx.stores.pg, MOST, AGAIN_MS, &full).await };
+    let begin =
+        |call: LiveCall| asked.begin(name(call.business, &call.account), call.attempt, decide(ctx.clone(), call));
+    asked.all_due(MOST, pick, begin).await
 }
 
-async fn decide(ctx: &Context, call: LiveCall) {
+async fn decide(ctx: Context, call: LiveCall) {
     if !call.state.is_open() {
         return;
     }
@@ -90,8 +90,8 @@ async fn decide(ctx: &Context, call: LiveCall) {
     let key = (call.business, call.attempt);
     let decided = async {
         let Some(account) = ctx.account(call.business, &call.account).await? else { return Ok(()) };
-        ask_carrier(ctx, &account, key, &call.call_id).await;
-        act(ctx, &account, key, &call.call_id, true).await
+        ask_carrier(&ctx, &account, key, &call.call_id).await;
+        act(&ctx, &account, key, &call.call_id, true).await
     };
     if let Err(error) = decided.await {
         tracing::warn!(attempt.id = %call.attempt, why = error.detail(), "a call that waits was not decided; it is tried again");
