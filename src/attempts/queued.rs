@@ -5,7 +5,7 @@
 use sqlx::PgPool;
 
 use crate::{
-    attempts::{looks::LiveCall, state::AttemptState},
+    attempts::{looks::LiveCall, speech::TurnedAway, state::AttemptState},
     ids::{AttemptId, BusinessId},
 };
 
@@ -55,4 +55,30 @@ pub async fn cancelling(pg: &PgPool, attempt: AttemptId, again_ms: i64) -> sqlx:
     .execute(pg)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// A call that is ending because it was cancelled in the carrier's queue, where it had waited for longer than `limit_ms`, and
+/// how often that happened to its job before. `None` of any other: one that left its window had not been there for too long.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn left(
+    pg: &PgPool,
+    (business, attempt): (BusinessId, AttemptId),
+    limit_ms: i64,
+) -> sqlx::Result<Option<(TurnedAway, i64)>> {
+    let row = sqlx::query!(
+        r#"SELECT account, (extract(epoch FROM clock_timestamp() - coalesce(sent_at, intent_at)) * 1000)::bigint AS "sent_ms_ago!",
+               (SELECT count(*) FROM attempt o WHERE o.job_id = a.job_id AND rang_nobody(o.state, o.disposition, o.queue_cancelled_at)
+                    AND o.queue_cancelled_at >= o.placed_at + make_interval(secs => $3::float8 / 1000)) AS "before!"
+           FROM attempt a WHERE attempt_id = $1 AND business_id = $2 AND open AND carrier = 'twilio' AND job_id IS NOT NULL
+               AND NOT hangup_wanted AND queue_cancelled_at >= placed_at + make_interval(secs => $3::float8 / 1000)
+               AND (greatest(initiated_at, ringing_at) > queue_cancelled_at) IS NOT TRUE"#,
+        attempt.0,
+        business.0,
+        limit_ms as f64
+    )
+    .fetch_optional(pg)
+    .await?;
+    Ok(row.map(|row| (TurnedAway { account: row.account, sent_ms_ago: row.sent_ms_ago }, row.before)))
 }

@@ -8,7 +8,7 @@ use crate::{
     attempts::{
         events::Event,
         ledger::{Change, Said, Verdict},
-        speech,
+        queued, speech,
         state::Source,
     },
     businesses::health,
@@ -28,7 +28,7 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(1);
 /// What a callback leaves open is asked of the carrier for so long after it arrived, by all looks together: a carrier that does not
 /// answer must not have its own word waiting until it takes that for lost. Then what is known is applied.
 const LOOKS: Duration = Duration::from_secs(1);
-/// A job that a carrier was too full for so often is not sent back any more.
+/// A job that a carrier was too full for, or whose calls it kept in its queue, so often is not sent back any more.
 const MOST_TURNED_AWAY: i64 = 5;
 
 /// Why a callback was not applied: its carrier must not be answered 2xx.
@@ -161,23 +161,29 @@ async fn looked_up(ctx: &Context, business: BusinessId, event: &CallEvent) -> Op
     }
 }
 
-/// The state to apply where the carrier ended a call because it was full: the job goes back, and the account waits. A number
-/// that is turned away again and again has failed.
+/// The state to apply where the carrier ended a call because it was full, or had it in its queue until it was cancelled there: the
+/// job goes back, and the account waits. A number to which that happens again and again has failed.
 pub(crate) async fn turned_away(
     ctx: &Context,
     key: (BusinessId, AttemptId),
     state: CallState,
 ) -> sqlx::Result<CallState> {
-    if state != CallState::Ended(Disposition::TurnedAway) {
-        return Ok(state);
-    }
-    let Some(call) = speech::turned_away(&ctx.stores.pg, key, MOST_TURNED_AWAY).await? else {
-        return Ok(CallState::Ended(Disposition::Failed));
+    let pg = &ctx.stores.pg;
+    let back = match state {
+        CallState::Ended(Disposition::TurnedAway) => speech::turned_away(pg, key, MOST_TURNED_AWAY).await?,
+        CallState::Ended(Disposition::Cancelled) => {
+            match queued::left(pg, key, ctx.settings.carrier_queue_limit_ms()).await? {
+                Some((call, before)) => (before < MOST_TURNED_AWAY).then_some(call),
+                None => return Ok(state),
+            }
+        }
+        _ => return Ok(state),
     };
+    let Some(call) = back else { return Ok(CallState::Ended(Disposition::Failed)) };
     let sent_ago = Times::ms(call.sent_ms_ago.unsigned_abs());
     // As long as one whose credentials are refused: much longer, and room that came free stays empty.
     let longest = Times::ms(ctx.settings.times.refused_retry_ms);
-    health::too_full(&ctx.stores.pg, key.0, &call.account, sent_ago, longest).await?;
+    health::too_full(pg, key.0, &call.account, sent_ago, longest).await?;
     ctx.profiles.forget(key.0);
     Ok(CallState::Ended(Disposition::Cancelled))
 }

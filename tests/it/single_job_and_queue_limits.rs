@@ -71,6 +71,23 @@ async fn a_call_leaves_the_carriers_queue_though_the_first_cancel_is_not_taken()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_stays_in_the_carriers_queue_is_dialed_again_ever_more_rarely_and_not_for_ever() {
+    let (house, business) = with_faults(Faults::default(), 2).await;
+    let pg = &house.ctx.stores.pg;
+    // Whoever was not rung counts against no limit of the number.
+    sqlx::query!("UPDATE business SET cap_lifetime = 1 WHERE business_id = $1", business.0).execute(pg).await.unwrap();
+    let run = house.started(business, &[STAYS_QUEUED.to_owned()]).await;
+    house.until_run_is(run, "completed").await;
+    let unreached = ("unreached".to_owned(), Some("failed".to_owned()), Some("attempts_used".to_owned()));
+    assert_eq!(house.jobs(run).await, [unreached]);
+    assert_eq!(dials(&house, run).await, (1, 6), "charged, made: what was cancelled in the queue is not charged");
+    let in_a_row = sqlx::query_scalar!("SELECT turned_away FROM carrier_account WHERE business_id = $1", business.0);
+    assert_eq!(in_a_row.fetch_one(pg).await.unwrap(), 5, "the account is left alone for longer each time");
+    assert!(house.sim.calls_to(STAYS_QUEUED).iter().all(|call| call.status == Status::Canceled));
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_caller_id_pauses_the_run_and_fails_no_job() {
     let (house, business) = with_faults(Faults { create: vec![refuse(21210, 400)], ..Faults::default() }, 3).await;
     let run = house.started(business, &numbers(20)).await;

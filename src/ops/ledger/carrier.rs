@@ -105,9 +105,9 @@ fn may_be(how: Disposition, ours: &str) -> bool {
     let picked_up = ["answered", "machine", "voicemail_left", "fax", "abandoned"];
     match how {
         Disposition::Answered | Disposition::Machine | Disposition::Fax => picked_up.contains(&ours),
-        Disposition::Busy | Disposition::NoAnswer | Disposition::Failed | Disposition::Cancelled => {
-            ours == how.as_str()
-        }
+        Disposition::Busy | Disposition::NoAnswer | Disposition::Failed => ours == how.as_str(),
+        // In its queue: once too often, or it had left that and may have rung.
+        Disposition::Cancelled => ["cancelled", "failed", "no_answer"].contains(&ours),
         // The job went back, or had been turned away too often.
         Disposition::TurnedAway => ["cancelled", "failed"].contains(&ours),
     }
