@@ -94,7 +94,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<Agent>>, ApiError> {
-    let page = query.page::<AgentId>()?;
+    let page = query.page::<AgentId>("agents")?;
     let rows = store::list(&ctx.stores.tenant, viewer.business, page.after, page.fetch()).await?;
     Ok(Json(List::new(rows, &page, |agent| agent.id, |agent| agent)))
 }

@@ -191,7 +191,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<BusinessView>>, ApiError> {
-    let page = query.page::<BusinessId>()?;
+    let page = query.page::<BusinessId>("businesses")?;
     let rows = store::list(&ctx.stores.pg, page.after, page.fetch()).await?;
     Ok(Json(List::new(rows, &page, |row| row.id, Into::into)))
 }

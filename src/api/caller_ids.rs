@@ -136,7 +136,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<CallerId>>, ApiError> {
-    let page = query.page::<String>()?;
+    let page = query.page::<String>("caller-ids")?;
     let rows = answering::list(&ctx.stores.tenant, viewer.business, page.after.as_deref(), page.fetch()).await?;
     Ok(Json(List::new(
         rows,

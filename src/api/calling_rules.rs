@@ -122,7 +122,7 @@ async fn list_calendars(
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<Calendar>>, ApiError> {
-    let page = query.page::<String>()?;
+    let page = query.page::<String>("calendars")?;
     let after = page.after.as_deref().unwrap_or_default();
     let rows = calling_rules::calendars(&ctx.stores.tenant, viewer.business, after, page.fetch()).await?;
     Ok(Json(List::new(rows, &page, |row| row.name.clone(), |row| row)))

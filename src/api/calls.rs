@@ -47,7 +47,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<Call>>, ApiError> {
-    let page = query.page()?;
+    let page = query.page("calls")?;
     let span = Span::before(page.after);
     untaken::of_business(&ctx, viewer.business).await?;
     let calls = store::calls(&ctx.stores.tenant, viewer.business, (span.from, span.to), page.fetch()).await?;

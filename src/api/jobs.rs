@@ -69,7 +69,7 @@ async fn of_run(
     Ids(run): Ids<RunId>,
     Query(which): Query<OfRun>,
 ) -> Result<Json<List<Job>>, ApiError> {
-    let page = Page::read(which.limit, which.cursor.as_deref())?;
+    let page = Page::read("jobs-of-run", which.limit, which.cursor.as_deref())?;
     let jobs = read::of_run(&ctx.stores.tenant, viewer.business, run, which.state, page.after, page.fetch()).await?;
     if jobs.is_empty() && !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
@@ -102,7 +102,7 @@ async fn find(
     State(ctx): State<Context>,
     Query(which): Query<Find>,
 ) -> Result<Json<List<Job>>, ApiError> {
-    let page = Page::read(which.limit, which.cursor.as_deref())?;
+    let page = Page::read("jobs", which.limit, which.cursor.as_deref())?;
     if which.to.is_none() && which.external_id.is_none() {
         let detail = "Ask by to or by external_id; the jobs of one run are at /v1/runs/{id}/jobs.";
         return Err(ApiError::validation(vec![FieldError::new("?to", "required", detail)]));

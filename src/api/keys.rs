@@ -97,7 +97,7 @@ async fn list(
     Ids(business): Ids<BusinessId>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<KeyView>>, ApiError> {
-    let page = query.page::<KeyId>()?;
+    let page = query.page::<KeyId>("keys")?;
     if !store::exists(&ctx.stores.pg, business).await? {
         return Err(ApiError::not_found("business"));
     }

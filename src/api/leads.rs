@@ -131,7 +131,7 @@ async fn list(
     Ids(run): Ids<RunId>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<List<Earlier>>, ApiError> {
-    let (pg, page) = (&ctx.stores.tenant, query.page()?);
+    let (pg, page) = (&ctx.stores.tenant, query.page("imports")?);
     let stored = imports::list(pg, (viewer.business, run), Span::before(page.after), page.fetch()).await?;
     if stored.is_empty() && !runs::store::exists(pg, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));

@@ -68,7 +68,7 @@ async fn one(
     Query(query): Query<PageQuery>,
 ) -> Result<Json<NumberView>, ApiError> {
     fits(&number)?;
-    let page = query.page::<Uuid>()?;
+    let page = query.page::<Uuid>("contacts")?;
     let known = numbers::known(&ctx, viewer.business, &number, page.after, page.fetch()).await?;
     let own = known.own.into_iter().map(|row| Held { scope: Scope::Business, entry: row.into() });
     let all = known.everywhere.into_iter().map(|row| Held { scope: Scope::Installation, entry: row.into() });

@@ -1,7 +1,7 @@
 //! Lists in pages: `?limit=` and `?cursor=` in, `data` and `next_cursor` out.
 //!
-//! Invariant: a cursor is the key of the last row shown, so that rows added or removed meanwhile neither repeat nor hide
-//! others.
+//! Invariant: a cursor is the name of its list and the key of the last row shown, so that rows added or removed meanwhile neither
+//! repeat nor hide others, and no other list takes it.
 //! Not here: which rows (each fact's own query asks for [`Page::fetch`] rows after [`Page::after`]).
 
 use std::str::FromStr;
@@ -29,18 +29,20 @@ pub struct PageQuery {
 }
 
 impl PageQuery {
-    /// The page that is asked for.
+    /// The page of `list` that is asked for.
     ///
     /// # Errors
-    /// 422 where the limit is out of range or the cursor is not one of ours.
-    pub fn page<K: FromStr>(&self) -> Result<Page<K>, ApiError> {
-        Page::read(self.limit, self.cursor.as_deref())
+    /// 422 where the limit is out of range or the cursor is not one of this list.
+    pub fn page<K: FromStr>(&self, list: &'static str) -> Result<Page<K>, ApiError> {
+        Page::read(list, self.limit, self.cursor.as_deref())
     }
 }
 
 /// A page that is asked for: `limit` rows after the one with the key `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<K> {
+    /// The list's name in its cursors.
+    list: &'static str,
     /// Rows on the page.
     pub limit: i64,
     /// Key of the last row of the page before.
@@ -48,21 +50,29 @@ pub struct Page<K> {
 }
 
 impl<K: FromStr> Page<K> {
-    /// Reads `?limit=` and `?cursor=`.
+    /// Reads `?limit=` and `?cursor=` of `list`.
     ///
     /// # Errors
-    /// 422 where the limit is out of range or the cursor is not one of ours.
-    pub fn read(limit: Option<i64>, cursor: Option<&str>) -> Result<Self, ApiError> {
+    /// 422 where the limit is out of range or the cursor is not one of this list.
+    pub fn read(list: &'static str, limit: Option<i64>, cursor: Option<&str>) -> Result<Self, ApiError> {
         let mut errors = Vec::new();
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             errors.push(FieldError::new("?limit", "out_of_range", format!("must be from 1 to {MAX_LIMIT}")));
         }
-        let after = cursor.map(decode::<K>);
+        let after = cursor.map(|cursor| key_in(list, cursor));
         if let Some(None) = after {
-            errors.push(FieldError::new("?cursor", "invalid_cursor", "must be the next_cursor of an earlier page"));
+            errors.push(FieldError::new(
+                "?cursor",
+                "invalid_cursor",
+                "must be the next_cursor of an earlier page of this list",
+            ));
         }
-        if errors.is_empty() { Ok(Self { limit, after: after.flatten() }) } else { Err(ApiError::validation(errors)) }
+        if errors.is_empty() {
+            Ok(Self { list, limit, after: after.flatten() })
+        } else {
+            Err(ApiError::validation(errors))
+        }
     }
 
     /// Rows to ask the store for: one more than is shown tells whether there is a next page.
@@ -72,8 +82,14 @@ impl<K: FromStr> Page<K> {
     }
 }
 
-fn decode<K: FromStr>(cursor: &str) -> Option<K> {
-    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?.parse().ok()
+/// What stands between the list's name and the key.
+const MARK: char = '/';
+
+/// The key in a cursor of `list`. Postgres keeps no NUL in text, so that none was ever a key.
+fn key_in<K: FromStr>(list: &str, cursor: &str) -> Option<K> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let key = text.strip_prefix(list)?.strip_prefix(MARK)?;
+    if key.contains('\0') { None } else { key.parse().ok() }
 }
 
 /// One page of a list.
@@ -96,7 +112,8 @@ impl<T> List<T> {
         let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        let next_cursor = rows.last().filter(|_| more).map(|last| URL_SAFE_NO_PAD.encode(key(last).to_string()));
+        let cursor = |last| URL_SAFE_NO_PAD.encode(format!("{}{MARK}{}", page.list, key(last)));
+        let next_cursor = rows.last().filter(|_| more).map(cursor);
         Self { data: rows.into_iter().map(show).collect(), next_cursor }
     }
 }
@@ -107,21 +124,27 @@ mod tests {
 
     #[test]
     fn the_cursor_of_one_page_is_the_start_of_the_next() {
-        let page = Page::<u32>::read(Some(2), None).unwrap();
+        let page = Page::<u32>::read("numbers", Some(2), None).unwrap();
         let list = List::new(vec![1, 2, 3], &page, |n| *n, |n| n);
         assert_eq!(list.data, [1, 2]);
-        let next = Page::<u32>::read(None, list.next_cursor.as_deref()).unwrap();
-        assert_eq!(next, Page { limit: 50, after: Some(2) });
+        let next = Page::<u32>::read("numbers", None, list.next_cursor.as_deref()).unwrap();
+        assert_eq!(next, Page { list: "numbers", limit: 50, after: Some(2) });
         assert_eq!(List::new(vec![3], &next, |n| *n, |n| n).next_cursor, None);
+        for other in ["number", "numbers/", "jobs"] {
+            assert!(Page::<u32>::read(other, None, list.next_cursor.as_deref()).is_err(), "{other}");
+        }
     }
 
     #[test]
     fn a_limit_out_of_range_and_a_broken_cursor_are_both_named() {
         for limit in [0, -1, 501, i64::MAX] {
-            let error = Page::<u32>::read(Some(limit), Some("%%%")).unwrap_err().body();
+            let error = Page::<u32>::read("numbers", Some(limit), Some("%%%")).unwrap_err().body();
             assert_eq!(error["errors"][0]["pointer"], "?limit");
             assert_eq!(error["errors"][1]["pointer"], "?cursor");
         }
-        assert!(Page::<u32>::read(None, Some(&URL_SAFE_NO_PAD.encode("text"))).is_err());
+        for text in ["text", "1", "numbers/", "numbers/x"] {
+            assert!(Page::<u32>::read("numbers", None, Some(&URL_SAFE_NO_PAD.encode(text))).is_err(), "{text}");
+        }
+        assert!(Page::<String>::read("names", None, Some(&URL_SAFE_NO_PAD.encode("names/\0"))).is_err());
     }
 }

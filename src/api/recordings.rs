@@ -51,7 +51,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(which): Query<Which>,
 ) -> Result<Json<List<Recording>>, ApiError> {
-    let page = Page::<AttemptId>::read(which.limit, which.cursor.as_deref())?;
+    let page = Page::<AttemptId>::read("recordings", which.limit, which.cursor.as_deref())?;
     let rows = recordings::list(&ctx.stores.tenant, viewer.business, which.run_id, page.after, page.fetch()).await?;
     Ok(Json(List::new(rows, &page, |row| row.attempt_id, |row| row)))
 }

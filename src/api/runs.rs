@@ -75,7 +75,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(query): Query<RunsQuery>,
 ) -> Result<Json<List<Run>>, ApiError> {
-    let page = Page::read(query.limit, query.cursor.as_deref())?;
+    let page = Page::read("runs", query.limit, query.cursor.as_deref())?;
     let span = Span { archived: query.archived == Some(true), ..Span::before(page.after) };
     let runs = store::list(&ctx.stores.tenant, viewer.business, span, page.fetch()).await?;
     Ok(Json(List::new(runs, &page, |run| run.id.0, |run| run)))

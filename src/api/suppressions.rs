@@ -206,7 +206,7 @@ async fn list(
     State(ctx): State<Context>,
     Query(query): Query<PageQuery>,
 ) -> Result<Json<Page<SuppressionView>>, ApiError> {
-    let page = query.page::<String>()?;
+    let page = query.page::<String>("suppressions")?;
     let rows = suppressions::list(pool(&ctx, list), list, page.after.as_deref(), page.fetch()).await?;
     Ok(Json(Page::new(rows, &page, |row| row.number.clone(), Into::into)))
 }

@@ -66,6 +66,7 @@ mod permits_hold_over_all_processes;
 mod previews_keep_the_rules;
 mod processes;
 mod programs_keep_few_heaps;
+mod requests_mean_what_the_document_says;
 mod runs_bad_input;
 mod runs_document;
 mod runs_harness;
