@@ -8,6 +8,7 @@ pub mod country;
 pub mod error;
 pub mod ids;
 pub mod killpoints;
+pub mod objects;
 pub mod policy;
 pub mod shutdown;
 pub mod stores;

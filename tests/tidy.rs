@@ -13,7 +13,7 @@ use rollcall::{config::Settings, ops::Cli};
 
 /// Which module stands on which floor. A module may import only what stands below it: this list is the architecture.
 const FLOORS: &[(u8, &[&str])] = &[
-    (1, &["arenas", "clock", "ids", "error", "country", "killpoints"]),
+    (1, &["arenas", "clock", "ids", "error", "country", "killpoints", "objects"]),
     // Rules without a store: every fact may be judged by them.
     (2, &["config", "policy"]),
     (3, &["stores", "telemetry", "shutdown"]),

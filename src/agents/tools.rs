@@ -1,11 +1,13 @@
 //! What an agent may do besides talking: as clients write it, and as a model is told of it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::objects::{Objects, fault_below, of_key, pointer};
+
 /// Something that an agent may do.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Tool {
     /// Say goodbye and hang up.
@@ -45,6 +47,50 @@ pub enum Tool {
         #[serde(default = "five_seconds")]
         time_limit_ms: u32,
     },
+}
+
+/// What each tool takes besides its `type`, as serde names variants where nothing is read twice: so a fault has its place.
+#[derive(Deserialize)]
+#[serde(remote = "Tool", rename_all = "snake_case", deny_unknown_fields)]
+enum Given {
+    EndCall {},
+    Transfer {
+        to: String,
+        #[serde(default)]
+        description: Option<String>,
+    },
+    PressDigits {},
+    SuppressNumber {},
+    AgreeTime {},
+    RecordOutcome {
+        fields: Vec<Field>,
+    },
+    Http {
+        name: String,
+        description: String,
+        url: String,
+        #[serde(default = "no_arguments")]
+        parameters: Value,
+        #[serde(default = "five_seconds")]
+        time_limit_ms: u32,
+    },
+}
+
+impl<'de> Deserialize<'de> for Tool {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut given = Map::deserialize(deserializer)?;
+        let kind = given.remove("type").ok_or_else(|| D::Error::missing_field("type"))?;
+        let kind =
+            String::deserialize(kind).map_err(|error| D::Error::custom(fault_below("/type", &error.to_string())))?;
+        let named = Value::Object(Map::from_iter([(kind.clone(), Value::Object(given))]));
+        let mut track = serde_path_to_error::Track::new();
+        let read = Given::deserialize(serde_path_to_error::Deserializer::new(Objects(named), &mut track));
+        read.map_err(|error| {
+            let at = pointer(&track.path());
+            let at = if at.is_empty() { "/type" } else { at.strip_prefix(&of_key(&kind)).unwrap_or_default() };
+            if at.is_empty() { D::Error::custom(error) } else { D::Error::custom(fault_below(at, &error.to_string())) }
+        })
+    }
 }
 
 /// One field of an outcome.

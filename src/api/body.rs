@@ -1,6 +1,7 @@
 //! What a request says: its JSON body, its query and the ids in its path, each refused with a pointer to what is wrong.
 //!
-//! Invariant: what a handler gets holds no NUL (Postgres keeps none in text) and no field that it did not name.
+//! Invariant: what a handler gets holds no NUL (Postgres keeps none in text) no field that it did not name, and no
+//! array where the document has an object.
 //! Not here: what values mean (each fact checks its own), CSV uploads, who asks.
 
 use std::marker::PhantomData;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value};
 use crate::{
     api::pointer::{at_fault, nul_in, twice_in},
     error::{ApiError, FieldError, Slug},
+    objects::Objects,
 };
 
 /// Most bytes of a body, where a route allows no more.
@@ -202,7 +204,7 @@ impl<T: Serialize + DeserializeOwned> Part<T> {
         if let Value::Object(members) = &mut whole {
             members.extend(self.given);
         }
-        *place = serde_path_to_error::deserialize(whole).map_err(|error| {
+        *place = serde_path_to_error::deserialize(Objects(whole)).map_err(|error| {
             let (pointer, code, detail) = at_fault(error.path(), &error.inner().to_string());
             ApiError::validation(vec![FieldError::new(format!("{at}{pointer}"), code, detail)])
         })?;
@@ -250,7 +252,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         )]));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut json)).map_err(|error| {
         let text = error.inner().to_string();
         let (pointer, code, detail) = match error.inner().classify() {
             serde_json::error::Category::Data => at_fault(error.path(), &text),

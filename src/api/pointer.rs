@@ -9,25 +9,15 @@ use serde::{
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
-use serde_path_to_error::{Path, Segment};
+use serde_path_to_error::Path;
 
-/// One segment of a JSON pointer, escaped (RFC 6901 §3).
-#[must_use]
-pub fn of_key(key: &str) -> String {
-    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
-}
+use crate::objects::{self, below, of_key};
 
 /// Pointer, code and detail of serde's complaint `text` at `path`.
 #[must_use]
 pub fn at_fault(path: &Path, text: &str) -> (String, &'static str, String) {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } | Segment::Enum { variant: key } => pointer.push_str(&of_key(key)),
-            Segment::Unknown => {}
-        }
-    }
+    let (below, text) = below(text);
+    let mut pointer = format!("{}{below}", objects::pointer(path));
     // serde_json ends its text with the place in the bytes, which the pointer says better.
     let text = text.rsplit_once(" at line ").map_or(text, |(before, _)| before);
     let quoted = text.split('`').nth(1).unwrap_or_default();
@@ -54,10 +44,8 @@ pub fn at_fault(path: &Path, text: &str) -> (String, &'static str, String) {
         "invalid_value"
     };
     // Our own name of a shape says nothing to a client.
-    let detail = match text.split_once(", expected struct ") {
-        Some((before, _)) => format!("{before}, expected an object"),
-        None => text.into(),
-    };
+    let shape = [", expected struct ", ", expected a map"].iter().find_map(|named| text.split_once(named));
+    let detail = shape.map_or_else(|| text.into(), |(before, _)| format!("{before}, expected an object"));
     (pointer, code, detail)
 }
 

@@ -2,10 +2,13 @@
 
 use reqwest::Method;
 use rollcall::stores::MIGRATOR;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use crate::runs_harness::{Desk, number};
+use crate::{
+    api_harness::OPERATOR,
+    runs_harness::{Desk, number},
+};
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_list_goes_on_only_from_a_cursor_of_its_own(_: PgPoolOptions, pg: PgConnectOptions) {
@@ -45,5 +48,74 @@ async fn a_list_goes_on_only_from_a_cursor_of_its_own(_: PgPoolOptions, pg: PgCo
                 assert_eq!((seen.status.as_u16(), seen.fault().0), (422, "?cursor"), "{list} {cursor} {}", seen.body);
             }
         }
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_array_is_no_object_at_any_depth(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let run = desk.run_of(1).await;
+    let business = format!("/v1/businesses/{}", desk.business);
+    let agent = |tools: Value| json!({"name": "x", "prompt": "y", "tools": tools});
+    let (retry, window) =
+        (json!({"retry": [3]}), json!({"name": "x", "window": {"hours": [[["mon"], "09:00", "20:00"]]}}));
+    let hello = json!({"message": ["Hello", "en-GB"]});
+    let call = |part: &str, value: Value| json!({"to": number(9), part: value});
+    for (key, method, path, body, pointer) in [
+        (&*desk.key, "PATCH", format!("/v1/runs/{run}"), hello, "/message"),
+        (&desk.key, "PATCH", format!("/v1/runs/{run}"), retry, "/retry"),
+        (&desk.key, "PATCH", format!("/v1/runs/{run}"), json!({"machine": ["off"]}), "/machine"),
+        (&desk.key, "POST", "/v1/runs".into(), window, "/window/hours/0"),
+        (&desk.key, "POST", "/v1/runs".into(), json!(["x"]), ""),
+        (&desk.key, "POST", format!("/v1/runs/{run}/start"), json!([]), ""),
+        (&desk.key, "POST", format!("/v1/runs/{run}/cancel"), json!([]), ""),
+        (&desk.key, "POST", format!("/v1/runs/{run}/clone"), json!([]), ""),
+        (&desk.key, "POST", "/v1/calls".into(), call("message", json!(["Hello"])), "/message"),
+        (&desk.key, "POST", "/v1/agents".into(), json!(["x", "cascade", "en-US", "y"]), ""),
+        (&desk.key, "POST", "/v1/agents".into(), agent(json!([["end_call"]])), "/tools/0"),
+        (
+            &desk.key,
+            "POST",
+            "/v1/agents".into(),
+            agent(json!([{"type": "end_call"}, {"type": "record_outcome", "fields": [["a", "string"]]}])),
+            "/tools/1/fields/0",
+        ),
+        (&desk.key, "PUT", format!("/v1/suppressions/{}", number(9)), json!({"evidence": ["said"]}), "/evidence"),
+        (OPERATOR, "PATCH", business.clone(), json!(["renamed"]), ""),
+        (OPERATOR, "PATCH", business.clone(), json!({"retention": [null]}), "/retention"),
+        (OPERATOR, "POST", format!("{business}/keys"), json!(["crm", "viewer"]), ""),
+    ] {
+        let seen = desk.app.ask(method.parse().unwrap(), &path, key, body.clone()).await;
+        assert_eq!(
+            (seen.status.as_u16(), seen.fault()),
+            (422, (pointer, "wrong_type")),
+            "{path} {body}: {}",
+            seen.body
+        );
+        let detail = seen.body["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("object") && !detail.contains("struct"), "{path} {body}: {detail}");
+    }
+    assert_eq!(desk.state(run).await, "draft");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_field_of_a_tool_is_pointed_at(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    for (tool, pointer, code) in [
+        (json!({"type": "transfer", "to": null}), "/tools/1/to", "wrong_type"),
+        (json!({"type": "transfer"}), "/tools/1/to", "required"),
+        (json!({"type": "end_call", "when": 1}), "/tools/1/when", "unknown_field"),
+        (json!({"type": "fly"}), "/tools/1/type", "invalid_value"),
+        (json!({"type": 7}), "/tools/1/type", "wrong_type"),
+        (json!({}), "/tools/1/type", "required"),
+        (
+            json!({"type": "record_outcome", "fields": [{"name": "a", "type": "date"}]}),
+            "/tools/1/fields/0/type",
+            "invalid_value",
+        ),
+    ] {
+        let body = json!({"name": "x", "prompt": "y", "tools": [{"type": "end_call"}, tool]});
+        let seen = desk.post("/v1/agents", body.clone()).await;
+        assert_eq!((seen.status.as_u16(), seen.fault()), (422, (pointer, code)), "{body}: {}", seen.body);
     }
 }
