@@ -7,8 +7,7 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 /// A time that a store gave, or a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, sqlx::Type, utoipa::ToSchema)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::Type, utoipa::ToSchema)]
 #[sqlx(transparent)]
 #[schema(value_type = DateTime<Utc>)]
 pub struct Time(pub DateTime<Utc>);
@@ -31,6 +30,20 @@ impl Serialize for Time {
     }
 }
 
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let at = DateTime::deserialize(deserializer)?;
+        // In chrono's own word for a time that there is not.
+        if can_be_written(&at) { Ok(Self(at)) } else { Err(D::Error::custom("input is out of range")) }
+    }
+}
+
+/// True where the year has four digits, in UTC: RFC 3339 knows no others, and an offset can lead out of them.
+#[must_use]
+pub fn can_be_written(at: &DateTime<Utc>) -> bool {
+    (0..=9999).contains(&at.year())
+}
+
 /// What to write where a [`Moment`] is wanted.
 pub const MOMENT: &str = "Write a time as 2026-11-22T08:00:00Z, or a day as 2026-11-22, which is its beginning in UTC.";
 
@@ -44,7 +57,8 @@ impl Moment {
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc3339(text).map(|at| at.to_utc());
-        moment.ok().or_else(|| Some(day(text)?.and_time(NaiveTime::MIN).and_utc())).map(Self)
+        let moment = moment.ok().or_else(|| Some(day(text)?.and_time(NaiveTime::MIN).and_utc()));
+        moment.filter(can_be_written).map(Self)
     }
 }
 
@@ -69,5 +83,18 @@ mod tests {
     fn a_time_is_written_in_utc_with_milliseconds() {
         let time = Time(DateTime::from_timestamp_micros(1_700_000_000_123_999).unwrap());
         assert_eq!(serde_json::to_value(time).unwrap(), "2023-11-14T22:13:20.123Z");
+    }
+
+    #[test]
+    fn a_year_has_four_digits_in_utc() {
+        for (text, fits) in [
+            ("9999-12-31T23:59:59.999Z", true),
+            ("9999-12-31T23:30:00-05:00", false),
+            ("0000-01-01T00:00:00Z", true),
+            ("0000-01-01T00:30:00+05:00", false),
+        ] {
+            assert_eq!(Moment::read(text).is_some(), fits, "{text}");
+            assert_eq!(serde_json::from_value::<Time>(text.into()).is_ok(), fits, "{text}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::number::{E164, NumberRules};
+use crate::clock::can_be_written;
 
 /// The most characters of an `external_id`.
 pub const EXTERNAL_ID_MAX: usize = 255;
@@ -173,8 +174,9 @@ fn time_zone(text: &str) -> Result<Tz, Fault> {
 /// A moment with its offset. One without could be meant in the callee's zone or in anybody's, so it is not guessed.
 fn moment(column: &'static str, text: &str) -> Result<DateTime<Utc>, Fault> {
     let text = text.trim();
-    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
-        return Ok(moment.to_utc());
+    let moment = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
+    if let Some(moment) = moment.ok().filter(can_be_written) {
+        return Ok(moment);
     }
     let local = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
     if local.iter().any(|form| NaiveDateTime::parse_from_str(text, form).is_ok()) {

@@ -119,3 +119,24 @@ async fn a_field_of_a_tool_is_pointed_at(_: PgPoolOptions, pg: PgConnectOptions)
         assert_eq!((seen.status.as_u16(), seen.fault()), (422, (pointer, code)), "{body}: {}", seen.body);
     }
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_time_has_a_year_of_four_digits_in_utc_too(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let (late, early) = ("9999-12-31T23:30:00-05:00", "0000-01-01T00:30:00+05:00");
+    let suppression = format!("/v1/suppressions/{}", number(9));
+    for (method, path, body, pointer) in [
+        ("POST", "/v1/runs", json!({"name": "x", "start_at": late}), "/start_at"),
+        ("POST", "/v1/runs", json!({"name": "x", "end_at": early}), "/end_at"),
+        ("PUT", &suppression, json!({"expires_at": late}), "/expires_at"),
+        ("PUT", &suppression, json!({"evidence": {"at": early}}), "/evidence/at"),
+    ] {
+        let seen = desk.app.ask(method.parse().unwrap(), path, &desk.key, body.clone()).await;
+        assert_eq!((seen.status.as_u16(), seen.fault()), (422, (pointer, "invalid_value")), "{body}: {}", seen.body);
+    }
+    let last = desk.run(json!({"end_at": "9999-12-31T23:59:59.999Z"})).await;
+    assert_eq!(desk.get(&format!("/v1/runs/{last}")).await.body["end_at"], "9999-12-31T23:59:59.999Z");
+    let leads = json!([{"to": number(0), "not_after": late}, {"to": number(1), "not_before": early}]);
+    let told = desk.post(&format!("/v1/runs/{last}/leads"), leads).await.body;
+    assert_eq!((&told["rejected"], &told["errors"][0]["code"]), (&json!(2), &json!("invalid_time")), "{told}");
+}
