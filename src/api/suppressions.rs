@@ -30,6 +30,7 @@ use crate::{
     context::Context,
     dialing::suppress::{self, ListTaken},
     error::{ApiError, FieldError, Slug},
+    leads::number::listed,
 };
 
 /// Most characters of a note and of evidence.
@@ -221,7 +222,7 @@ async fn put(
     Ids(number): Ids<String>,
     Body(terms): Body<SuppressionTerms>,
 ) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
-    write(&ctx, list, Key { text: number, pointer: "/number" }, terms).await
+    write(&ctx, list, Key { text: number, pointer: "number" }, terms).await
 }
 
 /// Look at one suppressed number or prefix
@@ -255,7 +256,7 @@ async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A number, or a prefix with its star, and where the request has it.
+/// A number, or a prefix with its star, and where the request has it: a field of the body, or the path's own parameter.
 struct Key {
     text: String,
     pointer: &'static str,
@@ -268,7 +269,7 @@ async fn write(
     given: SuppressionTerms,
 ) -> Result<(StatusCode, Json<SuppressionView>), ApiError> {
     let mut check = Check::new();
-    check.field(key.pointer, fits(&key.text));
+    check.field(key.pointer, listed(&key.text));
     let source = given.source.as_deref().and_then(|source| check.field("/source", rules::name(source)));
     let words = |text: &Change<Option<String>>| {
         rules::free_text(text.given().and_then(Option::as_deref).unwrap_or_default(), TEXT_LIMIT)
@@ -297,7 +298,7 @@ async fn write(
     Ok((status, Json(written.row.into())))
 }
 
-/// A number, or a prefix with its star.
+/// A number, or a prefix with its star, that may stand in a list: shorter numbers than are taken now could be put there once.
 fn fits(key: &str) -> Result<(), rules::Fault> {
     key.strip_suffix(PREFIX_MARK).map_or_else(|| rules::e164(key), rules::prefix)
 }

@@ -55,6 +55,27 @@ impl From<E164> for String {
 #[error("Write the number in E.164: a plus sign and 5 to 15 digits, such as +12125550137.")]
 pub struct NotE164;
 
+/// What a suppression list names, as it is kept: a number in E.164, or the beginning of numbers, which ends with a star.
+///
+/// # Errors
+/// The word that programs may decide by, and the sentence for people.
+pub fn listed(text: &str) -> Result<(), (&'static str, String)> {
+    let plain = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    if let Some(prefix) = text.strip_suffix('*') {
+        let digits = prefix.strip_prefix('+').unwrap_or_default();
+        let fits = (1..=14).contains(&digits.len()) && plain(digits);
+        return if fits {
+            Ok(())
+        } else {
+            Err(("invalid_prefix", "must be + and 1 to 14 digits, such as +1900".into()))
+        };
+    }
+    let Err(error) = E164::try_from(text.to_owned()) else { return Ok(()) };
+    let begins = text.strip_prefix('+').is_some_and(|digits| (1..5).contains(&digits.len()) && plain(digits));
+    let hint = if begins { format!(" Write {text}* for a prefix.") } else { String::new() };
+    Err((NumberError::Invalid("").code(), format!("{error}{hint}")))
+}
+
 impl TryFrom<String> for E164 {
     type Error = NotE164;
 

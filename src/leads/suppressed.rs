@@ -10,7 +10,7 @@ use url::Url;
 use super::{
     csv::{Rows, records},
     header::{self, FileError},
-    number::{NumberRules, TEXT_MAX},
+    number::{NumberRules, TEXT_MAX, listed},
     record::Record,
     row::{Fault, Rejected},
 };
@@ -155,15 +155,13 @@ fn read(record: &Record, columns: &[(Column, String)], rules: Option<&NumberRule
 fn key(text: &str, rules: Option<&NumberRules>) -> Result<String, (&'static str, String)> {
     if text.len() <= TEXT_MAX && text.starts_with('+') {
         let bare: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '(' | ')' | '.' | '/')).collect();
-        let (digits, most) = bare.strip_suffix('*').map_or((bare.as_str(), 15), |prefix| (prefix, 14));
-        let digits = &digits[1..];
-        let least = if most == 15 { 5 } else { 1 };
-        if (least..=most).contains(&digits.len())
-            && digits.bytes().all(|b| b.is_ascii_digit())
-            && !digits.starts_with('0')
-        {
-            return Ok(bare);
-        }
+        let read = rules.filter(|_| !bare.ends_with('*')).and_then(|rules| rules.read(text).ok());
+        // As it stands first: what a list bars need not be a number that may be dialed.
+        return match (listed(&bare), read) {
+            (Ok(()), _) => Ok(bare),
+            (Err(_), Some(number)) => Ok(number.e164.into()),
+            (Err(fault), None) => Err(fault),
+        };
     }
     match rules {
         Some(rules) => {

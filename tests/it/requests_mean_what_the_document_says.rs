@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
     api_harness::OPERATOR,
+    api_suppressions::upload,
     runs_harness::{Desk, number},
 };
 
@@ -139,4 +140,33 @@ async fn a_time_has_a_year_of_four_digits_in_utc_too(_: PgPoolOptions, pg: PgCon
     let leads = json!([{"to": number(0), "not_after": late}, {"to": number(1), "not_before": early}]);
     let told = desk.post(&format!("/v1/runs/{last}/leads"), leads).await.body;
     assert_eq!((&told["rejected"], &told["errors"][0]["code"]), (&json!(2), &json!("invalid_time")), "{told}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_suppressed_is_a_number_whichever_way_it_comes_in(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    for (text, fits) in
+        [("+1900", false), ("+12", false), ("+123456", true), ("+12025550123", true), ("+0123456", false)]
+    {
+        let path = format!("/v1/suppressions/{text}");
+        let put = desk.app.ask(Method::PUT, &path, &desk.key, json!({})).await;
+        let post = desk.post("/v1/suppressions", json!({ "number": text })).await;
+        let csv = upload(&desk.app, "/v1/suppressions", &desk.key, &format!("number\n{text}\n")).await;
+        assert_eq!(desk.get(&path).await.status.is_success(), fits, "{text}");
+        if fits {
+            assert_eq!((put.status.as_u16(), post.status.as_u16()), (201, 200), "{text}");
+            assert_eq!(csv.body["changed"], 1, "{text}: {}", csv.body);
+            continue;
+        }
+        assert_eq!((put.status.as_u16(), put.fault()), (422, ("number", "invalid_number")), "{text}: {}", put.body);
+        assert_eq!((post.status.as_u16(), post.fault()), (422, ("/number", "invalid_number")), "{text}: {}", post.body);
+        assert_eq!(csv.body["rejected"], 1, "{text}: {}", csv.body);
+        let (path, field) = (put.body["errors"][0]["detail"].clone(), post.body["errors"][0]["detail"].clone());
+        let hint = format!("{text}* for a prefix");
+        assert_eq!(path.as_str().unwrap().contains(&hint), !text.starts_with("+0"), "{path}");
+        assert_eq!(path, field);
+        assert_eq!(csv.body["errors"][0]["detail"], field, "one reader, one word");
+    }
+    let bad_prefix = desk.app.ask(Method::PUT, "/v1/suppressions/+0*", &desk.key, json!({})).await;
+    assert_eq!(bad_prefix.fault(), ("number", "invalid_prefix"), "{}", bad_prefix.body);
 }
