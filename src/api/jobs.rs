@@ -20,6 +20,7 @@ use crate::{
         decisions::{self, Decision},
         read::{self, Filter},
     },
+    leads::E164,
     runs,
 };
 
@@ -109,7 +110,11 @@ async fn find(
     }
     // A plus sign that was not escaped in a query arrives as a space.
     let to = which.to.map(|to| to.strip_prefix(' ').map_or(to.clone(), |digits| format!("+{digits}")));
-    let filter = Filter { state: which.state, to, external_id: which.external_id };
+    let to = to
+        .map(E164::try_from)
+        .transpose()
+        .map_err(|error| ApiError::validation(vec![FieldError::new("?to", "invalid_number", error.to_string())]))?;
+    let filter = Filter { state: which.state, to: to.map(Into::into), external_id: which.external_id };
     let jobs = read::find(&ctx.stores.tenant, viewer.business, &filter, page.after, page.fetch()).await?;
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
 }

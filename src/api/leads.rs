@@ -174,6 +174,11 @@ async fn rejected(
     if !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
+    if let Some(id) = which.import
+        && imports::one(&ctx.stores.tenant, &Import { id, run, business: viewer.business }).await?.is_none()
+    {
+        return Err(ApiError::not_found("import"));
+    }
     Ok(download::file(&format!("rejected-{run}.csv"), rejected_parts(ctx.stores.tenant.clone(), run, which.import)))
 }
 

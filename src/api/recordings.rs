@@ -24,6 +24,7 @@ use crate::{
     context::Context,
     error::{ApiError, Slug},
     ids::{AttemptId, RunId},
+    runs,
 };
 
 /// The routes of this file.
@@ -53,6 +54,12 @@ async fn list(
 ) -> Result<Json<List<Recording>>, ApiError> {
     let page = Page::<AttemptId>::read("recordings", which.limit, which.cursor.as_deref())?;
     let rows = recordings::list(&ctx.stores.tenant, viewer.business, which.run_id, page.after, page.fetch()).await?;
+    if let Some(run) = which.run_id
+        && rows.is_empty()
+        && !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await?
+    {
+        return Err(ApiError::not_found("run"));
+    }
     Ok(Json(List::new(rows, &page, |row| row.attempt_id, |row| row)))
 }
 

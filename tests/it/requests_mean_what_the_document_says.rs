@@ -4,6 +4,7 @@ use reqwest::Method;
 use rollcall::stores::MIGRATOR;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use uuid::Uuid;
 
 use crate::{
     api_harness::OPERATOR,
@@ -169,4 +170,30 @@ async fn what_is_suppressed_is_a_number_whichever_way_it_comes_in(_: PgPoolOptio
     }
     let bad_prefix = desk.app.ask(Method::PUT, "/v1/suppressions/+0*", &desk.key, json!({})).await;
     assert_eq!(bad_prefix.fault(), ("number", "invalid_prefix"), "{}", bad_prefix.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_cannot_be_found_is_told_from_what_there_is_none_of(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let (run, other) = (desk.run_of(1).await, Uuid::now_v7());
+    for to in ["2035550191", "(212)+555", "abc", "", "%2B", "%2B0123456", "%2B1900"] {
+        let seen = desk.get(&format!("/v1/jobs?to={to}")).await;
+        assert_eq!((seen.status.as_u16(), seen.fault()), (422, ("?to", "invalid_number")), "{to}: {}", seen.body);
+    }
+    for to in [number(0), number(0).replace('+', "%2B")] {
+        let seen = desk.get(&format!("/v1/jobs?to={to}")).await;
+        assert_eq!(seen.body["data"].as_array().map(Vec::len), Some(1), "{}", seen.body);
+    }
+    let import = desk.post(&format!("/v1/runs/{run}/leads"), json!([{"to": "12"}])).await.body["import_id"].clone();
+    let import = import.as_str().unwrap();
+    let elsewhere = desk.run_of(1).await;
+    for (path, status) in [
+        (format!("/v1/runs/{run}/rejected.csv?import={import}"), 200),
+        (format!("/v1/runs/{run}/rejected.csv?import={other}"), 404),
+        (format!("/v1/runs/{elsewhere}/rejected.csv?import={import}"), 404),
+        (format!("/v1/recordings?run_id={run}"), 200),
+        (format!("/v1/recordings?run_id={other}"), 404),
+    ] {
+        assert_eq!(desk.get(&path).await.status, status, "{path}");
+    }
 }
