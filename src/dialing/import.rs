@@ -105,23 +105,38 @@ pub async fn into_run<R: AsyncRead + Unpin>(
     let early = target(pg, &import).await?;
     early.takes_leads()?;
     let rules = number_rules(&early.default_region, early.allowed_countries.as_deref())?;
-    let mut source = Source::open(upload, rules).await?;
+    let source = Source::open(upload, rules).await?;
     let mut tx = pg.begin().await?;
-    if !runs::store::import_lock(&mut tx, import.run).await? {
-        return Err(importing(early.state));
-    }
-    // Read again behind the lock: from here on nobody starts the run.
-    let target = target(&mut *tx, &import).await?;
-    target.takes_leads()?;
-    let Some(mut intake) = Intake::begin(&mut tx, import, body_hash, target.terms()?).await? else {
-        tx.rollback().await?;
+    let taken = goes_in(pg, &mut tx, import, body_hash, (early.state, source)).await;
+    let Some((imported, state)) = settle(tx, taken).await? else {
         return went_in(pg, &import, body_hash).await?.ok_or_else(|| importing(early.state));
     };
+    reach(Point::K14).await;
+    let (Import { id, run, business }, Imported { rows, accepted, .. }) = (import, &imported);
+    tracing::info!(business.id = %business, run.id = %run, import.id = %id, rows, accepted, "a list went in");
+    Ok((imported, state))
+}
+
+/// Row by row. None where this upload went in before.
+async fn goes_in<R: AsyncRead + Unpin>(
+    pg: &PgPool,
+    tx: &mut PgTransaction<'_>,
+    import: Import,
+    body_hash: Option<&[u8]>,
+    (early, mut source): (RunState, Source<R>),
+) -> Result<Option<(Imported, RunState)>, ApiError> {
+    if !runs::store::import_lock(tx, import.run).await? {
+        return Err(importing(early));
+    }
+    // Read again behind the lock: from here on nobody starts the run.
+    let target = target(&mut **tx, &import).await?;
+    target.takes_leads()?;
+    let Some(mut intake) = Intake::begin(tx, import, body_hash, target.terms()?).await? else { return Ok(None) };
     let mut progress = Telling { pg, import, told: None };
     let mut next = source.next().await?;
     while let Some(batch) = next {
         // While Postgres stores these rows, the next ones are read.
-        let (stored, read) = tokio::join!(intake.take(&mut tx, batch), source.next());
+        let (stored, read) = tokio::join!(intake.take(tx, batch), source.next());
         stored?;
         next = read?;
         reach(Point::K13).await;
@@ -129,12 +144,24 @@ pub async fn into_run<R: AsyncRead + Unpin>(
             progress.tell(&intake.counts).await;
         }
     }
-    let (imported, state) = intake.finish(&mut tx).await?;
-    tx.commit().await?;
-    reach(Point::K14).await;
-    let (Import { id, run, business }, Imported { rows, accepted, .. }) = (import, &imported);
-    tracing::info!(business.id = %business, run.id = %run, import.id = %id, rows, accepted, "a list went in");
-    Ok((imported, state))
+    intake.finish(tx).await.map(Some)
+}
+
+/// Keeps what was done, or takes it back before anybody hears of it: a transaction that is only dropped holds its locks for a while
+/// longer, and the next request would be told of something that is over.
+pub(super) async fn settle<T>(tx: PgTransaction<'_>, done: Result<T, ApiError>) -> Result<T, ApiError> {
+    match done {
+        Ok(done) => {
+            tx.commit().await?;
+            Ok(done)
+        }
+        Err(refused) => {
+            if let Err(error) = tx.rollback().await {
+                tracing::warn!(error = %error, "what was refused could not be taken back; its connection is closed");
+            }
+            Err(refused)
+        }
+    }
 }
 
 /// What an upload came to that went in under this id before, and the state of its run now.

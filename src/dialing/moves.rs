@@ -8,7 +8,7 @@ use sqlx::{PgPool, PgTransaction};
 use super::{
     agents::{needed, unknown_agent},
     change::calendar_names,
-    import::importing,
+    import::{importing, settle},
     machine, windows,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     runs::{
         self, Action, Run,
         locked::{Locked, lock},
-        store::import_lock,
+        store::keep_imports_out,
     },
 };
 
@@ -51,22 +51,32 @@ pub async fn start(
     by: &str,
 ) -> Result<Run, ApiError> {
     let mut tx = pg.begin().await?;
-    let mut locked = lock(&mut tx, business, run).await?;
+    let queue_limit = Duration::from_secs(settings.carrier_queue_limit_secs);
+    let begun = begin(&mut tx, queue_limit, (business, run), by).await;
+    let run = settle(tx, begun).await?;
+    tracing::info!(business.id = %business, run.id = %run.id, jobs = run.progress.total, state = run.state.as_str(), by, "a run was started");
+    Ok(run)
+}
+
+async fn begin(
+    tx: &mut PgTransaction<'_>,
+    queue_limit: Duration,
+    (business, run): (BusinessId, RunId),
+    by: &str,
+) -> Result<Run, ApiError> {
+    let mut locked = lock(tx, business, run).await?;
     locked.check(Action::Start)?;
-    if !import_lock(&mut tx, run).await? {
+    if !keep_imports_out(tx, run).await? {
         return Err(importing(locked.state));
     }
-    if !jobs::store::any_queued(&mut *tx, run).await? {
+    if !jobs::store::any_queued(&mut **tx, run).await? {
         let detail = "The run has no number to call. Add leads first: POST /v1/runs/{id}/leads.";
         return Err(ApiError::validation(vec![FieldError::new("/leads", "no_leads", detail)]));
     }
-    ready(&mut tx, &locked).await?;
-    locked.start(&mut tx, by).await?;
-    windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
-    let run = shown(&mut tx, &locked).await?;
-    tx.commit().await?;
-    tracing::info!(business.id = %business, run.id = %run.id, jobs = run.progress.total, state = run.state.as_str(), by, "a run was started");
-    Ok(run)
+    ready(tx, &locked).await?;
+    locked.start(tx, by).await?;
+    windows::of_run(tx, run, queue_limit).await?;
+    shown(tx, &locked).await
 }
 
 /// Dials nothing new; what is in flight goes on and is listed.
@@ -104,16 +114,20 @@ pub async fn resume(pg: &PgPool, business: BusinessId, run: RunId, by: &str) -> 
 /// 404; 409 `run-state`.
 pub async fn delete(pg: &PgPool, business: BusinessId, run: RunId) -> Result<(), ApiError> {
     let mut tx = pg.begin().await?;
-    let locked = lock(&mut tx, business, run).await?;
-    locked.check(Action::Delete)?;
-    if !import_lock(&mut tx, run).await? {
-        return Err(importing(locked.state));
-    }
-    jobs::store::delete(&mut tx, run).await?;
-    locked.delete(&mut tx).await?;
-    tx.commit().await?;
+    let removed = remove(&mut tx, business, run).await;
+    settle(tx, removed).await?;
     tracing::info!(business.id = %business, run.id = %run, "a draft was deleted");
     Ok(())
+}
+
+async fn remove(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) -> Result<(), ApiError> {
+    let locked = lock(tx, business, run).await?;
+    locked.check(Action::Delete)?;
+    if !keep_imports_out(tx, run).await? {
+        return Err(importing(locked.state));
+    }
+    jobs::store::delete(tx, run).await?;
+    Ok(locked.delete(tx).await?)
 }
 
 /// The run as this transaction leaves it.

@@ -311,13 +311,41 @@ pub async fn end_if_done(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bo
     sqlx::query_scalar!(r#"SELECT end_run_if_done($1) AS "ended!""#, run as RunId).fetch_one(pg).await
 }
 
-/// Has an import of this run the run to itself? A start or another import has to wait for it; pause and cancel do not.
+/// Has this import the run to itself, until its transaction ends? A start, a deletion or another import has to wait for it; pause and
+/// cancel do not. Whoever has the run now is often through with it at once: that is waited for. False where it is not; then the
+/// transaction can only be taken back.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
 pub async fn import_lock(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
+    let had = sqlx::query_scalar!(
         r#"SELECT pg_try_advisory_xact_lock(hashtextextended('rollcall.import:' || $1::text, 0)) AS "had!""#,
+        run.to_string()
+    );
+    if had.fetch_one(&mut **tx).await? {
+        return Ok(true);
+    }
+    sqlx::query!("SELECT set_config('lock_timeout', '1s', true) AS a").fetch_one(&mut **tx).await?;
+    let waited = sqlx::query!(
+        "SELECT pg_advisory_xact_lock(hashtextextended('rollcall.import:' || $1::text, 0)) IS NULL AS had",
+        run.to_string()
+    );
+    match waited.fetch_one(&mut **tx).await {
+        Ok(_) => Ok(true),
+        // Not had in time (PostgreSQL manual, appendix A).
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// True where no import has the run: from here on none gets it before this transaction ends. Those who ask for this do not
+/// keep each other out, and nobody takes them for an import.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn keep_imports_out(tx: &mut PgTransaction<'_>, run: RunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT pg_try_advisory_xact_lock_shared(hashtextextended('rollcall.import:' || $1::text, 0)) AS "had!""#,
         run.to_string()
     )
     .fetch_one(&mut **tx)

@@ -1,6 +1,6 @@
 //! A list goes in as a whole or not at all, and every row is counted once.
 
-use std::fmt::Write;
+use std::{cell::Cell, fmt::Write};
 
 use reqwest::Method;
 use rollcall::{ids::RunId, stores::MIGRATOR};
@@ -10,7 +10,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::runs_harness::{Desk, number};
+use crate::{
+    database,
+    runs_harness::{Desk, number},
+};
 
 /// Takes the lock that an import has while it goes on.
 async fn import_going_on(desk: &Desk, run: RunId) -> PgTransaction<'static> {
@@ -83,6 +86,56 @@ async fn while_a_list_goes_in_a_run_is_not_started_or_deleted_but_can_be_stopped
     assert_eq!(desk.act(running, "pause").await.status, 200);
     assert_eq!(desk.act(running, "cancel").await.status, 200);
     drop((first, second));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn leads_that_come_while_a_run_is_started_wait_for_the_start_which_is_no_import(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let run = desk.run_of(1).await;
+    // The start is in the middle of its transaction while nobody may write a run.
+    let mut other = desk.pg().begin().await.unwrap();
+    database::run(&mut other, "LOCK TABLE run IN SHARE MODE").await;
+    let answered = Cell::new(false);
+    let waiting = async |n: i64| {
+        while !answered.get() {
+            let waiting = sqlx::query_scalar!(
+                r#"SELECT count(*) AS "n!" FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"#
+            );
+            if waiting.fetch_one(desk.pg()).await.unwrap() == n {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let path = format!("/v1/runs/{run}/leads");
+    let leads = async {
+        waiting(1).await;
+        let told = desk.get(&format!("/v1/runs/{run}/why")).await.body;
+        assert!(told["blockers"].as_array().unwrap().iter().all(|one| one["code"] != "importing"), "{told}");
+        let taken = desk.post(&path, json!([{"to": number(1)}])).await;
+        answered.set(true);
+        taken
+    };
+    let go_on = async {
+        waiting(2).await;
+        other.rollback().await.unwrap();
+    };
+    let (started, taken, ()) = tokio::join!(desk.act(run, "start"), leads, go_on);
+    assert_eq!(started.status, 200, "{}", started.body);
+    assert_eq!((taken.status.as_u16(), &taken.body["accepted"]), (200, &json!(1)), "{}", taken.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_refused_lets_go_of_the_run_before_it_is_answered(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let run = desk.run(json!({})).await;
+    for _ in 0..20 {
+        assert_eq!(desk.act(run, "start").await.fault().1, "no_leads");
+        assert_eq!(desk.csv(run, "to\nnobody\n").await.status, 200);
+    }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
