@@ -20,15 +20,12 @@ use crate::{
     context::Context,
     dialing::{
         again::{self, Again},
-        call,
+        call, moves,
         preview::{self, Preview},
     },
     error::ApiError,
     ids::{AttemptId, RunId},
-    runs::{
-        Run,
-        store::{self, Archived},
-    },
+    runs::{Run, store},
 };
 
 /// The routes of this file.
@@ -106,16 +103,5 @@ async fn archive(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Run>, ApiError> {
-    let pg = &ctx.stores.tenant;
-    match store::archive(pg, manager.business, id).await?.ok_or_else(|| ApiError::not_found("run"))? {
-        Archived::Yes => {
-            let run = store::one(pg, manager.business, id).await?.ok_or_else(|| ApiError::not_found("run"))?;
-            Ok(Json(run))
-        }
-        Archived::Already(state) => Err(Run::refuse_archived(state)),
-        Archived::No(state) => {
-            let detail = format!("The run is {}; only a draft or a run that is over is archived.", state.as_str());
-            Err(Run::refusal(state, state.allowed(), detail))
-        }
-    }
+    Ok(Json(moves::archive(&ctx.stores.tenant, manager.business, id).await?))
 }

@@ -22,7 +22,7 @@ use crate::{
     runs::{
         self, Action, Run,
         locked::{Locked, lock},
-        store::keep_imports_out,
+        store::{Archived, keep_imports_out},
     },
 };
 
@@ -128,6 +128,33 @@ async fn remove(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) ->
     }
     jobs::store::delete(tx, run).await?;
     Ok(locked.delete(tx).await?)
+}
+
+/// Puts a run away that is over, or a draft.
+///
+/// # Errors
+/// 404; 409 `run-state`, also while a list goes in, which would be lost.
+pub async fn archive(pg: &PgPool, business: BusinessId, run: RunId) -> Result<Run, ApiError> {
+    let mut tx = pg.begin().await?;
+    let away = put_away(&mut tx, business, run).await;
+    settle(tx, away).await
+}
+
+async fn put_away(tx: &mut PgTransaction<'_>, business: BusinessId, run: RunId) -> Result<Run, ApiError> {
+    let free = keep_imports_out(tx, run).await?;
+    let done = runs::store::archive(&mut **tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
+    match done {
+        Archived::Yes(state) if !free => Err(importing(state)),
+        Archived::Yes(_) => {
+            let run = runs::store::one(&mut **tx, business, run).await?;
+            run.ok_or_else(|| ApiError::not_found("run"))
+        }
+        Archived::Already(state) => Err(Run::refuse_archived(state)),
+        Archived::No(state) => {
+            let detail = format!("The run is {}; only a draft or a run that is over is archived.", state.as_str());
+            Err(Run::refusal(state, state.allowed(), detail))
+        }
+    }
 }
 
 /// The run as this transaction leaves it.

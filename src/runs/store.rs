@@ -258,8 +258,8 @@ pub async fn lead_variables(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result
 /// What became of a run that was to be put away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Archived {
-    /// It is away.
-    Yes,
+    /// It is away now; its state.
+    Yes(RunState),
     /// It is away already; its state.
     Already(RunState),
     /// It is not over; its state.
@@ -285,7 +285,7 @@ pub async fn archive(pg: impl PgExecutor<'_>, business: BusinessId, run: RunId) 
     .fetch_optional(pg)
     .await?;
     Ok(row.map(|row| match (row.done, row.before) {
-        (true, _) => Archived::Yes,
+        (true, _) => Archived::Yes(row.state),
         (false, true) => Archived::Already(row.state),
         (false, false) => Archived::No(row.state),
     }))

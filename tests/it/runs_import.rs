@@ -81,11 +81,16 @@ async fn while_a_list_goes_in_a_run_is_not_started_or_deleted_but_can_be_stopped
     assert_eq!(desk.csv(draft, "to\n+12025550150\n").await.slug(), "run-state");
     let path = format!("/v1/runs/{draft}");
     assert_eq!(desk.app.ask(Method::DELETE, &path, &desk.key, Value::Null).await.slug(), "run-state");
+    let kept = desk.act(draft, "archive").await;
+    assert_eq!((kept.slug(), &kept.body["importing"]), ("run-state", &json!(true)), "{}", kept.body);
+    assert_eq!(desk.get(&path).await.body["archived_at"], Value::Null);
     let codes = |why: Value| why["blockers"].as_array().unwrap().iter().map(|b| b["code"].clone()).collect::<Vec<_>>();
     assert!(codes(desk.get(&format!("/v1/runs/{draft}/why")).await.body).contains(&json!("importing")));
     assert_eq!(desk.act(running, "pause").await.status, 200);
     assert_eq!(desk.act(running, "cancel").await.status, 200);
-    drop((first, second));
+    first.rollback().await.unwrap();
+    second.rollback().await.unwrap();
+    assert_eq!(desk.act(draft, "archive").await.status, 200);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
