@@ -103,7 +103,8 @@ CREATE UNIQUE INDEX attempt_call ON attempt (account, carrier_call_id) WHERE car
 -- As for the others: only a query that names the number and the time may use it. One by the key might read a whole business, and
 -- one for the open calls to a number, which an account may have of any business, every call that there ever was.
 CREATE INDEX attempt_number ON attempt (business_id, to_number, intent_at) WHERE to_number IS NOT NULL AND intent_at IS NOT NULL;
-CREATE INDEX attempt_guarded ON attempt (run_id, ended_at) WHERE guarded AND ended_at IS NOT NULL;
+-- The last ends of a run: what its breaker and its abandon_guard look at, and what its eta is measured by.
+CREATE INDEX attempt_ended ON attempt (run_id, guarded, ended_at) WHERE run_id IS NOT NULL AND ended_at IS NOT NULL;
 CREATE INDEX attempt_placed ON attempt (account, intent_at) WHERE carrier_call_id IS NOT NULL;
 CREATE INDEX attempt_job ON attempt (job_id, n);
 CREATE INDEX attempt_single ON attempt (business_id, attempt_id) WHERE job_id IS NULL;

@@ -29,6 +29,69 @@ BEGIN
                 AND s.enabled IS NOT FALSE) c;
 END $$;
 
+-- The last hundred ends of a run since a moment. In the order of the index, whatever the statistics say: where they are old, all calls of a
+-- run look like a few, which would be read and sorted.
+CREATE FUNCTION last_ends(p_run uuid, p_guarded boolean, p_since timestamptz)
+RETURNS TABLE (disposition text, ended_at timestamptz) LANGUAGE plpgsql STABLE SET enable_sort = off SET enable_bitmapscan = off AS $$
+BEGIN
+    RETURN QUERY SELECT a.disposition::text, a.ended_at FROM attempt a
+        WHERE a.run_id = p_run AND a.guarded = p_guarded AND a.ended_at IS NOT NULL AND a.ended_at > p_since
+        ORDER BY a.ended_at DESC LIMIT 100;
+END $$;
+
+-- What the eta of a run is reckoned from: how many of its calls ended, of the last hundred, in how many seconds, counted from when it
+-- has been able to dial without a break; the hours that it dials in now, null where it has none; and when the last of what sleeps or waits
+-- may be dialed, as far as a hundred of those that wait tell. Null where nothing of it may be dialed now, or where the last of it never may.
+-- With the owner's eyes, as in queued_jobs.
+CREATE FUNCTION pace_of_run(p_business uuid, p_run uuid) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+DECLARE
+    b        business;
+    r        run;
+    v_now    timestamptz := wall_clock();
+    v_since  timestamptz;
+    v_hours  timestamptz[];
+    v_sleeps timestamptz;
+    v_waits  timestamptz;
+    v_awake  boolean;
+    v_ends   bigint;
+    v_looked bigint;
+    v_first  timestamptz;
+BEGIN
+    SELECT * INTO b FROM business WHERE business_id = p_business;
+    SELECT * INTO r FROM run WHERE business_id = p_business AND run_id = p_run;
+    IF NOT FOUND OR p_business <> bound_business() OR r.state <> 'running' OR r.end_at <= v_now OR b.state <> 'active'
+       OR carrier_of_run(p_business, r.carriers) IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF r.window_version + b.window_version > 0 THEN
+        SELECT bool_or(z.open) FILTER (WHERE q.has), min(z.opens_at) FILTER (WHERE z.open),
+               (array_agg(ARRAY[z.opens_at, z.closes_at] ORDER BY z.closes_at DESC) FILTER (WHERE z.open AND q.has))[1:1],
+               max(z.opens_at) FILTER (WHERE q.has AND NOT z.open)
+        INTO v_awake, v_since, v_hours, v_sleeps FROM (
+            SELECT *, version = r.window_version + b.window_version AND opens_at <= v_now
+                AND closes_at > v_now + make_interval(secs => r.ring_timeout_secs) AS open
+            FROM run_zone WHERE run_id = p_run) z
+        LEFT JOIN LATERAL (
+            SELECT true AS has FROM job WHERE run_id = p_run AND zone_set = z.zone_set AND state = 'queued'
+                AND ((- priority), job_id) >= (z.first_place, z.first_job) ORDER BY (- priority), job_id LIMIT 1) q ON true;
+    END IF;
+    IF (SELECT sum(waiting) FROM tally_shard WHERE run_id = p_run) > 0 THEN
+        SELECT max(next_at) INTO v_waits FROM (
+            SELECT next_at FROM job WHERE run_id = p_run AND run_id IS NOT NULL AND state = 'waiting' LIMIT 100) j;
+    END IF;
+    IF NOT v_awake OR v_sleeps = 'infinity' THEN
+        RETURN NULL;
+    END IF;
+    -- By the clock of the ends, which is not that of the windows where a trial has turned that one.
+    v_since := greatest(r.started_at, r.guarded_from,
+        CASE WHEN isfinite(v_since) THEN statement_timestamp() - (v_now - v_since) END);
+    SELECT count(*), count(*) FILTER (WHERE disposition <> 'cancelled'), min(ended_at) INTO v_looked, v_ends, v_first
+        FROM last_ends(p_run, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL, v_since);
+    RETURN jsonb_build_object('ends', v_ends, 'now', v_now, 'last_begins', greatest(v_sleeps, v_waits),
+        'secs', extract(epoch FROM statement_timestamp() - CASE WHEN v_looked < 100 THEN v_since ELSE v_first END),
+        'opens', CASE WHEN isfinite(v_hours[1][1]) THEN v_hours[1][1] END, 'closes', CASE WHEN isfinite(v_hours[1][2]) THEN v_hours[1][2] END);
+END $$;
+
 -- What the claim would say of the jobs of a run that are not over, counted by zones, verdict and rule: held or skipped as it has them,
 -- dialing for those that are in a call, null for those that may be dialed as far as their numbers go. first_at and last_at: when the
 -- first and the last of those held may be dialed. With the owner's eyes, because a tenant does not see the installation's suppression

@@ -211,3 +211,28 @@ pub fn next_span(windows: &[(&Window, BTreeSet<NaiveDate>)], zones: &[Tz], now: 
     }
     Span::Never
 }
+
+/// When calls that take so long together are over, from some time on: if they are made within these hours, from their present or next
+/// opening to its closing, and every day is taken to have as many. None where that is beyond what can be told.
+#[must_use]
+pub fn over_at(
+    hours: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    needed: TimeDelta,
+    from: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let Some((opens, closes)) = hours else { return from.checked_add_signed(needed) };
+    let later = from - closes;
+    let days = if later < TimeDelta::zero() { 0 } else { later.num_days() + 1 };
+    let [opens, closes] = [opens, closes].map(|time| time.checked_add_signed(TimeDelta::try_days(days)?));
+    let (opens, closes) = (opens?, closes?);
+    let begins = opens.max(from);
+    let open_today = (closes - begins).max(TimeDelta::zero());
+    if needed <= open_today {
+        return begins.checked_add_signed(needed);
+    }
+    let open_a_day = (closes - opens).max(TimeDelta::minutes(1)).min(TimeDelta::days(1));
+    let rest = needed - open_today;
+    let days = rest.num_seconds() / open_a_day.num_seconds();
+    let last = TimeDelta::try_seconds(rest.num_seconds() % open_a_day.num_seconds())?;
+    opens.checked_add_signed(TimeDelta::try_days(1 + days)? + last)
+}

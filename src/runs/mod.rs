@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod ending;
+mod eta;
 pub mod figures;
 pub mod find;
 pub mod forgotten;

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chrono::TimeDelta;
 use serde::Serialize;
 
 use crate::clock::Time;
@@ -54,21 +53,19 @@ pub struct Progress {
     pub calls_live: i64,
     /// Slots of the business.
     pub slots: Held,
-    /// When the run will be over at the pace of its calls so far: an estimate, null where nothing can be said.
+    /// When the run will be over at the pace of its last calls: an estimate, null where nothing may be dialed now or nothing can be said.
     pub eta: Option<Time>,
 }
 
-/// Jobs that are over before a pace is believed.
-const ETA_AFTER: i64 = 10;
 /// Prefix of the tally keys that count dispositions.
 const DISPOSITION: &str = "d:";
 
 impl Progress {
     /// Reads a tally (key → sum over the shards) and what was counted with it.
-    /// `dialing_since` is set while the run dials.
+    /// `eta` is asked for the rest.
     pub(super) fn of(
         tally: &HashMap<String, i64>,
-        (at, dialing_since): (Time, Option<Time>),
+        (at, eta): (Time, impl FnOnce(&StateCounts, i64) -> Option<Time>),
         attempts_open: i64,
         calls_live: i64,
         slots: Held,
@@ -99,21 +96,9 @@ impl Progress {
             attempts_open,
             calls_live,
             slots,
-            eta: dialing_since.and_then(|since| eta(&states, since, at)),
+            eta: eta(&states, n("attempts")),
         }
     }
-}
-
-/// The rest at the mean pace since the start. A handful of calls says nothing yet.
-fn eta(states: &StateCounts, since: Time, at: Time) -> Option<Time> {
-    let left = states.queued + states.waiting + states.dialing;
-    let done = states.total() - left;
-    if done < ETA_AFTER || left == 0 {
-        return None;
-    }
-    let elapsed_ms = (at.0 - since.0).num_milliseconds();
-    let rest_ms = i128::from(elapsed_ms) * i128::from(left) / i128::from(done);
-    at.0.checked_add_signed(TimeDelta::milliseconds(i64::try_from(rest_ms).ok()?)).map(Time)
 }
 
 impl StateCounts {
@@ -135,20 +120,9 @@ mod tests {
             [("queued", 3), ("completed", 2), ("d:answered", 2), ("d:busy", 0), ("attempts", 2), ("changes", 9)];
         let tally = tally.into_iter().map(|(key, n)| (key.to_owned(), n)).collect();
         let at = Time(chrono::DateTime::UNIX_EPOCH);
-        let progress = Progress::of(&tally, (at, None), 1, 0, Held { held: 1, limit: 3 });
+        let progress = Progress::of(&tally, (at, |_, _| None), 1, 0, Held { held: 1, limit: 3 });
         assert_eq!((progress.total, progress.sequence, progress.attempts), (5, 9, 2));
         assert_eq!(progress.states, StateCounts { queued: 3, completed: 2, ..StateCounts::default() });
         assert_eq!(progress.dispositions, BTreeMap::from([("answered".to_owned(), 2)]));
-    }
-
-    #[test]
-    fn the_rest_takes_as_long_as_what_is_done_took() {
-        let at = |secs| Time(chrono::DateTime::UNIX_EPOCH + TimeDelta::seconds(secs));
-        let states = StateCounts { queued: 28, dialing: 2, completed: 8, unreached: 2, ..StateCounts::default() };
-        assert_eq!(eta(&states, at(0), at(100)), Some(at(400)));
-        let hardly_begun = StateCounts { queued: 28, completed: 9, ..StateCounts::default() };
-        assert_eq!(eta(&hardly_begun, at(0), at(100)), None);
-        let over = StateCounts { completed: 28, ..StateCounts::default() };
-        assert_eq!(eta(&over, at(0), at(100)), None);
     }
 }

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use sqlx::{PgExecutor, PgTransaction, types::Json};
 
 use super::{
-    LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span, new::LocalPresence, progress::Held,
+    LeadCounts, Machine, Message, Pause, Progress, Run, RunRules, RunState, Span,
+    eta::Pace,
+    new::LocalPresence,
+    progress::{Held, StateCounts},
 };
 use crate::{
     clock::Time,
@@ -57,12 +60,15 @@ struct Row {
     calls_live: i64,
     held: i64,
     slot_limit: i32,
+    pace: Option<Json<Pace>>,
 }
 
 impl From<Row> for Run {
     fn from(row: Row) -> Self {
         let slots = Held { held: row.held, limit: row.slot_limit };
-        let dialing_since = row.started_at.filter(|_| row.state == RunState::Running);
+        let most = row.retry.as_ref().map_or(1, |retry| retry.max_attempts);
+        let end_at = row.end_at;
+        let eta = |states: &StateCounts, attempts| row.pace.and_then(|pace| pace.eta(states, (attempts, most), end_at));
         let pause = row.pause_reason.zip(row.paused_at).map(|(reason, at)| Pause { reason, by: row.paused_by, at });
         Self {
             id: row.run_id,
@@ -101,7 +107,7 @@ impl From<Row> for Run {
                 suppressed: row.suppressed,
                 rejected: row.rejected,
             },
-            progress: Progress::of(&row.tally, (row.at, dialing_since), row.attempts_open, row.calls_live, slots),
+            progress: Progress::of(&row.tally, (row.at, eta), row.attempts_open, row.calls_live, slots),
             created_at: row.created_at,
             started_at: row.started_at,
             ended_at: row.ended_at,
@@ -129,7 +135,8 @@ pub async fn list(pg: impl PgExecutor<'_>, business: BusinessId, span: Span, lim
                   r.created_at AS "created_at: Time", r.started_at AS "started_at: Time", r.ended_at AS "ended_at: Time",
                   r.archived_at AS "archived_at: Time", r.skip_called_within_days, statement_timestamp() AS "at!: Time",
                   t.sums AS "tally!: Json<HashMap<String, i64>>",
-                  o.open AS "attempts_open!", o.live AS "calls_live!", o.held AS "held!", b.max_concurrent_calls AS slot_limit
+                  o.open AS "attempts_open!", o.live AS "calls_live!", o.held AS "held!", b.max_concurrent_calls AS slot_limit,
+                  CASE WHEN r.state = 'running' THEN pace_of_run(r.business_id, r.run_id) END AS "pace: Json<Pace>"
            FROM run r JOIN business b USING (business_id)
            CROSS JOIN LATERAL (SELECT jsonb_strip_nulls(jsonb_build_object(
                    'changes', sum(changes), 'attempts', sum(attempts), 'queued', sum(queued), 'waiting', sum(waiting),

@@ -33,6 +33,7 @@ mod conversations_are_counted;
 mod cuts_leave_nothing;
 mod database;
 mod doubt_is_resolved_by_asking;
+mod ends_are_foreseen;
 mod events_in_any_order;
 mod events_that_come_together;
 mod figures_speak_for_all;

@@ -6,7 +6,7 @@ use super::{
     ZoneTimes,
     facts::{Figures, Limits, Zone},
 };
-use crate::clock::Time;
+use crate::{clock::Time, policy::window::over_at};
 
 /// When so many calls are over, `able` of which have not begun: if the zones with the most jobs are dialed whenever they are open, each
 /// other one from its next opening on, what is held from its time on, and what the numbers to call from have no room for on other
@@ -44,24 +44,7 @@ fn lasts(jobs: i64, secs_per_job: f64) -> Option<TimeDelta> {
     TimeDelta::try_seconds((secs_per_job * jobs as f64).ceil() as i64)
 }
 
-/// When calls that take so long together are over, if they are made whenever this zone is open, from some time on.
 fn over(zone: &ZoneTimes, needed: TimeDelta, from: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let (Some(opens), Some(closes)) = (zone.opens_at, zone.closes_at) else {
-        return from.checked_add_signed(needed);
-    };
-    // Every day is taken to have as many open hours as the next one.
-    let later = from - closes.0;
-    let days = if later < TimeDelta::zero() { 0 } else { later.num_days() + 1 };
-    let [opens, closes] = [opens, closes].map(|time| time.0.checked_add_signed(TimeDelta::try_days(days)?));
-    let (opens, closes) = (opens?, closes?);
-    let begins = opens.max(from);
-    let open_today = (closes - begins).max(TimeDelta::zero());
-    if needed <= open_today {
-        return begins.checked_add_signed(needed);
-    }
-    let open_a_day = (closes - opens).max(TimeDelta::minutes(1)).min(TimeDelta::days(1));
-    let rest = needed - open_today;
-    let days = rest.num_seconds() / open_a_day.num_seconds();
-    let last = TimeDelta::try_seconds(rest.num_seconds() % open_a_day.num_seconds())?;
-    opens.checked_add_signed(TimeDelta::try_days(1 + days)? + last)
+    let hours = zone.opens_at.zip(zone.closes_at).map(|(opens, closes)| (opens.0, closes.0));
+    over_at(hours, needed, from)
 }
