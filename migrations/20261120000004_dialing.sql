@@ -219,6 +219,15 @@ CREATE FUNCTION rang_nobody(p_state text, p_disposition text, p_queue_cancelled_
     SELECT p_state = 'ended' AND p_disposition IS NOT DISTINCT FROM 'cancelled' AND p_queue_cancelled_at IS NOT NULL
 $$;
 
+-- True where the business dialed the number within so many days, for no run of these: what certainly rang nobody is no dial.
+CREATE FUNCTION called_lately(p_business uuid, p_number text, p_but_for uuid[], p_days smallint) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_number
+        AND intent_at > wall_clock() - make_interval(days => p_days) AND direction = 'outbound'
+        AND state NOT IN ('not_sent', 'not_placed', 'refused') AND NOT rang_nobody(state, disposition, queue_cancelled_at)
+        AND (run_id = ANY (p_but_for)) IS NOT TRUE);
+END $$;
+
 -- Why a job whose turn has come is not dialed. verdict: held (until next_at) or skipped; null: it may be dialed.
 CREATE TYPE job_verdict AS (verdict text, rule text, detail text, next_at timestamptz);
 
@@ -232,9 +241,11 @@ EXCEPTION WHEN invalid_parameter_value THEN
 END $$;
 
 -- May this number ring for the business now? What run and zones say comes before. p_not_after: until when it may be dialed, with what may
--- pass until it has stopped to ring taken off.
+-- pass until it has stopped to ring taken off. p_called_days: before its first dial, where its run leaves out whom the business dialed within so many
+-- days, for other runs than p_but_for.
 CREATE FUNCTION verdict_on(p_business uuid, p_account text, p_number text, p_zones text[], p_not_before timestamptz,
-    p_not_after timestamptz, p_per_day integer, p_per_24h integer, p_lifetime integer) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
+    p_not_after timestamptz, p_per_day integer, p_per_24h integer, p_lifetime integer, p_called_days smallint DEFAULT NULL,
+    p_but_for uuid[] DEFAULT NULL) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_now  timestamptz := wall_clock();
     v_zone text;
@@ -256,6 +267,9 @@ BEGIN
     IF EXISTS (SELECT 1 FROM attempt WHERE business_id = p_business AND to_number = p_number AND open)
        OR EXISTS (SELECT 1 FROM attempt WHERE account = p_account AND to_number = p_number AND open) THEN
         RETURN ROW('held', 'in_call', 'Another call to the number is under way.', v_now + interval '10 s')::job_verdict;
+    END IF;
+    IF p_called_days IS NOT NULL AND called_lately(p_business, p_number, p_but_for, p_called_days) THEN
+        RETURN ROW('skipped', 'attempt_cap', format('The business called the number within the last %s days.', p_called_days), NULL)::job_verdict;
     END IF;
     IF p_lifetime IS NULL AND p_per_24h IS NULL AND p_per_day IS NULL THEN
         RETURN NULL;
@@ -395,7 +409,8 @@ BEGIN
                     CROSS JOIN LATERAL (SELECT CASE WHEN w.attempt_count >= r.max_attempts AND NOT was_agreed(w.job_id) THEN 'skipped'
                         ELSE (verdict_on(b.business_id, b.reference, w.to_number, w.time_zones, w.not_before,
                             w.not_after - make_interval(secs => r.ring_timeout_secs + p_until_rung_ms / 1000.0),
-                            b.cap_per_day, b.cap_per_24h, b.cap_lifetime)).verdict END AS verdict OFFSET 0) asked
+                            b.cap_per_day, b.cap_per_24h, b.cap_lifetime,
+                            CASE WHEN w.attempt_count = 0 THEN r.skip_called_within_days END, r.again_of || r.run_id)).verdict END AS verdict OFFSET 0) asked
                     -- The last comes along whatever is said of it: it tells that all before it were asked for.
                     WHERE asked.verdict IS NULL OR w.is_last
                     ORDER BY w.place, w.job_id LIMIT greatest(b.room, 0)) c
@@ -514,7 +529,8 @@ BEGIN
                 THEN ROW('skipped', 'attempts_used', format('Its run dials a number %s times.', r.max_attempts), NULL)::job_verdict
                 ELSE verdict_on(p_business, p_account, j.to_number, j.time_zones, j.not_before,
                                 j.not_after - make_interval(secs => r.ring_timeout_secs + p_until_rung_ms / 1000.0),
-                                b.cap_per_day, b.cap_per_24h, b.cap_lifetime) END AS said OFFSET 0) asked
+                                b.cap_per_day, b.cap_per_24h, b.cap_lifetime,
+                                CASE WHEN j.attempt_count = 0 THEN r.skip_called_within_days END, r.again_of || r.run_id) END AS said OFFSET 0) asked
             WHERE b.business_id = p_business AND r.state = 'running' AND z.opens_at <= wall_clock()
                 AND (p_runs IS NULL OR r.run_id = ANY (p_runs))
         )

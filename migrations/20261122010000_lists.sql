@@ -1,7 +1,9 @@
 -- Lists: how far one has come while it goes in, the same upload twice, and numbers that were called lately.
 
 ALTER TABLE run ADD COLUMN skip_called_within_days smallint CHECK (skip_called_within_days BETWEEN 1 AND 365);
-COMMENT ON COLUMN run.skip_called_within_days IS 'Rows whose number the business dialed within so many days before the upload count as duplicates. Null: they do not.';
+COMMENT ON COLUMN run.skip_called_within_days IS 'Rows whose number the business dialed within so many days before the upload or the copy count as duplicates; one that was dialed since is not dialed by this run. Null: they are.';
+ALTER TABLE run ADD COLUMN again_of uuid[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN run.again_of IS 'The runs whose unreached it dials again: skip_called_within_days does not mind their calls.';
 
 ALTER TABLE lead_import ADD COLUMN body_hash bytea;
 COMMENT ON COLUMN lead_import.body_hash IS 'Of an upload with an Idempotency-Key: what it was, so that the key brings back its counts and no other upload''s.';

@@ -97,7 +97,7 @@ END $$;
 -- first and the last of those held may be dialed. With the owner's eyes, because a tenant does not see the installation's suppression
 -- list, and because under row level security no join may use an index.
 -- A verdict costs ten times what counting a job does. It is asked only for numbers that a rule may be about: that are suppressed, in a
--- call, or dialed as often as a limit allows; and of those for no more than p_asked, each of which stands for its neighbours in the list.
+-- call, dialed as often as a limit allows, or dialed lately; and of those for no more than p_asked, each of which stands for its neighbours in the list.
 CREATE FUNCTION look_ahead(p_business uuid, p_run uuid, p_until_rung_secs double precision, p_asked bigint)
 RETURNS TABLE (zone_set bigint, verdict text, rule text, n bigint, first_at timestamptz, last_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET work_mem = '256MB' AS $$
@@ -111,6 +111,7 @@ DECLARE
     v_prefixes jsonb;
     v_ring     interval;
     v_cap      integer;
+    v_own      uuid[];
     v_since    timestamptz;
 BEGIN
     SELECT * INTO b FROM business WHERE business_id = p_business;
@@ -124,6 +125,7 @@ BEGIN
     SELECT jsonb_object_agg(s.number, true) INTO v_prefixes FROM suppression s
         WHERE s.business_id = ANY (v_lists) AND s.number LIKE '%*' AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp());
     v_ring := make_interval(secs => r.ring_timeout_secs + p_until_rung_secs);
+    v_own := r.again_of || p_run;
     v_cap := least(b.cap_per_day, b.cap_per_24h, b.cap_lifetime);
     -- No day of a callee is longer than 25 hours.
     v_since := CASE WHEN b.cap_lifetime IS NULL THEN v_now - interval '26 h' ELSE '-infinity' END;
@@ -141,6 +143,10 @@ BEGIN
             WHERE v_cap IS NOT NULL AND a.business_id = p_business AND a.to_number IS NOT NULL AND a.intent_at >= v_since
             GROUP BY a.to_number HAVING count(*) >= v_cap) a
         JOIN job j ON j.to_number = a.to_number WHERE j.run_id = p_run AND j.state IN ('queued', 'waiting')
+        UNION SELECT j.job_id FROM attempt a JOIN job j ON j.to_number = a.to_number
+        WHERE r.skip_called_within_days IS NOT NULL AND a.business_id = p_business AND a.to_number IS NOT NULL
+            AND a.intent_at > v_now - make_interval(days => r.skip_called_within_days) AND (a.run_id = ANY (v_own)) IS NOT TRUE
+            AND j.run_id = p_run AND j.state IN ('queued', 'waiting') AND j.attempt_count = 0
     ), chosen AS (
         SELECT job_id, i - lag(i, 1, 0::bigint) OVER (ORDER BY i) AS stands_for FROM (
             SELECT job_id, row_number() OVER (ORDER BY job_id) AS i, count(*) OVER () AS all_of_them FROM named) n
@@ -149,7 +155,8 @@ BEGIN
         SELECT k.job_id, k.stands_for, (v.said).verdict AS verdict, (v.said).rule AS rule, (v.said).next_at AS until
         FROM chosen k JOIN job j USING (job_id) CROSS JOIN LATERAL (
             SELECT verdict_on(p_business, v_account, j.to_number, j.time_zones, j.not_before, j.not_after - v_ring,
-                              b.cap_per_day, b.cap_per_24h, b.cap_lifetime) AS said OFFSET 0) v
+                              b.cap_per_day, b.cap_per_24h, b.cap_lifetime,
+                              CASE WHEN j.attempt_count = 0 THEN r.skip_called_within_days END, v_own) AS said OFFSET 0) v
     ), every AS (
         SELECT j.job_id, j.zone_set, j.state, j.attempt_count, j.not_before, j.not_after, a.verdict, a.rule,
                greatest(a.until, j.next_at, j.not_before) AS at, a.stands_for

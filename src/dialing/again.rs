@@ -47,9 +47,15 @@ pub async fn run(pg: &PgPool, business: BusinessId, from: RunId, id: RunId, aske
     rules.end_at = None;
     if runs::store::insert(&mut tx, business, id, &rules).await? {
         leads::store::take_time(&mut tx).await?;
-        let (accepted, suppressed) = copies::copy(&mut tx, business, (from, id), asked.leads).await?;
+        if asked.leads == Leads::Unreached {
+            runs::store::take_up(&mut tx, (from, id)).await?;
+        }
+        let days = rules.skip_called_within_days;
+        let copies::Copied { copied: accepted, suppressed, called: duplicates } =
+            copies::copy(&mut tx, business, (from, id), asked.leads, days).await?;
         let locked = lock(&mut tx, business, id).await?;
-        let counts = LeadCounts { rows: accepted + suppressed, accepted, suppressed, ..LeadCounts::default() };
+        let rows = accepted + suppressed + duplicates;
+        let counts = LeadCounts { rows, accepted, suppressed, duplicates, ..LeadCounts::default() };
         let variables = runs::store::lead_variables(&mut *tx, from).await?.filter(|_| accepted > 0);
         locked.add_leads(&mut tx, &counts, variables.as_deref()).await?;
     }

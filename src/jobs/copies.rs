@@ -37,7 +37,20 @@ impl Leads {
     }
 }
 
-/// Copies leads in their order; what is suppressed by now is left out, and so is what was erased, dialed or not. Returns how many were copied and how many left out.
+/// What became of the leads that were to be copied.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Copied {
+    /// How many there are now.
+    pub copied: i64,
+    /// How many were left out because they are suppressed.
+    pub suppressed: i64,
+    /// How many were left out because the business called them lately.
+    pub called: i64,
+}
+
+/// Copies leads in their order; what is suppressed by now is left out, what was erased, dialed or not, and what the business dialed
+/// within `called_within_days` days. Who was not reached is to be dialed again: there the calls of the runs that did not reach them
+/// are none of those.
 ///
 /// # Errors
 /// Where Postgres cannot store them.
@@ -46,15 +59,19 @@ pub async fn copy(
     business: BusinessId,
     (from, to): (RunId, RunId),
     leads: Leads,
-) -> sqlx::Result<(i64, i64)> {
+    called_within_days: Option<i16>,
+) -> sqlx::Result<Copied> {
     if leads == Leads::None {
-        return Ok((0, 0));
+        return Ok(Copied::default());
     }
     let [states, reasons] =
         [leads.states(), leads.reasons()].map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-    let counts = sqlx::query!(
+    sqlx::query_as!(
+        Copied,
         r#"WITH given AS (
-               SELECT *, is_suppressed($1, to_number) AS suppressed, row_number() OVER (ORDER BY job_id) AS place
+               SELECT *, is_suppressed($1, to_number) AS suppressed, row_number() OVER (ORDER BY job_id) AS place,
+                   CASE WHEN $6::smallint IS NOT NULL THEN called_lately($1, to_number, (SELECT again_of FROM run WHERE run_id = $3), $6)
+                        ELSE false END AS called
                FROM job WHERE business_id = $1 AND run_id = $2 AND NOT is_erased(to_number)
                    AND (state::text = ANY ($4) OR (state IN ('skipped', 'failed') AND reason::text = ANY ($5)))
            ), copied AS (
@@ -62,16 +79,17 @@ pub async fn copy(
                                 not_before, not_after)
                SELECT id_in_order(place), $3, business_id, line, to_number, external_id, variables, time_zone, time_zones, zone_set, priority,
                       not_before, not_after
-               FROM given WHERE NOT suppressed ORDER BY place RETURNING job_id
+               FROM given WHERE NOT suppressed AND NOT called ORDER BY place RETURNING job_id
            )
-           SELECT (SELECT count(*) FROM copied) AS "copied!", (SELECT count(*) FROM given WHERE suppressed) AS "suppressed!""#,
+           SELECT (SELECT count(*) FROM copied) AS "copied!", (SELECT count(*) FROM given WHERE suppressed) AS "suppressed!",
+                  (SELECT count(*) FROM given WHERE called AND NOT suppressed) AS "called!""#,
         business as BusinessId,
         from as RunId,
         to as RunId,
         &states,
-        &reasons
+        &reasons,
+        called_within_days
     )
     .fetch_one(&mut **tx)
-    .await?;
-    Ok((counts.copied, counts.suppressed))
+    .await
 }

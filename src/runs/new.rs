@@ -106,7 +106,8 @@ pub struct NewRun {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub end_at: Option<Time>,
     /// 1 to 365: rows whose number the business dialed within so many days before the upload, in another run or by a single
-    /// call, become no jobs. They count as duplicates, with the code `called_recently` beside the row. Null: they are called.
+    /// call, become no jobs. They count as duplicates, with the code `called_recently` beside the row. Who was dialed since is
+    /// skipped before the first dial (`attempt_cap`). Null: they are called.
     pub skip_called_within_days: Option<i64>,
     /// Whom to call; more can be added later.
     pub leads: Option<Vec<Value>>,

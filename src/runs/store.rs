@@ -213,6 +213,22 @@ pub async fn insert(
     Ok(true)
 }
 
+/// Lets a new run dial again whom another one did not reach: the calls of that one, and of those that it took up itself, are not
+/// minded by `skip_called_within_days`.
+///
+/// # Errors
+/// Where Postgres cannot answer.
+pub async fn take_up(tx: &mut PgTransaction<'_>, (from, to): (RunId, RunId)) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE run SET again_of = (SELECT again_of || run_id FROM run WHERE run_id = $1) WHERE run_id = $2",
+        from as RunId,
+        to as RunId
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Writes the rules of a run, all of them.
 pub(super) async fn write(tx: &mut PgTransaction<'_>, run: RunId, rules: &RunRules) -> sqlx::Result<()> {
     let carriers: Vec<String> = rules.carriers.iter().map(ToString::to_string).collect();

@@ -86,3 +86,78 @@ async fn leads_that_come_with_the_run_are_held_to_it_too_and_the_run_says_what_w
         assert_eq!((refused.status.as_u16(), refused.fault()), (422, ("/skip_called_within_days", "out_of_range")));
     }
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn of_two_runs_with_one_list_the_second_leaves_out_whom_the_first_has_called(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let body = |n: usize| {
+        let leads: Vec<Value> = (0..n).map(|i| json!({"to": number(i)})).collect();
+        let retry = json!({"max_attempts": 2, "rules": {"busy": {"delay_secs": 600}}});
+        json!({"message": {"text": "Hello"}, "leads": leads, "skip_called_within_days": 30, "retry": retry})
+    };
+    let (first, second) = (desk.run(body(1)).await, desk.run(body(2)).await);
+    assert_eq!(desk.act(first, "start").await.status, 200);
+    desk.dial("busy").await;
+
+    let seen = desk.act(second, "preview").await.body;
+    assert_eq!((&seen["to_dial"], &seen["open_now"]), (&json!(1), &json!(1)), "{seen}");
+    let held = &seen["held_back"][0];
+    assert_eq!(
+        (&held["rule"], &held["verdict"], &held["count"]),
+        (&json!("attempt_cap"), &json!("skipped"), &json!(1))
+    );
+    assert_eq!(desk.act(second, "start").await.status, 200);
+    desk.dial("answered").await;
+    assert_eq!(desk.claim(1).await, None);
+    let job = desk.jobs(second).await.into_iter().find(|job| job["to"] == number(0)).unwrap();
+    assert_eq!((&job["state"], &job["reason"]), (&json!("skipped"), &json!("attempt_cap")), "{job}");
+    let told = desk.get(&format!("/v1/jobs/{}", job["id"].as_str().unwrap())).await.body["decisions"][0].clone();
+    assert_eq!((&told["verdict"], &told["rule"]), (&json!("skipped"), &json!("attempt_cap")), "{told}");
+    assert!(told["detail"].as_str().unwrap().contains("30 days"), "{told}");
+
+    // A list that is tried again is not held to it: its own calls are not meant, and it began before the others'.
+    desk.by_hand("UPDATE job SET next_at = clock_timestamp() WHERE state = 'waiting'").await;
+    let third = desk.started(json!({"message": {"text": "Hello"}, "leads": [{"to": number(0)}]})).await;
+    desk.dial("answered").await;
+    assert_eq!(desk.state(third).await, "completed");
+    desk.sweep().await;
+    desk.dial("answered").await;
+    assert_eq!(desk.jobs(first).await[0]["state"], "completed");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_copy_leaves_out_whom_the_business_has_called_but_not_whom_it_is_to_reach_at_last(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let leads: Vec<Value> = (0..3).map(|i| json!({"to": number(i)})).collect();
+    let run = desk.started(json!({"message": {"text": "Hello"}, "leads": leads, "skip_called_within_days": 30})).await;
+    desk.dial("busy").await;
+    desk.dial("busy").await;
+    let copy = async |of: RunId, leads: &str| {
+        let made = desk.post(&format!("/v1/runs/{of}/clone"), json!({ "leads": leads })).await.body;
+        assert_eq!(made["skip_called_within_days"], 30, "{made}");
+        let counts = ["rows", "accepted", "duplicates"].map(|name| made["leads"][name].as_i64().unwrap());
+        (made["id"].as_str().unwrap().parse::<RunId>().unwrap(), counts)
+    };
+    let (all, counts) = copy(run, "all").await;
+    assert_eq!((counts, desk.jobs(all).await[0]["to"].as_str()), ([3, 1, 2], Some(&*number(2))));
+    desk.dial("answered").await;
+    let (_, counts) = copy(run, "all").await;
+    assert_eq!(counts, [3, 0, 3]);
+
+    // Who was not reached is called again, by a run of that run too; not whom another run has called since.
+    let (again, counts) = copy(run, "unreached").await;
+    assert_eq!(counts, [2, 2, 0]);
+    assert_eq!(desk.act(again, "start").await.status, 200);
+    desk.dial("busy").await;
+    desk.started(json!({"message": {"text": "Hello"}, "weight": 100, "leads": [{"to": number(1), "priority": 9}]}))
+        .await;
+    desk.dial("busy").await;
+    let (_, counts) = copy(again, "unreached").await;
+    assert_eq!(counts, [2, 1, 1]);
+}
