@@ -172,6 +172,7 @@ CREATE TABLE decision (
 );
 CREATE INDEX decision_job ON decision (job_id, decision_id) WHERE job_id IS NOT NULL;
 CREATE INDEX decision_run ON decision (run_id, decision_id);
+CREATE INDEX decision_zone ON decision (run_id, zone_set, decision_id) WHERE job_id IS NULL AND run_id IS NOT NULL AND zone_set IS NOT NULL;
 
 -- An id (UUIDv7, RFC 9562) of this transaction's time that sorts by p_n, up to 2^30, among those made in the same millisecond.
 CREATE FUNCTION id_in_order(p_n bigint) RETURNS uuid LANGUAGE sql VOLATILE AS $$

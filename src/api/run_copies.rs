@@ -46,7 +46,7 @@ async fn look_ahead(
     Ids(id): Ids<RunId>,
     _: NoBody,
 ) -> Result<Json<Preview>, ApiError> {
-    Ok(Json(preview::of_run(&ctx.stores.tenant, &ctx.settings, viewer.business, id).await?))
+    Ok(Json(preview::of_run(&ctx.stores, &ctx.settings, viewer.business, id).await?))
 }
 
 /// Whom to call for a trial.

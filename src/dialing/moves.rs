@@ -76,6 +76,7 @@ async fn begin(
     ready(tx, &locked).await?;
     locked.start(tx, by).await?;
     windows::of_run(tx, run, queue_limit).await?;
+    check_hours(tx, run).await?;
     shown(tx, &locked).await
 }
 
@@ -179,6 +180,16 @@ async fn check_calendars(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<
     let mut wrong = Vec::new();
     window.check_calendars("/window", &calendar_names(tx, locked.business).await?, &mut wrong);
     if wrong.is_empty() { Ok(()) } else { Err(ApiError::validation(wrong)) }
+}
+
+/// Some number of the run must have a time at which it may ring, or it would run for ever.
+async fn check_hours(tx: &mut PgTransaction<'_>, run: RunId) -> Result<(), ApiError> {
+    if !runs::zones::never_open(&mut **tx, run).await? {
+        return Ok(());
+    }
+    let detail = "No time to call suits any number of the run: within a year its window, the window of the business and their calendars \
+                  leave none. Change one of them first: PATCH /v1/runs/{id} or PATCH /v1/calling-rules.";
+    Err(ApiError::validation(vec![FieldError::new("/window", "invalid_window", detail)]))
 }
 
 /// At least one carrier account must be there, and together they must own the numbers that the run calls from.

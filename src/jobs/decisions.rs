@@ -40,6 +40,13 @@ pub async fn of_job(pg: impl PgExecutor<'_>, business: BusinessId, job: JobId) -
                SELECT d.at, d.verdict, d.rule, d.detail, d.next_at FROM job j JOIN decision d ON d.run_id = j.run_id AND d.zone_set = j.zone_set
                WHERE j.job_id = $2 AND j.business_id = $1 AND d.job_id IS NULL AND d.at >= j.created_at AND (d.at <= j.finished_at) IS NOT FALSE
                UNION ALL
+               -- A lead that was added while its zones slept is held by what was said of them before.
+               SELECT d.at, d.verdict, d.rule, d.detail, d.next_at FROM job j JOIN run_zone z ON z.run_id = j.run_id AND z.zone_set = j.zone_set
+               CROSS JOIN LATERAL (
+                   SELECT * FROM decision WHERE run_id = j.run_id AND zone_set = j.zone_set AND job_id IS NULL AND at < j.created_at
+                   ORDER BY decision_id DESC LIMIT 1) d
+               WHERE j.job_id = $2 AND j.business_id = $1 AND z.opens_at > j.created_at AND (d.next_at > j.created_at) IS NOT FALSE
+               UNION ALL
                SELECT a.intent_at, 'dialed', NULL, format('Attempt %s by %s.', a.n, a.carrier), NULL FROM attempt a
                WHERE a.job_id = $2 AND a.business_id = $1
            ) told ORDER BY at LIMIT 500"#,

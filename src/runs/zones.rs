@@ -126,3 +126,16 @@ pub async fn keep(pg: &mut PgConnection, one: &Stale, span: Span, detail: &str) 
     .await?;
     Ok(())
 }
+
+/// True where no number of the run has a time to call, as far as its times are worked out.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn never_open(pg: impl PgExecutor<'_>, run: RunId) -> sqlx::Result<bool> {
+    let never = sqlx::query_scalar!(
+        r#"SELECT coalesce(bool_and(z.opens_at = 'infinity' AND z.version = r.window_version + b.window_version), false) AS "never!"
+           FROM run r JOIN business b USING (business_id) JOIN run_zone z USING (run_id) WHERE r.run_id = $1"#,
+        run as RunId
+    );
+    never.fetch_one(pg).await
+}

@@ -1,12 +1,14 @@
 //! What a preview says is what the claim would do: how many, until when, what is held back and why.
 
-use rollcall::{error::ApiError, ids::RunId, stores::MIGRATOR};
+use chrono::{DateTime, Utc};
+use rollcall::{config::Role, error::ApiError, heartbeats::Beat, ids::RunId, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
     api_harness::OPERATOR,
     campaign_rules::nine_to_eight,
+    heartbeats_say_who_is_there::beat,
     runs_harness::{Desk, number},
 };
 
@@ -155,6 +157,73 @@ async fn what_waits_is_called_later_and_what_a_list_names_not_at_all(_: PgPoolOp
     desk.by_hand("UPDATE job SET next_at = clock_timestamp() WHERE state = 'waiting'").await;
     let seen = preview(&desk, run).await;
     assert_eq!((figures(&seen), held_back(&seen)), ([5, 3, 3], vec![("suppressed", "skipped", 2)]), "{seen}");
+}
+
+/// How long a preview says that it takes, seconds.
+fn takes(preview: &Value) -> i64 {
+    let [at, until] = ["at", "until"].map(|name| preview[name].as_str().unwrap().parse::<DateTime<Utc>>().unwrap());
+    (until - at).num_seconds()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_list_takes_as_long_as_the_pace_the_lines_and_the_room_for_conversations_make_it(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    let path = format!("/v1/businesses/{}", desk.business);
+    let change = async |path: String, body: Value| {
+        let answer = desk.app.ask(reqwest::Method::PATCH, &path, OPERATOR, body).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    change(path.clone(), json!({"max_concurrent_calls": 30})).await;
+    change(format!("{path}/carriers/twilio"), json!({"calls_per_second": 100.0})).await;
+    desk.by_hand("UPDATE installation SET max_lines = 500").await;
+    // A call is taken to last as long as it may ring.
+    let ring = i64::from(desk.app.ctx.settings.ring_timeout_secs);
+    let run = desk.run(leads(60, &json!({}))).await;
+    assert_eq!(takes(&preview(&desk, run).await), 2 * ring);
+    desk.by_hand("UPDATE installation SET max_lines = 10").await;
+    assert_eq!(takes(&preview(&desk, run).await), 6 * ring);
+    change(format!("{path}/carriers/twilio"), json!({"calls_per_second": 0.1})).await;
+    assert_eq!(takes(&preview(&desk, run).await), 600);
+
+    let agent = desk.post("/v1/agents", json!({"name": "A", "prompt": "Talk.", "greeting": "Hello."})).await.body;
+    let mut body = leads(60, &json!({}));
+    body.as_object_mut().unwrap().remove("message");
+    body["agent_id"] = agent["id"].clone();
+    let run = desk.run(body).await;
+    let seen = preview(&desk, run).await;
+    assert_eq!((&seen["to_dial"], &seen["until"]), (&json!(60), &Value::Null), "nobody talks, and nobody is dialed");
+    let ctx = &desk.app.ctx;
+    let (now, _): (u64, u64) = redis::cmd("TIME").query_async(&mut ctx.stores.redis.clone()).await.unwrap();
+    let calls = Beat { role: Role::Calls, most_sessions: Some(2), in_flight: 0, ..beat("calls", now * 1_000) };
+    ctx.heartbeats.write(&calls).await.unwrap();
+    assert_eq!(takes(&preview(&desk, run).await), (30 * ring).max(600));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_that_could_never_call_anybody_says_so_and_is_not_started(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let hours = |day: &str| json!({"hours": [{"days": [day], "from": "09:00", "to": "20:00"}]});
+    assert_eq!(desk.patch("/v1/calling-rules", json!({ "window": hours("mon") })).await.status, 200);
+    let mut body = leads(2, &json!({}));
+    body["window"] = hours("tue");
+    let run = desk.run(body).await;
+    let seen = preview(&desk, run).await;
+    assert_eq!((figures(&seen), held_back(&seen)), ([2, 0, 0], vec![("window", "held", 2)]), "{seen}");
+    assert_eq!([&seen["windows"][0]["never"], &seen["until"]], [&json!(true), &Value::Null], "{seen}");
+    let refused = desk.act(run, "start").await;
+    assert_eq!((refused.status.as_u16(), refused.fault()), (422, ("/window", "invalid_window")), "{}", refused.body);
+    assert_eq!(refused.body["type"], "/problems/validation");
+    assert_eq!(desk.state(run).await, "draft");
+    // One number that may be called is enough, and so is another window.
+    let business = json!({"window": {"hours": [{"days": ["mon"], "from": "00:00", "to": "01:00"}], "zone": "UTC"}});
+    assert_eq!(desk.patch("/v1/calling-rules", business).await.status, 200);
+    let run_hours = json!({"window": {"hours": [{"days": ["sun"], "from": "18:00", "to": "22:00"}]}});
+    assert_eq!(desk.patch(&format!("/v1/runs/{run}"), run_hours).await.status, 200);
+    let started = desk.act(run, "start").await;
+    assert_eq!(started.status, 200, "{}", started.body);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

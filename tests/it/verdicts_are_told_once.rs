@@ -1,11 +1,11 @@
 //! What is decided about a number, written down once and in the right words.
 
-use rollcall::stores::MIGRATOR;
-use serde_json::json;
+use rollcall::{ids::RunId, stores::MIGRATOR};
+use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
-    campaign_rules::one_lead,
+    campaign_rules::{nine_to_eight, one_lead},
     runs_harness::{Desk, number},
 };
 
@@ -55,4 +55,28 @@ async fn whom_nobody_reached_and_who_asks_for_no_more_calls_is_unreached_and_not
         [&job["state"], &job["reason"], &job["disposition"]],
         [&json!("unreached"), &json!("suppressed"), &json!("busy")]
     );
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_lead_that_is_added_while_its_window_is_closed_is_told_what_holds_it(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let added = async |run: RunId, i: usize| {
+        let lead = json!([{"to": number(i), "time_zone": "America/New_York"}]);
+        assert_eq!(desk.post(&format!("/v1/runs/{run}/leads"), lead).await.status, 200);
+        let job = desk.jobs(run).await.into_iter().find(|job| job["to"] == number(i)).unwrap();
+        let job = desk.get(&format!("/v1/jobs/{}", job["id"].as_str().unwrap())).await.body;
+        job["decisions"].as_array().unwrap().iter().map(|one| (one["rule"].clone(), one["next_at"].clone())).collect()
+    };
+    // Ten in the evening, on a day to come.
+    desk.at("2046-11-23T03:00:00Z").await;
+    let run = desk.started(one_lead(&json!({ "window": nine_to_eight() }))).await;
+    let told: Vec<(Value, Value)> = added(run, 1).await;
+    assert_eq!(told, [(json!("window"), json!("2046-11-23T14:00:00.000Z"))]);
+    // A lead that comes when it opened again was held by nothing.
+    desk.at("2016-11-23T03:00:00Z").await;
+    let run = desk.started(one_lead(&json!({ "window": nine_to_eight() }))).await;
+    desk.at("2016-11-23T15:00:00Z").await;
+    desk.sweep().await;
+    let told: Vec<(Value, Value)> = added(run, 1).await;
+    assert_eq!(told, []);
 }

@@ -158,8 +158,12 @@ pub(super) struct Limits {
     pub(super) start_at: Option<Time>,
     /// From this on nothing is dialed.
     pub(super) end_at: Option<Time>,
-    /// Calls at once.
+    /// Calls at once, as slots, lines and numbers to call from allow.
     pub(super) slots: i64,
+    /// Calls per second of the account that is dialed through; none where there is none.
+    pub(super) calls_per_second: Option<f64>,
+    /// An agent talks: there are no more calls at once than there is room for conversations.
+    pub(super) talks: bool,
     pub(super) budget_left: Option<i64>,
     /// Numbers to call from that are switched on.
     pub(super) callers: i64,
@@ -172,6 +176,15 @@ pub(super) struct Limits {
     pub(super) currency: Option<String>,
 }
 
+impl Limits {
+    /// Seconds from one call to the next: as soon as there is room for it, and not before the account takes it. None where there is
+    /// never room.
+    pub(super) fn secs_each(&self) -> Option<f64> {
+        let by_room = (self.slots > 0).then(|| self.secs_per_call / self.slots as f64)?;
+        Some(self.calls_per_second.map_or(by_room, |pace| by_room.max(1.0 / pace)))
+    }
+}
+
 /// The limits, and how long a call of the business takes and what it costs, by its last thousand.
 pub(super) async fn limits(
     tx: &mut PgTransaction<'_>,
@@ -182,7 +195,11 @@ pub(super) async fn limits(
     sqlx::query_as!(
         Limits,
         r#"SELECT wall_clock() AS "at!: Time", CASE WHEN r.state IN ('draft', 'scheduled') THEN r.start_at END AS "start_at: Time",
-                  r.end_at AS "end_at: Time", least(b.max_concurrent_calls, r.max_concurrent_calls, pool.at_once) AS "slots!",
+                  r.end_at AS "end_at: Time", least(b.max_concurrent_calls, r.max_concurrent_calls, pool.at_once,
+                        (SELECT max_lines FROM installation)) AS "slots!",
+                  (SELECT a.calls_per_second FROM carrier_account a
+                   WHERE a.business_id = b.business_id AND a.carrier = ANY (r.carriers) AND a.carrier = ANY (b.carriers)
+                   ORDER BY array_position(r.carriers, a.carrier) LIMIT 1) AS calls_per_second, r.agent_id IS NOT NULL AS "talks!",
                   CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left,
                   pool.callers AS "callers!", pool.left_today, pool.per_day, pool.next_day AS "next_day!: Time",
                   coalesce(past.secs, $3)::float8 AS "secs_per_call!", past.price, past.currency

@@ -10,7 +10,6 @@ mod until;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::PgPool;
 
 use self::facts::{Figures, Limits, Shut};
 use crate::{
@@ -18,8 +17,10 @@ use crate::{
     config::Settings,
     dialing::windows,
     error::ApiError,
+    heartbeats::{self, Room},
     ids::{BusinessId, RunId},
     runs,
+    stores::Stores,
 };
 
 /// What a run would do if it dialed from now on.
@@ -40,8 +41,8 @@ pub struct Preview {
     pub held_back: Vec<HeldBack>,
     /// When which numbers may ring.
     pub windows: Vec<ZoneTimes>,
-    /// When about all would be dialed once, at the length of calls so far and with every slot: an estimate, no later than the run's end;
-    /// null where nothing is to be dialed, or nobody knows when.
+    /// When about all would be dialed once, at the length of calls so far and the account's pace, with every slot, line and room for a
+    /// conversation: an estimate, no later than the run's end; null where nothing is to be dialed, or nobody knows when.
     pub until: Option<Time>,
     /// What it may cost by the price of the business's calls so far; null where no price is known.
     pub cost: Option<Cost>,
@@ -91,17 +92,26 @@ const ASKED: i64 = 20_000;
 ///
 /// # Errors
 /// 404; 503 where it takes longer than 25 s.
-pub async fn of_run(pg: &PgPool, settings: &Settings, business: BusinessId, run: RunId) -> Result<Preview, ApiError> {
-    let mut tx = pg.begin().await?;
+pub async fn of_run(
+    stores: &Stores,
+    settings: &Settings,
+    business: BusinessId,
+    run: RunId,
+) -> Result<Preview, ApiError> {
+    let mut tx = stores.tenant.begin().await?;
     if !runs::store::exists(&mut *tx, business, run).await? {
         return Err(ApiError::not_found("run"));
     }
     sqlx::query!("SELECT set_config('statement_timeout', '25s', true) AS a").fetch_one(&mut *tx).await?;
     windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
     let (zones, mut held_back) = facts::zones(&mut tx, business, run, windows::until_rung(settings), ASKED).await?;
-    let limits = facts::limits(&mut tx, business, run, settings.ring_timeout_secs).await?;
+    let mut limits = facts::limits(&mut tx, business, run, settings.ring_timeout_secs).await?;
     // Nothing of it stays: times of a draft are worked out again when it starts.
     tx.rollback().await?;
+    // Where Redis cannot be asked nobody knows how much room there is.
+    if let (true, Ok(seen)) = (limits.talks, heartbeats::processes(stores).await) {
+        limits.slots = limits.slots.min(i64::try_from(Room::of(&seen).most).unwrap_or(i64::MAX));
+    }
     let figures = Figures::of(&zones);
     let (able, beyond) = within(&figures, &limits);
     held_back.extend(beyond);

@@ -12,7 +12,7 @@ use crate::{clock::Time, policy::window::over_at};
 /// other one from its next opening on, what is held from its time on, and what the numbers to call from have no room for on other
 /// days. None where nothing is to be dialed, or a time is beyond what can be told.
 pub(super) fn all_dialed(zones: &[Zone], able: i64, all: i64, limits: &Limits) -> Option<Time> {
-    let each = limits.secs_per_call / limits.slots.max(1) as f64;
+    let each = limits.secs_each()?;
     let (now, end) = (limits.at.0, limits.end_at.map(|end| end.0));
     let from = limits.start_at.map_or(now, |start| start.0.max(now));
     let mut dialed = zones.iter().filter(|zone| zone.shut.is_none());
