@@ -150,14 +150,15 @@ async fn run(ctx: Context, mut ours: Ours, print: Print, request: Request, next:
             return ApiError::from(anyhow::Error::from(error).context("an answer too large")).into_response();
         }
     };
-    let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let text_of = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
     let sealed = ctx.vault.seal_bytes(ours.place().as_bytes(), &bytes);
     match sealed {
         Ok(sealed) => {
             let answer = Answer {
                 request_hash: print.so_far(),
                 status: i32::from(parts.status.as_u16()),
-                content_type: content_type.map(ToOwned::to_owned),
+                content_type: text_of(header::CONTENT_TYPE),
+                location: text_of(header::LOCATION),
                 body: sealed,
             };
             note(answers::keep(&ctx.stores.pg, &ours, &answer).await);
@@ -199,8 +200,10 @@ async fn replay(
     let mut response = (status.unwrap_or(StatusCode::OK), bytes).into_response();
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
-    if let Some(kind) = answer.content_type.as_deref().and_then(|kind| HeaderValue::from_str(kind).ok()) {
-        headers.insert(header::CONTENT_TYPE, kind);
+    for (name, text) in [(header::CONTENT_TYPE, answer.content_type), (header::LOCATION, answer.location)] {
+        if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(name, value);
+        }
     }
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
     Ok(response)

@@ -43,6 +43,7 @@ pub mod suppression_list;
 pub mod suppressions;
 pub mod telnyx_accounts;
 pub mod transcripts;
+pub mod unread;
 pub mod voice_accounts;
 pub mod why;
 
@@ -58,6 +59,7 @@ pub fn router(ctx: Context) -> Router {
     let without_query = query::without(&document);
     let not_available = not_available::router(&ctx, &mut document);
     openapi::complete(&mut document);
+    openapi::open_parts(&mut document);
     other_doors::describe(&mut document);
     routes
         .merge(not_available)
@@ -66,6 +68,7 @@ pub fn router(ctx: Context) -> Router {
         .method_not_allowed_fallback(frame::method_not_allowed)
         // The first is the outermost: a panic is an answer before the idempotency layer looks at it.
         .layer((
+            middleware::from_fn(unread::layer),
             middleware::from_fn(frame::one_business),
             middleware::from_fn(frame::headers),
             middleware::from_fn(frame::time_limit),

@@ -37,6 +37,7 @@ enum Scope {
 
 /// Why a number is not called.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[schema(as = NumberSuppression)]
 struct Held {
     scope: Scope,
     #[serde(flatten)]

@@ -2,13 +2,20 @@
 //!
 //! Not here: what single routes say about themselves (beside each handler).
 
-use axum::{Router, body::Bytes, http::header, routing::get};
+use std::collections::HashMap;
+
+use axum::{
+    Router,
+    body::Bytes,
+    http::{StatusCode, header},
+    routing::get,
+};
 use utoipa::{
     OpenApi as _, ToSchema,
     openapi::{
         Components, Content, OpenApi, Ref, RefOr, Required, Response,
         path::{Operation, ParameterBuilder, ParameterIn, PathItem},
-        schema::{Object, Schema, Type},
+        schema::{AdditionalProperties, Object, Schema, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -91,11 +98,49 @@ pub fn complete(document: &mut OpenApi) {
     }
 }
 
+/// What a shape is made of besides its own fields may be closed where it is sent, and not where it is a part: no value would fit both.
+/// So the part stands there itself, open.
+pub fn open_parts(document: &mut OpenApi) {
+    let Some(components) = &mut document.components else { return };
+    let opened: HashMap<String, Object> = components.schemas.iter().filter_map(opened).collect();
+    for schema in components.schemas.values_mut() {
+        let RefOr::T(Schema::AllOf(whole)) = schema else { continue };
+        for part in &mut whole.items {
+            let RefOr::Ref(named) = part else { continue };
+            if let Some(object) = opened.get(&named.ref_location) {
+                *part = RefOr::T(Schema::Object(object.clone()));
+            }
+        }
+    }
+}
+
+/// A shape that allows no other fields than its own, by how others name it, and open.
+fn opened((name, schema): (&String, &RefOr<Schema>)) -> Option<(String, Object)> {
+    let RefOr::T(Schema::Object(object)) = schema else { return None };
+    let is_closed = matches!(object.additional_properties.as_deref(), Some(AdditionalProperties::FreeForm(false)));
+    let mut open = object.clone();
+    open.additional_properties = None;
+    is_closed.then(|| (Ref::from_schema_name(name).ref_location, open))
+}
+
+/// OpenAPI wants a word on every answer: where none was written, the status has one.
+fn describe_answers(operation: &mut Operation) {
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && response.description.is_empty()
+        {
+            let status = status.parse().ok().and_then(|code| StatusCode::from_u16(code).ok());
+            response.description = status.and_then(|code| code.canonical_reason()).unwrap_or("An answer").to_owned();
+        }
+    }
+}
+
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 fn complete_one(operation: &mut Operation, of_operator: bool) {
+    describe_answers(operation);
     let keys: &[&str] = if of_operator { &["operator"] } else { &["business", "operator"] };
     operation.security = Some(keys.iter().map(|key| SecurityRequirement::new(*key, [""; 0])).collect());
     if !of_operator {

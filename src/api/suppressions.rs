@@ -152,6 +152,15 @@ struct SuppressionTerms {
     evidence: Change<Option<Evidence>>,
 }
 
+/// What was there already and is changed, or what an uploaded list came to.
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used: the document shows both shapes of one answer")]
+enum Taken {
+    One(SuppressionView),
+    List(ListTaken),
+}
+
 /// The connections that show a list: a business's own, or the operator's.
 pub(super) fn pool(ctx: &Context, list: List) -> &PgPool {
     match list {
@@ -169,7 +178,7 @@ pub(super) fn pool(ctx: &Context, list: List) -> &PgPool {
 #[utoipa::path(post, path = "/v1/suppressions", tag = "numbers",
     request_body(content((NewSuppression = "application/json"), (String = "text/csv"))),
     responses((status = 201, body = SuppressionView),
-              (status = 200, content((SuppressionView = "application/json"), (ListTaken = "application/json")))))]
+              (status = 200, body = Taken)))]
 async fn create(
     ListManager(list): ListManager,
     State(ctx): State<Context>,

@@ -62,6 +62,8 @@ pub struct Answer {
     pub status: i32,
     /// Media type.
     pub content_type: Option<String>,
+    /// Where the thing is that was made.
+    pub location: Option<String>,
     /// The body, sealed: an answer may hold a key that is kept nowhere else.
     pub body: Vec<u8>,
 }
@@ -96,7 +98,7 @@ pub async fn begin(pg: &PgPool, scope: &str, key: &str, request_hash: &[u8]) -> 
             return Ok(Begin::Ours(Ours { scope, key, alive_at: row.started_at, reserved, took_over }));
         }
         let row = sqlx::query!(
-            "SELECT request_hash, status, content_type, body FROM idempotency WHERE scope = $1 AND key = $2",
+            "SELECT request_hash, status, content_type, location, body FROM idempotency WHERE scope = $1 AND key = $2",
             scope,
             key
         )
@@ -106,7 +108,8 @@ pub async fn begin(pg: &PgPool, scope: &str, key: &str, request_hash: &[u8]) -> 
         let Some(row) = row else { continue };
         return Ok(match (row.status, row.body) {
             (Some(status), Some(body)) => {
-                Begin::Answered(Answer { request_hash: row.request_hash, status, content_type: row.content_type, body })
+                let (request_hash, content_type, location) = (row.request_hash, row.content_type, row.location);
+                Begin::Answered(Answer { request_hash, status, content_type, location, body })
             }
             _ => Begin::Running { request_hash: row.request_hash },
         });
@@ -139,7 +142,7 @@ pub async fn still_running(pg: &PgPool, ours: &mut Ours) -> sqlx::Result<()> {
 /// Where Postgres does.
 pub async fn keep(pg: &PgPool, ours: &Ours, answer: &Answer) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE idempotency SET request_hash = $4, status = $5, content_type = $6, body = $7, answered_at = clock_timestamp()
+        "UPDATE idempotency SET request_hash = $4, status = $5, content_type = $6, body = $7, location = $8, answered_at = clock_timestamp()
          WHERE scope = $1 AND key = $2 AND started_at = $3 AND answered_at IS NULL",
         ours.scope,
         ours.key,
@@ -147,7 +150,8 @@ pub async fn keep(pg: &PgPool, ours: &Ours, answer: &Answer) -> sqlx::Result<()>
         answer.request_hash,
         answer.status,
         answer.content_type,
-        answer.body
+        answer.body,
+        answer.location
     )
     .execute(pg)
     .await?;

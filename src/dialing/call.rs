@@ -21,7 +21,7 @@ use crate::{
     dialing::{agents, create, import, machine, refusal::refusal, room, untaken, windows},
     error::{ApiError, FieldError, Slug},
     ids::{AgentId, AttemptId, BusinessId, Carrier, Held, RunId},
-    leads::Template,
+    leads::{Template, row::inexact_numbers},
     policy::{Span, zones},
     runs::{
         Machine, Message, RunRules,
@@ -286,6 +286,7 @@ pub(super) fn check_variables(variables: &Map<String, Value>, wrong: &mut Vec<Fi
     if variables.values().any(|value| value.is_object() || value.is_array()) {
         wrong.push(FieldError::new("/variables", "wrong_type", "A variable is a text, a number, true, false or null."));
     }
+    wrong.extend(inexact_numbers("/variables", variables));
     if serde_json::to_vec(variables).is_ok_and(|bytes| bytes.len() > VARIABLES_BYTES) {
         wrong.push(FieldError::new(
             "/variables",

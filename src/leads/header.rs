@@ -148,13 +148,24 @@ pub(super) fn check_row<'a>(record: &Record, columns: usize, name: impl Fn(usize
     Err(Fault::row(code, detail))
 }
 
+/// A NUL in the name of a column: in UTF-16 every other byte of a plain text is one.
+fn nul(record: &Record, index: usize) -> FileError {
+    let bytes = (0..record.cells()).flat_map(|index| record.cell(index));
+    let (nuls, all) = bytes.fold((0, 0), |(nuls, all), byte| (nuls + usize::from(*byte == 0), all + 1));
+    if nuls * 3 >= all {
+        return utf16();
+    }
+    let detail = format!("The name of column {} holds a NUL character. Remove it.", index + 1);
+    FileError::refused("nul_character", detail)
+}
+
 /// The names of the columns, as the first record has them.
 pub(super) fn names(record: &Record) -> Result<Vec<String>, FileError> {
     check_size(record)?;
     let mut names = Vec::with_capacity(record.cells());
     for index in 0..record.cells() {
         if record.cell(index).contains(&0) {
-            return Err(utf16());
+            return Err(nul(record, index));
         }
         let name = str::from_utf8(record.cell(index)).map_err(|_| {
             FileError::refused("invalid_utf8", "The header line is not UTF-8. Save the file as “CSV UTF-8”.")

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::number::{E164, NumberRules};
-use crate::clock::can_be_written;
+use crate::{clock::can_be_written, error::FieldError, objects::of_key};
 
 /// The most characters of an `external_id`.
 pub const EXTERNAL_ID_MAX: usize = 255;
@@ -219,10 +219,30 @@ pub(super) fn name_fault(name: &str) -> Option<String> {
     unprintable.then(|| "A variable's name holds no line ends or other control characters. Remove them.".to_owned())
 }
 
+/// Code and detail of a number that is not kept as it was written.
+const INEXACT: (&str, &str) =
+    ("inexact_number", "This number has more digits than are kept. Write it as text, in quotation marks.");
+
+/// A whole number of up to 64 bits is kept to its last digit. Any other is kept as the nearest that 53 bits can tell, which is another
+/// number where it is as large as this.
+fn is_inexact(value: &Value) -> bool {
+    const DIGITS_END: f64 = 9_007_199_254_740_992.0;
+    matches!(value, Value::Number(number) if number.is_f64() && number.as_f64().is_some_and(|n| n.abs() >= DIGITS_END))
+}
+
+/// The numbers among `variables`, which stand at `pointer`, that are not kept as they were written.
+pub fn inexact_numbers(pointer: &str, variables: &Map<String, Value>) -> impl Iterator<Item = FieldError> {
+    let inexact = variables.iter().filter(|(_, value)| is_inexact(value));
+    inexact.map(move |(name, _)| FieldError::new(format!("{pointer}{}", of_key(name)), INEXACT.0, INEXACT.1))
+}
+
 fn check_variables(variables: &Map<String, Value>) -> Result<(), Fault> {
     for (name, value) in variables {
         if let Value::String(text) = value {
             no_nul(name, text)?;
+        }
+        if is_inexact(value) {
+            return Err(Fault::cell(name, INEXACT.0, INEXACT.1, &value.to_string()));
         }
     }
     let mut size = Size(0);

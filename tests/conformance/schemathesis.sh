@@ -1,6 +1,7 @@
 #!/bin/bash
 # Schemathesis (pip) reads /openapi.json and asks every route what nobody would: a fixed number of examples from a fixed seed,
-# with a manager's key and with the operator's. Whatever it sends, no answer is a fault of ours.
+# with a manager's key and with the operator's. Whatever it sends, no answer is a fault of ours, and each is of a status, a content
+# type and a shape that the document has. The document itself is valid OpenAPI (openapi-spec-validator, pip).
 # Exit code 3, after one SKIPPED line: python3 or the package is not here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -8,7 +9,7 @@ root=$(cd "$here/../.." && pwd)
 cd "$root"
 export SQLX_OFFLINE=${SQLX_OFFLINE:-true}
 
-pin="schemathesis==4.32.5"
+pins=("schemathesis==4.32.5" "openapi-spec-validator==0.9.0")
 scratch=${CARGO_TARGET_DIR:-$root/target}/conformance
 venv=$scratch/schemathesis
 examples=${EXAMPLES:-8}
@@ -48,12 +49,15 @@ if [ "${1:-}" = "on-stores" ]; then
         -d '{"account_sid": "AC00000000000000000000000000000001", "auth_token": "a-secret-token", "caller_ids": ["+12025550100"]}' \
         "$base/v1/businesses/$business/carriers/twilio" >/dev/null
     failed=0
+    curl -sf "$base/openapi.json" >"$scratch/openapi.json"
+    "$venv/bin/openapi-spec-validator" "$scratch/openapi.json" || failed=1
     # It keeps notes where it is run.
     cd "$scratch"
     # An event stream has no end, so it is left out. 503 at capacity is an answer, not a fault: schemathesis.py says which.
+    checks=no_fault_of_ours,status_code_conformance,content_type_conformance,response_schema_conformance
     run() {
         SCHEMATHESIS_HOOKS=schemathesis_checks PYTHONPATH=$here "$venv/bin/st" run "$base/openapi.json" --seed 4 --workers 1 \
-            --max-examples "$examples" --checks no_fault_of_ours --request-timeout 20 --suppress-health-check all --warnings off \
+            --max-examples "$examples" --checks "$checks" --request-timeout 20 --suppress-health-check all --warnings off \
             --exclude-path-regex '/events$' --no-color "$@" || failed=1
     }
     run -H "Authorization: Bearer $key" --exclude-path-regex '^/v1/businesses'
@@ -70,12 +74,12 @@ command -v python3 >/dev/null 2>&1 || absent "python3 is not here"
 command -v curl >/dev/null 2>&1 || absent "curl is not here"
 mkdir -p "$scratch"
 # The mark is written last, so that half an installation is done again.
-if [ "$(cat "$venv/installed" 2>/dev/null)" != "$pin" ]; then
+if [ "$(cat "$venv/installed" 2>/dev/null)" != "${pins[*]}" ]; then
     rm -rf "$venv"
     python3 -m venv "$venv" >"$scratch/venv.log" 2>&1 || absent "python3 cannot make a venv: $(tail -n 1 "$scratch/venv.log")"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$pin" >"$scratch/pip.log" 2>&1 ||
-        absent "pip cannot install $pin: $(tail -n 1 "$scratch/pip.log")"
-    echo "$pin" >"$venv/installed"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "${pins[@]}" >"$scratch/pip.log" 2>&1 ||
+        absent "pip cannot install ${pins[*]}: $(tail -n 1 "$scratch/pip.log")"
+    echo "${pins[*]}" >"$venv/installed"
 fi
 scripts/packages.sh
 cargo build --locked --quiet --bin rollcall-ops --bin rollcall-api

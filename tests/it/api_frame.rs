@@ -5,6 +5,10 @@ use reqwest::Method;
 use rollcall::{api::frame, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -148,4 +152,44 @@ async fn a_panic_is_a_problem_and_what_it_said_stays_inside() {
     let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
     let body = String::from_utf8(body.to_vec()).unwrap();
     assert!(body.contains("/problems/internal") && !body.contains("42"), "{body}");
+}
+
+/// Sends these bytes, and reads one answer of the api: its head, and what is left on the connection.
+async fn told(stream: &mut BufReader<TcpStream>, bytes: &[u8]) -> String {
+    stream.write_all(bytes).await.unwrap();
+    let (mut head, mut line) = (String::new(), String::new());
+    while stream.read_line(&mut line).await.unwrap() > 2 {
+        head.push_str(&line.to_ascii_lowercase());
+        line.clear();
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+    head
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_connection_stays_after_a_refusal_or_is_told_to_end(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let address = app.base.strip_prefix("http://").unwrap();
+    let head = |path: &str, more: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\nAuthorization: Bearer nobody\r\n{more}\r\n"
+        )
+    };
+    // Nobody's key and no such route: refused before a byte of the body is read.
+    let path = format!("/v1/runs/{}/leads", uuid::Uuid::nil());
+    for path in [path.as_str(), "/v1/nothing"] {
+        let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+        for _ in 0..3 {
+            let short = [head(path, "Content-Length: 60000\r\n").into_bytes(), vec![b'x'; 60_000]].concat();
+            let refused = told(&mut stream, &short).await;
+            assert!(!refused.contains("connection: close"), "{refused}");
+        }
+        for unread in ["Content-Length: 10000000\r\n", "Content-Length: 100\r\nExpect: 100-continue\r\n"] {
+            let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+            let refused = told(&mut stream, head(path, unread).as_bytes()).await;
+            assert!(refused.starts_with("http/1.1 4") && refused.contains("connection: close"), "{refused}");
+            assert_eq!(stream.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        }
+    }
 }

@@ -49,6 +49,18 @@ async fn fifty_posts_at_once_with_one_key_make_one_business(_: PgPoolOptions, pg
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn an_answer_that_is_told_again_says_again_where_the_thing_is(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let (_, key) = app.managed().await;
+    let make =
+        async || app.ask_with(Method::POST, "/v1/runs", &key, json!({"name": "x"}), &[("Idempotency-Key", "k")]).await;
+    let (made, again) = (make().await, make().await);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let location = format!("/v1/runs/{}", made.body["id"].as_str().unwrap());
+    assert_eq!((made.header("location"), again.header("location")), (location.as_str(), location.as_str()));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn another_body_under_a_used_key_is_refused(_: PgPoolOptions, pg: PgConnectOptions) {
     let app = App::start(pg).await;
     create(&app, "k", "one").await;

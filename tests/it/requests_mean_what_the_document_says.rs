@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use uuid::Uuid;
 
 use crate::{
-    api_harness::OPERATOR,
+    api_harness::{OPERATOR, answer},
     api_suppressions::upload,
     runs_harness::{Desk, number},
 };
@@ -196,4 +196,55 @@ async fn what_cannot_be_found_is_told_from_what_there_is_none_of(_: PgPoolOption
     ] {
         assert_eq!(desk.get(&path).await.status, status, "{path}");
     }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_number_that_cannot_be_kept_to_its_last_digit_is_refused(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let run = desk.run_of(1).await;
+    let send = async |path: &str, body: String| {
+        let request = desk.app.http.post(format!("{}{path}", desk.app.base)).bearer_auth(&desk.key);
+        answer(request.header("content-type", "application/json").body(body)).await
+    };
+    for (written, fits) in [
+        ("12345678901234567890123", false),
+        ("-12345678901234567890123", false),
+        ("9007199254740993.5", false),
+        ("18446744073709551615", true),
+        ("-9223372036854775808", true),
+        ("0.1", true),
+        ("1e3", true),
+    ] {
+        let leads = format!(r#"[{{"to": "{}", "variables": {{"id": {written}}}}}]"#, number(7));
+        let told = send(&format!("/v1/runs/{run}/leads"), leads).await.body;
+        let code = if fits { Value::Null } else { json!("inexact_number") };
+        assert_eq!(
+            (&told["rejected"], &told["errors"][0]["code"]),
+            (&json!(i32::from(!fits)), &code),
+            "{written}: {told}"
+        );
+        let call =
+            format!(r#"{{"to": "{}", "message": {{"text": "x"}}, "variables": {{"id": {written}}}}}"#, number(8));
+        let told = send("/v1/calls", call).await;
+        let named =
+            told.body["errors"].as_array().is_some_and(|all| all.iter().any(|one| one["code"] == "inexact_number"));
+        assert_eq!(named, !fits, "{written}: {}", told.body);
+        if !fits {
+            assert_eq!(told.fault(), ("/variables/id", "inexact_number"), "{}", told.body);
+        }
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_an_agents_tools_leave_out_is_null_in_the_answer(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let tools = json!([
+        {"type": "transfer", "to": number(9)},
+        {"type": "record_outcome", "fields": [{"name": "a", "type": "string"}]},
+    ]);
+    let made = desk.post("/v1/agents", json!({"name": "x", "prompt": "y", "tools": tools})).await.body;
+    assert_eq!(made["tools"][0], json!({"type": "transfer", "to": number(9), "description": null}), "{made}");
+    let field = json!({"name": "a", "type": "string", "description": null, "required": false});
+    assert_eq!(made["tools"][1]["fields"], json!([field]));
+    assert_eq!(desk.get(&format!("/v1/agents/{}", made["id"].as_str().unwrap())).await.body, made);
 }

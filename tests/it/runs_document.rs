@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reqwest::Method;
 use rollcall::stores::MIGRATOR;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 use crate::{
@@ -83,4 +83,51 @@ async fn webhooks_streams_and_operations_are_in_the_document_and_open_where_it_s
     let all = [("health", 2), ("media", 3), ("operations", 6), ("telnyx", 2), ("twilio", 7)];
     assert_eq!(seen, BTreeMap::from(all));
     house.close_with([api, calls]).await;
+}
+
+/// Every schema of the document with its path, those within others too.
+fn schemas<'a>(at: String, value: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    match value {
+        Value::Object(members) => {
+            found.push((at.clone(), value));
+            members.iter().for_each(|(name, member)| schemas(format!("{at}/{name}"), member, found));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| schemas(format!("{at}/{i}"), item, found));
+        }
+        _ => {}
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_document_is_whole_and_its_shapes_can_be_met(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let document = app.ask(Method::GET, "/openapi.json", "", Value::Null).await.body;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let said = answer["$ref"].as_str().or(answer["description"].as_str());
+                assert!(said.is_some_and(|text| !text.is_empty()), "{method} {path} {status} has no description");
+            }
+        }
+    }
+    let mut all = Vec::new();
+    schemas(String::new(), &document["components"]["schemas"], &mut all);
+    for (at, schema) in all.iter().filter(|(_, schema)| schema["allOf"].is_array()) {
+        for part in schema["allOf"].as_array().unwrap() {
+            let named = part["$ref"].as_str().map(|name| document.pointer(name.trim_start_matches('#')).unwrap());
+            let closed = &named.unwrap_or(part)["additionalProperties"];
+            assert_ne!(closed, false, "{at}: a part that allows nothing beside it");
+        }
+    }
+    let shapes = &document["components"]["schemas"];
+    assert!(shapes["Definition"]["additionalProperties"] == false, "what is sent is still closed");
+    let held = &shapes["NumberView"]["allOf"][1]["properties"]["suppressions"]["items"]["$ref"];
+    assert_eq!(held, "#/components/schemas/NumberSuppression");
+    assert_eq!(shapes["Held"]["required"], json!(["held", "limit"]));
+    let taken = &document["paths"]["/v1/suppressions"]["post"]["responses"]["200"]["content"]["application/json"];
+    let taken = taken["schema"]["$ref"].as_str().unwrap().trim_start_matches('#');
+    let one_of: Vec<_> = document.pointer(taken).unwrap()["oneOf"].as_array().unwrap().iter().collect();
+    let names = ["Suppression", "ListTaken"].map(|name| json!({"$ref": format!("#/components/schemas/{name}")}));
+    assert_eq!(one_of, names.iter().collect::<Vec<_>>());
 }
