@@ -9,6 +9,7 @@ use crate::{
     api::status::{Lines, WorkerPool, millis},
     businesses::health::NotOk,
     clock::Time,
+    config::Role,
     context::Context,
     dialing::{
         gate::Drift,
@@ -20,7 +21,7 @@ use crate::{
 
 // The thresholds are those of deploy/prometheus/alerts.yml: a person and Prometheus are told the same.
 
-/// Bells and single calls that wait for a worker: more is an alarm.
+/// Bells and single calls that wait for a worker, or answered calls that wait for a conversation: more is an alarm.
 const QUEUE_ALARM: i64 = 50;
 /// Since a sweep last ended anywhere: longer is an alarm.
 const SWEEP_ALARM: Duration = Duration::from_secs(10);
@@ -250,14 +251,17 @@ fn of_ledger(ledger: Option<&Ledger>) -> Vec<Alarm> {
 /// A round of which Redis knows no end is as old as this process' knowledge, as in `/metrics`.
 fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> Vec<Alarm> {
     let workers = pulse.map(|pulse| WorkerPool::of(pulse.workers()));
+    let stale =
+        |pulse: &Pulse| [Role::Api, Role::Worker, Role::Calls].map(|role| pulse.stale(role)).iter().sum::<usize>();
     let flag = |read: fn(&Pulse) -> bool| pulse.map(|pulse| f64::from(u8::from(read(pulse))));
     let age =
         |round: fn(&Rounds) -> Option<Duration>| pulse.map(|pulse| in_ms(round(&pulse.rounds).unwrap_or(known_for)));
     let found = [
-        above("missed_heartbeats", workers.as_ref().map(|pool| pool.stale_workers as f64), 0.0),
+        above("missed_heartbeats", pulse.map(|pulse| stale(pulse) as f64), 0.0),
         above("no_worker", workers.as_ref().map(|pool| if pool.total_workers == 0 { 1.0 } else { 0.0 }), 0.0),
         above("sweep_age_ms", age(|rounds| rounds.sweep), in_ms(SWEEP_ALARM)),
         above("reconcile_age_ms", age(|rounds| rounds.reconcile), in_ms(RECONCILE_ALARM)),
+        above("sessions_waiting", pulse.map(|pulse| pulse.waiting as f64), QUEUE_ALARM as f64),
         above("redis_may_evict", flag(|pulse| pulse.redis.may_evict), 0.0),
         above("redis_not_persistent", flag(|pulse| !pulse.redis.persistent), 0.0),
         above("redis_memory_percent", pulse.and_then(|pulse| pulse.redis.memory_percent()), REDIS_MEMORY_ALARM),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::{
     attempts::figures::{self as attempts, Figures as Attempts},
     businesses::health::{self, Troubles},
+    config::Role,
     context::Context,
     dialing::gate::{self, Drift},
     heartbeats::{self, Room, Rounds, Seen, State, machines::Machines},
@@ -96,10 +97,16 @@ impl Pulse {
         Room::of(&self.processes)
     }
 
+    /// Processes of this role that went silent within ten minutes.
+    #[must_use]
+    pub fn stale(&self, role: Role) -> usize {
+        self.processes.iter().filter(|seen| seen.beat.role == role && seen.state == State::Stale).count()
+    }
+
     /// The workers among the processes.
     #[must_use]
     pub fn workers(&self) -> Vec<Seen> {
-        self.processes.iter().filter(|process| process.beat.role == crate::config::Role::Worker).cloned().collect()
+        self.processes.iter().filter(|process| process.beat.role == Role::Worker).cloned().collect()
     }
 }
 
@@ -209,18 +216,22 @@ fn of_ledger(ledger: Option<&Ledger>) -> [Level; 14] {
 }
 
 /// A round of which Redis knows no end is as old as this process' knowledge: its age rises all the same.
-fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 18] {
+fn of_pulse(pulse: Option<&Pulse>, known_for: Duration) -> [Level; 21] {
     let workers = pulse.map(|pulse| Workers::of(&pulse.workers()));
     let count = |read: fn(&Workers) -> usize| workers.as_ref().map(|workers| read(workers) as f64);
     let number = |read: fn(&Pulse) -> f64| pulse.map(read);
     let age = |round: fn(&Rounds) -> Option<Duration>| {
         pulse.map(|pulse| round(&pulse.rounds).unwrap_or(known_for).as_secs_f64())
     };
+    let stale = |role| pulse.map(|pulse| pulse.stale(role) as f64);
     [
         labelled("rollcall_store_up", ("store", "redis"), Some(f64::from(u8::from(pulse.is_some())))),
         labelled("rollcall_workers", ("state", "ready"), count(|w| w.ready)),
         labelled("rollcall_workers", ("state", "draining"), count(|w| w.draining)),
         labelled("rollcall_workers", ("state", "stale"), count(|w| w.stale)),
+        labelled("rollcall_processes_stale", ("role", "api"), stale(Role::Api)),
+        labelled("rollcall_processes_stale", ("role", "worker"), stale(Role::Worker)),
+        labelled("rollcall_processes_stale", ("role", "calls"), stale(Role::Calls)),
         level("rollcall_workers_alive", count(Workers::alive)),
         level("rollcall_workers_in_flight", count(|w| w.in_flight)),
         level("rollcall_sweep_age_seconds", age(|rounds| rounds.sweep)),

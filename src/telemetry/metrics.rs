@@ -324,9 +324,10 @@ const COUNTS: [(&str, &str); 15] = [
 ];
 
 /// What `levels` and `machine` set.
-const LEVELS: [(&str, &str); 42] = [
+const LEVELS: [(&str, &str); 43] = [
     ("rollcall_store_up", "1 where the store answers"),
     ("rollcall_workers", "Workers by state: ready, draining, or stale after two missed heartbeats"),
+    ("rollcall_processes_stale", "Processes by role that have missed two heartbeats, for ten minutes"),
     ("rollcall_workers_alive", "Workers that beat"),
     ("rollcall_workers_in_flight", "Sends under way, over all workers"),
     ("rollcall_attempts_open", "Attempts that hold a slot and a line"),

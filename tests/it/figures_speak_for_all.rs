@@ -151,6 +151,10 @@ async fn the_models_of_all_calls_programs_are_shown_whichever_process_is_asked()
     assert_eq!(seen.len(), 3, "{pool}");
     assert!(seen.contains(&(&json!("calls-dead"), &json!("stale"))), "{pool}");
     assert_eq!(pool["total_workers"], 0, "they do not dial");
+    let stale = async |role: &str| sum(&asked(&api, "metrics").await, "rollcall_processes_stale", &[role]);
+    house.until("the dead one is counted", || async { stale("role=\"calls\"").await == 1.0 }).await;
+    assert_eq!((stale("role=\"api\"").await, stale("role=\"worker\"").await), (0.0, 0.0));
+    assert!(json(&api, "dashboard").await["alarms"].to_string().contains("missed_heartbeats"));
     house.close_with([api]).await;
 }
 
@@ -297,7 +301,7 @@ async fn a_holder_that_nobody_stands_behind_shows_as_drift() {
     let size = async || rollcall::dialing::gate::drift(&house.ctx).await.unwrap().size();
     house.ctx.gate.open().await.unwrap();
     let stray = Held { attempt: AttemptId::new(), slot: 1, line: 1 };
-    house.ctx.gate.hold(business, stray, false).await.unwrap();
+    house.ctx.gate.hold(business, stray, None).await.unwrap();
     assert_eq!(size().await, 0, "what is young may be on its way");
     house.until("it has settled", || async { size().await == 1 }).await;
 
