@@ -16,9 +16,11 @@ CREATE TABLE agent_version (
     business_id uuid NOT NULL,
     version     integer NOT NULL,
     definition  jsonb NOT NULL,
+    pipeline    text NOT NULL GENERATED ALWAYS AS (coalesce(definition ->> 'pipeline', 'cascade')) STORED,
     created_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (agent_id, version)
 );
+COMMENT ON COLUMN agent_version.pipeline IS 'By which accounts at voice providers it talks: a dial needs room at each of them.';
 CREATE FUNCTION agent_version_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'version % of agent % never changes', OLD.version, OLD.agent_id USING ERRCODE = 'RC001';

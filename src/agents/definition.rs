@@ -64,6 +64,9 @@ pub enum PipelineKind {
 }
 
 impl PipelineKind {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Cascade, Self::Realtime];
+
     /// The word in JSON and figures.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -71,6 +74,12 @@ impl PipelineKind {
             Self::Cascade => "cascade",
             Self::Realtime => "realtime",
         }
+    }
+
+    /// The one of this word; of a word that is not known, the usual one.
+    #[must_use]
+    pub fn named(word: &str) -> Self {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use sqlx::{PgExecutor, PgPool, types::Json};
 use utoipa::ToSchema;
 
 use crate::{
-    agents::Definition,
+    agents::{Definition, PipelineKind},
     clock::Time,
     ids::{AgentId, AttemptId, BusinessId, RunId},
 };
@@ -217,20 +217,26 @@ pub async fn of_attempt(pg: impl PgExecutor<'_>, attempt: AttemptId) -> sqlx::Re
     Ok(row.map(|row| Pinned { agent: row.agent, version: row.version, definition: row.definition.0 }))
 }
 
-/// Which of these attempts talk to an agent.
+/// Which of these attempts talk to an agent, and how it hears and speaks.
 ///
 /// # Errors
 /// Where Postgres cannot answer.
-pub async fn talking_among(pg: impl PgExecutor<'_>, attempts: &[AttemptId]) -> sqlx::Result<Vec<AttemptId>> {
+pub async fn talking_among(
+    pg: impl PgExecutor<'_>,
+    attempts: &[AttemptId],
+) -> sqlx::Result<Vec<(AttemptId, PipelineKind)>> {
     let ids: Vec<_> = attempts.iter().map(|attempt| attempt.0).collect();
-    sqlx::query_scalar!(
-        r#"SELECT a.attempt_id AS "attempt!: AttemptId" FROM attempt a
+    let rows = sqlx::query!(
+        r#"SELECT a.attempt_id AS "attempt!: AttemptId", coalesce(v.pipeline, '') AS "pipeline!" FROM attempt a
                LEFT JOIN run r ON r.run_id = a.run_id LEFT JOIN attempt_agent g ON g.attempt_id = a.attempt_id
+               LEFT JOIN agent_version v ON v.agent_id = coalesce(g.agent_id, r.agent_id)
+                   AND v.version = coalesce(g.agent_version, r.agent_version)
            WHERE a.attempt_id = ANY ($1) AND (r.agent_id IS NOT NULL OR g.attempt_id IS NOT NULL)"#,
         &ids
     )
     .fetch_all(pg)
-    .await
+    .await?;
+    Ok(rows.iter().map(|row| (row.attempt, PipelineKind::named(&row.pipeline))).collect())
 }
 
 /// Gives an attempt without a run its agent, before the attempt is written.

@@ -53,7 +53,7 @@ struct NewVoiceAccount {
     api_key: SecretString,
     /// Another address than the installation's; https, or this machine.
     base_url: Option<String>,
-    /// Requests and sockets at once per calls program, 1 to 100,000; 50 where absent.
+    /// Requests and sockets at once of all calls programs together, 1 to 100,000; 50 where absent. Nobody is dialed for a conversation more.
     most_at_once: Option<i64>,
 }
 

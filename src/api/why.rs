@@ -19,5 +19,6 @@ pub fn routes() -> OpenApiRouter<Context> {
 /// What keeps the run from dialing now.
 #[utoipa::path(get, path = "/v1/runs/{id}/why", tag = "runs", operation_id = "why_not_dialing", params(("id" = RunId, Path)), responses((status = 200, body = Why)))]
 async fn why(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Json<Why>, ApiError> {
-    Ok(Json(why::of_run((&ctx.stores, &ctx.gate), &ctx.stores.tenant, viewer.business, id).await?))
+    let installation = (&ctx.stores, &ctx.gate, &ctx.settings.voice);
+    Ok(Json(why::of_run(installation, &ctx.stores.tenant, viewer.business, id).await?))
 }

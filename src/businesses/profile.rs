@@ -9,7 +9,7 @@ use std::{
 };
 
 use secrecy::SecretString;
-use sqlx::PgPool;
+use sqlx::{PgPool, types::Json};
 use url::Url;
 
 use crate::{
@@ -31,8 +31,10 @@ pub struct Profile {
     pub lines: i32,
     /// True where it may dial.
     pub active: bool,
-    /// True where an agent talks in one of its running runs: there must be room for a conversation before a number is dialed.
-    pub talks: bool,
+    /// The pipelines of the agents that talk in its running runs: there must be room for a conversation before a number is dialed.
+    pub talks: Vec<String>,
+    /// How many conversations its own accounts at voice providers allow at once, by provider.
+    pub voices: HashMap<String, i32>,
     /// Its accounts: first those that it dials with, in the order in which it wants them tried.
     pub accounts: Vec<SealedAccount>,
 }
@@ -170,8 +172,11 @@ impl Profiles {
 pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Profile>> {
     let rows = sqlx::query!(
         r#"SELECT b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
-               EXISTS (SELECT 1 FROM run r WHERE r.business_id = b.business_id AND r.state = 'running' AND r.agent_id IS NOT NULL)
-                   AS "talks!",
+               ARRAY (SELECT DISTINCT coalesce(v.pipeline, 'cascade') FROM run r
+                          LEFT JOIN agent_version v ON v.agent_id = r.agent_id AND v.version = r.agent_version
+                      WHERE r.business_id = b.business_id AND r.state = 'running' AND r.agent_id IS NOT NULL) AS "talks!",
+               (SELECT coalesce(jsonb_object_agg(o.provider, o.most_at_once), '{}') FROM voice_account o WHERE o.business_id = b.business_id)
+                   AS "voices!: Json<HashMap<String, i32>>",
                a.carrier AS "carrier?: Carrier", a.reference AS "reference?", a.calls_per_second AS "calls_per_second?",
                a.api_base_url, a.secret AS "secret?", a.sealing_key AS "sealing_key?", a.health AS "health?", a.public_key,
                CASE WHEN a.former_until > clock_timestamp() THEN a.former_secret END AS former_secret, a.former_sealing_key,
@@ -188,7 +193,8 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
         slots: first.max_concurrent_calls,
         lines: first.max_lines,
         active: first.active,
-        talks: first.talks,
+        talks: first.talks.clone(),
+        voices: first.voices.0.clone(),
         accounts: Vec::new(),
     };
     for row in rows {

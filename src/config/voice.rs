@@ -21,7 +21,7 @@ pub struct VoiceSettings {
     /// The installation's key at Deepgram; a business may have its own.
     #[arg(long, env = "DEEPGRAM_API_KEY", hide_env_values = true)]
     pub deepgram_api_key: Option<SecretString>,
-    /// Transcriptions at once of all calls programs together (Deepgram, pay as you go: 50).
+    /// Transcriptions at once of all calls programs together (Deepgram, pay as you go: 50): nobody is dialed for one more.
     #[arg(long, env = "DEEPGRAM_AT_ONCE", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub deepgram_at_once: u32,
     /// OpenAI, or what speaks its protocols.
@@ -30,7 +30,7 @@ pub struct VoiceSettings {
     /// The installation's key at OpenAI; a business may have its own.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true)]
     pub openai_api_key: Option<SecretString>,
-    /// Answers and conversations at OpenAI at once of all calls programs together.
+    /// Answers and conversations at OpenAI at once of all calls programs together: an answer waits for another to be over, and nobody is dialed for a conversation more.
     #[arg(long, env = "OPENAI_AT_ONCE", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub openai_at_once: u32,
     /// ElevenLabs, or what speaks its protocol.
@@ -39,7 +39,7 @@ pub struct VoiceSettings {
     /// The installation's key at ElevenLabs; a business may have its own.
     #[arg(long, env = "ELEVENLABS_API_KEY", hide_env_values = true)]
     pub elevenlabs_api_key: Option<SecretString>,
-    /// Voices at once of all calls programs together.
+    /// Voices at once of all calls programs together: nobody is dialed for one more.
     #[arg(long, env = "ELEVENLABS_AT_ONCE", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub elevenlabs_at_once: u32,
     /// Lets agents' tools be at private addresses and without TLS. For development only: tools are customers' text.
@@ -86,7 +86,7 @@ pub struct ProviderSettings<'a> {
     pub base_url: &'a Url,
     /// The installation's key.
     pub key: Option<&'a SecretString>,
-    /// At once, per process.
+    /// At once, over all processes.
     pub most_at_once: usize,
 }
 

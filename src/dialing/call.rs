@@ -27,7 +27,7 @@ use crate::{
         Machine, Message, RunRules,
         new::{LocalPresence, text_fits},
     },
-    slots::{Ask, Taken},
+    slots::{Ask, Taken, Talks},
 };
 
 /// Seconds that a caller may let it wait for a worker.
@@ -128,7 +128,7 @@ pub async fn place(ctx: &Context, business: BusinessId, id: AttemptId, new: NewC
     let window_version = may_ring(ctx, business, &new, &zones).await?;
     untaken::of_business(ctx, business).await?;
     let talks = match &agent {
-        Some(_) => Some(room::conversations(ctx).await?),
+        Some(agent) => Some(room::conversations(ctx, business, &[agent.definition.pipeline]).await?),
         None => None,
     };
     let held = take(ctx, business, (&profile, talks), &account, id).await?;
@@ -375,7 +375,7 @@ async fn account(
 async fn take(
     ctx: &Context,
     business: BusinessId,
-    (profile, talks): (&Profile, Option<i32>),
+    (profile, talks): (&Profile, Option<Talks>),
     account: &SealedAccount,
     id: AttemptId,
 ) -> Result<Held, ApiError> {

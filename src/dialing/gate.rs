@@ -14,6 +14,7 @@ use crate::{
         looks::{self, OnTheLine},
     },
     context::Context,
+    dialing::room,
     ids::{AttemptId, BusinessId, Held},
     killpoints::{Point, reach},
     slots::{Holder, Learned, foreign::Foreign},
@@ -145,11 +146,15 @@ async fn add(ctx: &Context, missing: &[OnTheLine]) -> anyhow::Result<usize> {
         return Ok(0);
     }
     let attempts: Vec<AttemptId> = missing.iter().map(|row| row.attempt).collect();
-    let talking = store::talking_among(&ctx.stores.pg, &attempts).await?;
+    let talking: HashMap<_, _> = store::talking_among(&ctx.stores.pg, &attempts).await?.into_iter().collect();
     let mut added = 0;
     for row in missing {
         let held = Held { attempt: row.attempt, slot: row.slot, line: row.line };
-        added += usize::from(ctx.gate.hold(row.business, held, talking.contains(&row.attempt)).await?);
+        let talks = match talking.get(&row.attempt) {
+            Some(pipeline) => Some(room::conversations(ctx, row.business, &[*pipeline]).await?),
+            None => None,
+        };
+        added += usize::from(ctx.gate.hold(row.business, held, talks.as_ref()).await?);
     }
     Ok(added)
 }

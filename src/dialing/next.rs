@@ -9,6 +9,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    agents::PipelineKind,
     attempts::ledger,
     businesses::profile::{Profile, SealedAccount},
     context::Context,
@@ -23,7 +24,7 @@ use crate::{
         queue::{Bell, Rang},
     },
     killpoints::{Point, reach},
-    slots::{Ask, Short, Taken},
+    slots::{Ask, Short, Taken, Talks},
     telemetry::metrics,
 };
 
@@ -174,7 +175,8 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
         };
         ctx.ring_turns(&turns).await;
         let wanted = held.len();
-        let from_lists = claim_and_send(ctx, owner, at, (held, ask.talks.is_some()), rang).await?;
+        let counted = room::pipelines(at.profile);
+        let from_lists = claim_and_send(ctx, owner, at, (held, &counted), rang).await?;
         if let Some(waited) = waited.filter(|_| from_lists > 0) {
             metrics::line_waited_for(waited);
         }
@@ -195,7 +197,10 @@ async fn dial(ctx: &Context, owner: &Owner, at: Through<'_>, rang: Option<Rang>)
 }
 
 async fn ask<'a>(ctx: &Context, Through { business, profile, account }: Through<'a>) -> anyhow::Result<Ask<'a>> {
-    let talks = if profile.talks { Some(room::conversations(ctx).await?) } else { None };
+    let talks = match room::pipelines(profile).as_slice() {
+        [] => None,
+        pipelines => Some(room::conversations(ctx, business, pipelines).await?),
+    };
     Ok(Ask {
         business,
         slot_limit: profile.slots,
@@ -209,13 +214,13 @@ async fn ask<'a>(ctx: &Context, Through { business, profile, account }: Through<
 }
 
 /// Claims for these holders, sends what was claimed, and gives back what got nothing; returns how many jobs were claimed. `counted`:
-/// the gate counts the holders as such that talk. The sends come before anything else is awaited: what is claimed here, nobody else
+/// the gate counts the holders as such that talk by any of these. The sends come before anything else is awaited: what is claimed here, nobody else
 /// may send.
 async fn claim_and_send(
     ctx: &Context,
     owner: &Owner,
     Through { business, account, .. }: Through<'_>,
-    (held, counted): (Vec<Held>, bool),
+    (held, counted): (Vec<Held>, &[PipelineKind]),
     rang: Option<Rang>,
 ) -> anyhow::Result<usize> {
     let (carrier, account) = (account.carrier, account.reference.as_str());
@@ -239,19 +244,28 @@ async fn claim_and_send(
     let unused: Vec<AttemptId> =
         held.iter().map(|h| h.attempt).filter(|a| !claimed.iter().any(|c| c.attempt == *a)).collect();
     let from_lists = claimed.iter().filter(|one| one.job.is_some()).count();
-    let silent: Vec<AttemptId> =
-        claimed.iter().filter(|one| counted && !one.talks && one.job.is_some()).map(|one| one.attempt).collect();
-    let (uncounted, sure): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|one| one.talks && !counted);
+    let more = counted.len() > 1;
+    let corrected: Vec<(AttemptId, Option<PipelineKind>)> = claimed
+        .iter()
+        .map(|one| (one, talks_by(one)))
+        .filter(|(one, kind)| {
+            one.job.is_some() && kind.map_or(!counted.is_empty(), |kind| more && counted.contains(&kind))
+        })
+        .map(|(one, kind)| (one.attempt, kind))
+        .collect();
+    let (mut uncounted, sure): (Vec<_>, Vec<_>) =
+        claimed.into_iter().partition(|one| talks_by(one).is_some_and(|kind| !counted.contains(&kind)));
     for one in sure {
         owner.sends.spawn(send::send(ctx.clone(), owner.clone(), business, one, at));
     }
-    if !uncounted.is_empty() {
-        owner.sends.spawn(send_where_room(ctx.clone(), owner.clone(), business, uncounted, at));
+    for kind in PipelineKind::ALL {
+        let of_kind: Vec<_> = uncounted.extract_if(.., |one| talks_by(one) == Some(kind)).collect();
+        if !of_kind.is_empty() {
+            owner.sends.spawn(send_where_room(ctx.clone(), owner.clone(), (business, kind), of_kind, at));
+        }
     }
-    if !silent.is_empty()
-        && let Err(error) = ctx.gate.claimed(0, &silent, &[]).await
-    {
-        tracing::warn!(%error, "calls without an agent count as conversations until they end");
+    if let Err(error) = correct(ctx, business, &corrected).await {
+        tracing::warn!(error = format!("{error:#}"), "calls count as conversations that they are not until they end");
     }
     if !unused.is_empty() {
         give_back(ctx, business, account, &unused).await;
@@ -259,13 +273,50 @@ async fn claim_and_send(
     Ok(from_lists)
 }
 
+/// How whoever answers is talked to; none where no agent talks.
+fn talks_by(claimed: &Claimed) -> Option<PipelineKind> {
+    claimed.talks.as_deref().map(PipelineKind::named)
+}
+
+/// Tells the gate of holders that it counts as if they talked by each pipeline of the business by which they do, or that they do not.
+async fn correct(
+    ctx: &Context,
+    business: BusinessId,
+    claimed: &[(AttemptId, Option<PipelineKind>)],
+) -> anyhow::Result<()> {
+    for kind in PipelineKind::ALL.map(Some).into_iter().chain([None]) {
+        let of_kind: Vec<AttemptId> =
+            claimed.iter().filter(|(_, by)| *by == kind).map(|(attempt, _)| *attempt).collect();
+        match kind {
+            _ if of_kind.is_empty() => {}
+            Some(kind) => {
+                // They have room: they were counted everywhere.
+                let talks = room::conversations(ctx, business, &[kind]).await?;
+                ctx.gate.claimed(&talks, &[], &of_kind).await?;
+            }
+            None => {
+                ctx.gate.claimed(&Talks::default(), &of_kind, &[]).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Sends what was claimed of a run that was started a moment ago, so that nobody knew yet that an agent talks in it: as much as
 /// there is room for conversations.
-async fn send_where_room(ctx: Context, owner: Owner, business: BusinessId, claimed: Vec<Claimed>, at: ClaimedAt) {
+async fn send_where_room(
+    ctx: Context,
+    owner: Owner,
+    (business, kind): (BusinessId, PipelineKind),
+    claimed: Vec<Claimed>,
+    at: ClaimedAt,
+) {
     ctx.profiles.forget(business);
     let talking: Vec<AttemptId> = claimed.iter().map(|one| one.attempt).collect();
-    let counted =
-        async { Ok::<_, anyhow::Error>(ctx.gate.claimed(room::conversations(&ctx).await?, &[], &talking).await?) };
+    let counted = async {
+        let talks = room::conversations(&ctx, business, &[kind]).await?;
+        Ok::<_, anyhow::Error>(ctx.gate.claimed(&talks, &[], &talking).await?)
+    };
     let without = counted.await.unwrap_or_else(|error| {
         tracing::warn!(business.id = %business, error = format!("{error:#}"), "whether there is room for conversations is not known");
         talking

@@ -5,11 +5,15 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    agents::PipelineKind,
     attempts::open::{self, InCalls},
+    businesses::profile::Profile,
+    config::VoiceSettings,
     context::Context,
     heartbeats,
-    ids::AttemptId,
-    slots::{Ask, Short, Taken},
+    ids::{AttemptId, BusinessId},
+    models::Provider,
+    slots::{Ask, Gate, Short, Taken, Talks},
 };
 
 /// A call that was dialed because there is room waits so long for the conversation before it to be gone. Carriers wait longer
@@ -61,11 +65,55 @@ pub async fn replica(ctx: &Context, closed: bool) -> anyhow::Result<Option<Strin
     }
 }
 
-/// How many conversations there may be at once, for the gate to count those that talk by.
+/// What each conversation of a business takes one of, by any of these pipelines, for the gate to count those that talk by.
+///
+/// # Errors
+/// Where a store does not answer.
+pub async fn conversations(ctx: &Context, business: BusinessId, pipelines: &[PipelineKind]) -> anyhow::Result<Talks> {
+    let room = heartbeats::room(&ctx.stores, &ctx.replicas).await?;
+    let profile = ctx.profile(business).await?;
+    let accounts = profile.map(|profile| accounts(&ctx.settings.voice, (business, &profile), pipelines));
+    Ok(Talks { most: i32::try_from(room.most).unwrap_or(i32::MAX), accounts: accounts.unwrap_or_default() })
+}
+
+/// The pipelines that agents talk by in the running runs of a business.
+pub fn pipelines(profile: &Profile) -> Vec<PipelineKind> {
+    profile.talks.iter().map(|word| PipelineKind::named(word)).collect()
+}
+
+/// The accounts at voice providers that a conversation by any of these pipelines uses from its beginning to its end, the business's own
+/// or the installation's, and how many each allows at once.
+pub fn accounts(
+    settings: &VoiceSettings,
+    (business, profile): (BusinessId, &Profile),
+    pipelines: &[PipelineKind],
+) -> Vec<(String, i32)> {
+    let mut providers: Vec<Provider> = pipelines.iter().flat_map(|kind| held(*kind)).copied().collect();
+    providers.sort_unstable();
+    providers.dedup();
+    let account = |provider: &Provider| {
+        let name = provider.as_str();
+        match profile.voices.get(name) {
+            Some(most) => (format!("{name}:{business}"), *most),
+            None => (name.to_owned(), i32::try_from(settings.provider(name).most_at_once).unwrap_or(i32::MAX)),
+        }
+    };
+    providers.iter().map(account).collect()
+}
+
+/// Whose sockets are open as long as a conversation. A chat model is asked for one answer at a time, which waits for its turn.
+fn held(pipeline: PipelineKind) -> &'static [Provider] {
+    match pipeline {
+        PipelineKind::Cascade => &[Provider::Deepgram, Provider::Elevenlabs],
+        PipelineKind::Realtime => &[Provider::Openai],
+    }
+}
+
+/// The first of these accounts that is in as many conversations as it allows.
 ///
 /// # Errors
 /// Where Redis does not answer.
-pub async fn conversations(ctx: &Context) -> anyhow::Result<i32> {
-    let room = heartbeats::room(&ctx.stores, &ctx.replicas).await?;
-    Ok(i32::try_from(room.most).unwrap_or(i32::MAX))
+pub async fn used_up(gate: &Gate, accounts: Vec<(String, i32)>) -> redis::RedisResult<Option<(String, i32)>> {
+    let used = gate.talking_by(&accounts).await?;
+    Ok(accounts.into_iter().zip(used).find(|((_, most), used)| used >= most).map(|(account, _)| account))
 }

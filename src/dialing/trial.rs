@@ -7,7 +7,7 @@ use url::Url;
 use crate::{
     calls::{CallState, Memory, Phase, Text, Ticket, state::VERSION},
     context::Context,
-    dialing::{agents, call, overview},
+    dialing::{agents, call, overview, room},
     error::{ApiError, Slug},
     heartbeats,
     ids::{AgentId, AttemptId, BusinessId},
@@ -47,10 +47,17 @@ pub async fn open(
     }
     let definition = agents::said(&agent.definition, &variables)
         .map_err(|error| ApiError::validation(vec![agents::unsaid(&error)]))?;
-    let Some(media) = heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, false).await? else {
+    // Whom somebody was dialed for comes first at the accounts.
+    let accounts = room::conversations(ctx, business, &[definition.pipeline]).await?.accounts;
+    let free = room::used_up(&ctx.gate, accounts).await?.is_none();
+    let media = match free {
+        true => heartbeats::replica_with_room(&ctx.stores, &ctx.replicas, false).await?,
+        false => None,
+    };
+    let Some(media) = media else {
         overview::count_rejected(ctx, TurnedAway::Rejected).await;
         return Err(
-            ApiError::new(Slug::AtCapacity, "No calls program has room for a session now. Try again.").retry_after(1)
+            ApiError::new(Slug::AtCapacity, "There is no room for one more session now. Try again.").retry_after(1)
         );
     };
     let call_id = format!("WS{}", id.0.simple());
@@ -70,6 +77,7 @@ pub async fn open(
         answered_by: None,
         on_machine: None,
         variables,
+        zones: Vec::new(),
         agent: agent.id,
         agent_version: agent.version,
         definition: Text::of(&definition).map_err(anyhow::Error::from)?,

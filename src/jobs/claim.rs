@@ -30,8 +30,8 @@ pub struct Claimed {
     pub call_time_limit_secs: i32,
     /// Record it.
     pub record: bool,
-    /// Its run has an agent that talks to whoever answers.
-    pub talks: bool,
+    /// The pipeline of the agent that talks to whoever answers; none where none does.
+    pub talks: Option<String>,
 }
 
 /// What a business may claim with.
@@ -136,7 +136,7 @@ pub async fn claim_all(
             }
             continue;
         };
-        let (record, talks) = (row.record.unwrap_or(false), row.talks.unwrap_or(false));
+        let (record, talks) = (row.record.unwrap_or(false), row.talks);
         let (job, run) = (row.job, row.run);
         got.claimed.push(Claimed {
             attempt,

@@ -48,7 +48,7 @@ pub struct Login {
     pub base_url: Url,
     /// What requests are sent with.
     pub key: SecretString,
-    /// Requests and sockets at once, per process.
+    /// Requests and sockets at once, over all processes.
     pub most_at_once: usize,
 }
 
@@ -72,7 +72,7 @@ impl Login {
 pub struct Sealed {
     /// Another address than the settings name.
     pub base_url: Option<String>,
-    /// Requests and sockets at once, per process.
+    /// Requests and sockets at once, over all processes.
     pub most_at_once: i32,
     /// The envelope.
     pub secret: Vec<u8>,

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
@@ -21,6 +21,9 @@ use crate::{
 
 /// Longest answer that is told apart, ms.
 const LONGEST_MS: u64 = 60_000;
+
+/// Between two looks of who waits for a permit.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// By provider and account.
 type Pools = HashMap<(Provider, String), Arc<Pool>>;
@@ -91,15 +94,28 @@ impl Permits {
     /// # Errors
     /// Where all are taken, by whichever process.
     pub async fn take(&self, login: &Login, call: AttemptId) -> Result<Permit, Full> {
-        let pool = self.pool(login);
+        self.take_within(login, call, Duration::ZERO).await
+    }
+
+    /// The same, and waits so long for one: where others hold theirs for a moment only, or one that is over holds its own still.
+    ///
+    /// # Errors
+    /// Where all are taken until then, by whichever process.
+    pub async fn take_within(&self, login: &Login, call: AttemptId, patience: Duration) -> Result<Permit, Full> {
+        let (pool, begin) = (self.pool(login), Instant::now());
         let account = format!("{}:{}", login.provider.as_str(), login.account());
-        if let Ok(one) = Arc::clone(&pool.semaphore).try_acquire_owned()
-            && let Some(everywhere) = self.shared.take(&account, pool.most, &call.to_string()).await
-        {
-            return Ok(Permit { pool, _one: one, _everywhere: everywhere });
+        loop {
+            if let Ok(one) = Arc::clone(&pool.semaphore).try_acquire_owned()
+                && let Some(everywhere) = self.shared.take(&account, pool.most, &call.to_string()).await
+            {
+                return Ok(Permit { pool, _one: one, _everywhere: everywhere });
+            }
+            if begin.elapsed() >= patience {
+                pool.seen().refused += 1;
+                return Err(Full(login.provider));
+            }
+            tokio::time::sleep(LOOK).await;
         }
-        pool.seen().refused += 1;
-        Err(Full(login.provider))
     }
 
     /// Says that the permits of this process are held; to be done every [`RENEW`](super::RENEW).

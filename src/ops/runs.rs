@@ -115,8 +115,9 @@ pub(super) async fn why(order: WhyNot) -> anyhow::Result<u8> {
     let Some(business) = find::business_of(&stores.pg, order.run).await? else {
         anyhow::bail!("there is no run {}", order.run);
     };
-    let why =
-        why::of_run((&stores, &Gate::new(&stores)), &stores.pg, business, order.run).await.map_err(open::plain)?;
+    let gate = Gate::new(&stores);
+    let installation = (&stores, &gate, &order.settings.voice);
+    let why = why::of_run(installation, &stores.pg, business, order.run).await.map_err(open::plain)?;
     order.form.print(&why, why_text)?;
     Ok(exit::OK)
 }

@@ -1,8 +1,23 @@
 -- Entries of the gate's keys that no holder has: nobody leaves such a thing behind but who writes or deletes keys of the gate by hand.
 -- KEYS  1 gate:holders  2 calls:active_count  3 lines:held  4 lines:talking  5.. slots:{business}:held
 -- ARGV  1 1 where they are removed
--- Returns how many holders have no line, and how many entries of each key from the third on no holder has.
+-- Returns how many holders have no line, and how many entries of each key from the third on no holder has; of the fourth with those of
+-- each account beside it.
 local forget = ARGV[1] == '1'
+
+local function without_holder(key, entries, remove)
+    local n = 0
+    for _, entry in ipairs(entries) do
+        if redis.call('HEXISTS', KEYS[1], entry) == 0 then
+            n = n + 1
+            if forget then
+                redis.call(remove, key, entry)
+            end
+        end
+    end
+    return n
+end
+
 local found = {0}
 for _, holder in ipairs(redis.call('HKEYS', KEYS[1])) do
     if not redis.call('ZSCORE', KEYS[3], holder) then
@@ -13,17 +28,15 @@ for _, holder in ipairs(redis.call('HKEYS', KEYS[1])) do
     end
 end
 for i = 3, #KEYS do
-    local talking = i == 4
-    local n, entries = 0, talking and redis.call('SMEMBERS', KEYS[i]) or redis.call('ZRANGE', KEYS[i], 0, -1)
-    for _, entry in ipairs(entries) do
-        if redis.call('HEXISTS', KEYS[1], entry) == 0 then
-            n = n + 1
-            if forget then
-                redis.call(talking and 'SREM' or 'ZREM', KEYS[i], entry)
-            end
+    if i == 4 then
+        found[i - 1] = without_holder(KEYS[i], redis.call('SMEMBERS', KEYS[i]), 'SREM')
+        for _, account in ipairs(redis.call('SMEMBERS', KEYS[i] .. ':accounts')) do
+            local key = KEYS[i] .. ':' .. account
+            found[i - 1] = found[i - 1] + without_holder(key, redis.call('SMEMBERS', key), 'SREM')
         end
+    else
+        found[i - 1] = without_holder(KEYS[i], redis.call('ZRANGE', KEYS[i], 0, -1), 'ZREM')
     end
-    found[#found + 1] = n
 end
 if forget and found[2] > 0 then
     redis.call('SET', KEYS[2], redis.call('ZCARD', KEYS[3]))

@@ -10,6 +10,8 @@ pub mod foreign;
 pub mod reading;
 mod talks;
 
+pub use talks::Talks;
+
 use std::{sync::Arc, time::Duration};
 
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};
@@ -44,8 +46,8 @@ pub struct Ask<'a> {
     pub slot_limit: i32,
     /// How many lines the installation has.
     pub lines: i32,
-    /// Where these may talk to an agent: how many conversations there may be at once.
-    pub talks: Option<i32>,
+    /// Where these may talk to an agent: what each conversation takes one of.
+    pub talks: Option<Talks>,
     /// Whose pace, by the carrier's own name of the account.
     pub account: &'a str,
     /// Calls per second of that account.
@@ -128,10 +130,18 @@ impl Gate {
         Self {
             redis: stores.redis.clone(),
             keys: stores.keys.clone(),
-            take: Arc::new(Script::new(concat!(include_str!("turns.lua"), include_str!("take.lua")))),
-            release: Arc::new(Script::new(concat!(include_str!("turns.lua"), include_str!("release.lua")))),
-            hold: Arc::new(Script::new(include_str!("hold.lua"))),
-            talks: Arc::new(Script::new(include_str!("talks.lua"))),
+            take: Arc::new(Script::new(concat!(
+                include_str!("turns.lua"),
+                include_str!("talking.lua"),
+                include_str!("take.lua")
+            ))),
+            release: Arc::new(Script::new(concat!(
+                include_str!("turns.lua"),
+                include_str!("talking.lua"),
+                include_str!("release.lua")
+            ))),
+            hold: Arc::new(Script::new(concat!(include_str!("talking.lua"), include_str!("hold.lua")))),
+            talks: Arc::new(Script::new(concat!(include_str!("talking.lua"), include_str!("talks.lua")))),
             foreign: Arc::new(Script::new(include_str!("foreign.lua"))),
         }
     }
@@ -173,8 +183,8 @@ impl Gate {
             .arg(ask.calls_per_second)
             .arg(saved_up(ask.calls_per_second))
             .arg(ahead.unwrap_or(1.0))
-            .arg(u8::from(ahead.is_some()))
-            .arg(ask.talks.map_or_else(String::new, |most| most.to_string()));
+            .arg(u8::from(ahead.is_some()));
+        Talks::tell(ask.talks.as_ref(), &mut script);
         for attempt in attempts {
             script.arg(attempt.to_string());
         }
@@ -205,8 +215,10 @@ impl Gate {
     }
 
     /// What is taken from, and of which kind each is.
-    fn kinds(&self, ask: &Ask<'_>) -> [(String, &'static str); 9] {
-        [
+    fn kinds(&self, ask: &Ask<'_>) -> Vec<(String, &'static str)> {
+        let accounts = ask.talks.iter().flat_map(|talks| &talks.accounts);
+        let accounts = accounts.map(|(account, _)| (self.account_key(account), "set"));
+        let ours = [
             (self.slots_key(ask.business), "zset"),
             (self.keys.key("lines:held"), "zset"),
             (self.keys.key("gate:holders"), "hash"),
@@ -216,7 +228,9 @@ impl Gate {
             (self.keys.key("lines:since"), "hash"),
             (self.keys.key("lines:turns"), "zset"),
             (self.talking_key(), "set"),
-        ]
+            (self.account_key("accounts"), "set"),
+        ];
+        ours.into_iter().chain(accounts).collect()
     }
 
     /// Releases holders of a business whose attempts are closed.
@@ -297,12 +311,12 @@ impl Gate {
         Ok(Freed { held, turns: businesses(&turns) })
     }
 
-    /// Adds the holder of an open attempt, which `talks` to an agent; true if the gate did not know it and it was not released
-    /// within 10 s.
+    /// Adds the holder of an open attempt, with what it takes one of where it talks to an agent; true if the gate did not know it and
+    /// it was not released within 10 s.
     ///
     /// # Errors
     /// Where Redis cannot be asked.
-    pub async fn hold(&self, business: BusinessId, held: Held, talks: bool) -> redis::RedisResult<bool> {
+    pub async fn hold(&self, business: BusinessId, held: Held, talks: Option<&Talks>) -> redis::RedisResult<bool> {
         let mut script = self.hold.prepare_invoke();
         self.holder_keys(&mut script, business)
             .key(self.talking_key())
@@ -310,8 +324,8 @@ impl Gate {
             .arg(held.attempt.to_string())
             .arg(held.slot)
             .arg(held.line)
-            .arg(millis(TOMBSTONE))
-            .arg(u8::from(talks));
+            .arg(millis(TOMBSTONE));
+        Talks::tell(talks, &mut script);
         script.invoke_async(&mut self.redis.clone()).await
     }
 

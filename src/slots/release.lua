@@ -10,7 +10,7 @@ local held = 0
 for i = 5, #ARGV do
     held = held + redis.call('ZREM', KEYS[2], ARGV[i])
     redis.call('ZREM', KEYS[1], ARGV[i])
-    redis.call('SREM', KEYS[11], ARGV[i])
+    silence(KEYS[11], KEYS[3], ARGV[i])
     redis.call('HDEL', KEYS[3], ARGV[i])
     if tonumber(ARGV[2]) > 0 then
         redis.call('ZADD', KEYS[5], now_ms, ARGV[i])

@@ -3,8 +3,8 @@
 -- KEYS  1 gate:ready  2 slots:{business}:held  3 lines:held  4 gate:holders  5 calls:active_count  6 pace:{account}
 --       7 lines:wanted  8 lines:since  9 lines:turns  10 lines:talking
 -- ARGV  1 business  2 slot limit  3 line limit  4 tokens per second  5 most tokens saved up  6 least tokens to go on with
---       7 1 where it goes ahead of lists  8 where these may talk to an agent: how many may at once; else empty
---       9.. attempt ids, wanted in this order
+--       7 1 where it goes ahead of lists  8.. where these may talk to an agent: what each takes one of (talking.lua), else 0; then the
+--       attempt ids, wanted in this order
 -- Returns {{-1}, {}} where the gate is not ready, else {{short, wait_ms, waited_ms, slot, line, slot, line, ...}, turns}: as many pairs as
 -- were taken, for the first ids; short: 0 all taken, 1 no slot, 2 no line, 3 no token (the next one in wait_ms), 4 no room for a
 -- conversation; waited_ms: for the line, -1 where it did not wait; turns: the businesses whose turn it is now, because this one could
@@ -53,14 +53,13 @@ end
 local out, short = {0, 0, -1}, 0
 local slot, line = 1, 1
 local least = tonumber(ARGV[6])
-local most_talks = tonumber(ARGV[8])
-local talks = most_talks and redis.call('SCARD', KEYS[10])
-for i = 9, #ARGV do
+local rooms, first = rooms_from(8)
+for i = first, #ARGV do
     if slot_count >= tonumber(ARGV[2]) then
         short = 1
     elseif line_count + (kept or 0) >= tonumber(ARGV[3]) then
         short = 2
-    elseif most_talks and talks >= most_talks then
+    elseif is_full(KEYS[10], rooms) then
         short = 4
     elseif tokens < least then
         short = 3
@@ -74,9 +73,8 @@ for i = 9, #ARGV do
     redis.call('ZADD', KEYS[2], slot, ARGV[i])
     redis.call('ZADD', KEYS[3], line, ARGV[i])
     redis.call('HSET', KEYS[4], ARGV[i], now_ms .. ':' .. ARGV[1] .. ':' .. slot .. ':' .. line)
-    if most_talks then
-        redis.call('SADD', KEYS[10], ARGV[i])
-        talks = talks + 1
+    if #rooms > 0 then
+        talk(KEYS[10], KEYS[4], rooms, ARGV[i])
     end
     out[#out + 1] = slot
     out[#out + 1] = line

@@ -1,21 +1,19 @@
--- Says of holders what only their claim knows: whether they talk to an agent.
+-- Says of holders what only their claim knows: whether they talk to an agent, and by which accounts.
 -- KEYS  1 lines:talking  2 gate:holders
--- ARGV  1 how many may talk at once  2 how many of the ids do not  3.. attempt ids: those that do not, then those that do
+-- ARGV  1 how many of the ids do not talk  2.. what those that do take one of (talking.lua), then the attempt ids: those that do
+--       not, then those that do
 -- Returns those that would talk and find no room. May run twice with the same result.
-local silent = tonumber(ARGV[2])
-for i = 3, 2 + silent do
-    redis.call('SREM', KEYS[1], ARGV[i])
+local rooms, first = rooms_from(2)
+local silent = tonumber(ARGV[1])
+for i = first, first - 1 + silent do
+    silence(KEYS[1], KEYS[2], ARGV[i])
 end
-local talks = redis.call('SCARD', KEYS[1])
 local none = {}
-for i = 3 + silent, #ARGV do
-    if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 0 then
-        if talks >= tonumber(ARGV[1]) or redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 then
-            none[#none + 1] = ARGV[i]
-        else
-            redis.call('SADD', KEYS[1], ARGV[i])
-            talks = talks + 1
-        end
+for i = first + silent, #ARGV do
+    if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 0 or is_full(KEYS[1], rooms, ARGV[i]) then
+        none[#none + 1] = ARGV[i]
+    else
+        talk(KEYS[1], KEYS[2], rooms, ARGV[i])
     end
 end
 return none

@@ -28,6 +28,8 @@ use crate::{
     },
 };
 
+/// A call that was dialed because the account had room waits so long for the conversation before it to have let it go.
+const MOMENT: Duration = Duration::from_millis(1_500);
 /// A provider that does not answer the handshake.
 const CONNECT: Duration = Duration::from_secs(3);
 /// Connections that may be lost or refused in a row.
@@ -132,7 +134,11 @@ pub(super) async fn run<P: Protocol>(
     };
     let mut lost = 0;
     loop {
-        let permit = match access.permits.take(&access.login, access.call).await {
+        let permit = tokio::select! {
+            () = stop.cancelled() => return,
+            permit = access.permits.take_within(&access.login, access.call, MOMENT) => permit,
+        };
+        let permit = match permit {
             Ok(permit) => permit,
             Err(full) => return failed(full.to_string()).await,
         };

@@ -29,6 +29,7 @@ pub(crate) fn state() -> CallState {
         answered_by: None,
         on_machine: None,
         variables: serde_json::Map::new(),
+        zones: Vec::new(),
         agent: AgentId::new(),
         agent_version: 1,
         definition: Text::of(&json!({"name": "A", "prompt": "B"})).unwrap(),

@@ -7,7 +7,7 @@ use rollcall::{
     dialing::gate,
     ids::BusinessId,
     sim,
-    slots::{Ask, Learned, Short, Taken},
+    slots::{Ask, Learned, Short, Taken, Talks},
 };
 use serde_json::json;
 
@@ -93,7 +93,7 @@ async fn a_turn_that_its_business_cannot_use_goes_round_once() {
     let (house, [first, second, third]) = three_at_a_full_gate().await;
     assert_eq!(house.ctx.gate.nothing_due(first, "AC", &[]).await.unwrap().turns, []);
     assert_eq!(house.ends_one(first).await, [second]);
-    let no_room = |business| Ask { talks: Some(0), ..ask(business) };
+    let no_room = |business| Ask { talks: Some(Talks::of(0)), ..ask(business) };
     let Taken::Some { held, short, turns, .. } = house.ctx.gate.take(&no_room(second)).await.unwrap() else { panic!() };
     assert_eq!((held.len(), short, turns), (0, Some(Short::Talks), vec![third]));
     let Taken::Some { turns, .. } = house.ctx.gate.take(&no_room(third)).await.unwrap() else { panic!() };

@@ -1,4 +1,4 @@
-//! A provider's limit for an account is kept by all calls programs together, and nobody waits for it.
+//! A provider's limit for an account is kept by all calls programs together, and nobody waits for it but who says so.
 
 use std::time::Duration;
 
@@ -80,5 +80,19 @@ async fn a_redis_that_forgot_them_is_told_again_and_a_silent_process_loses_its_o
     let () = redis::cmd("ZADD").arg(&key).arg(1).arg(&calls[0]).query_async(&mut redis).await.unwrap();
     assert!(there.take(&account, call()).await.is_ok());
     drop(kept);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_permit_is_given_the_next_that_comes_free_and_no_longer_than_it_said() {
+    let house = House::open(Options::default()).await;
+    let (here, there) = (Permits::new(&house.ctx.stores), Permits::new(&house.ctx.stores));
+    let account = login("waited for", 1);
+    let kept = here.take(&account, call()).await.unwrap();
+    assert!(there.take_within(&account, call(), Duration::from_millis(100)).await.is_err());
+    let (given, ()) = tokio::join!(there.take_within(&account, call(), Duration::from_secs(30)), async { drop(kept) });
+    assert!(given.is_ok());
+    assert_eq!(there.status()[0].refused, 1, "one that was waited for in vain");
+    drop(given);
     house.close().await;
 }

@@ -14,7 +14,7 @@ mod decided;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    agents::store,
+    agents::{PipelineKind, store},
     attempts::inbound::{self, Inbound},
     businesses::answering::{self, Answering},
     carriers::Speech,
@@ -189,7 +189,8 @@ async fn admit(
 ) -> Result<Admission, ApiError> {
     let id = AttemptId::new();
     let pace = format!("inbound:{}", ringing.account);
-    let Some(held) = take(ctx, business, &pace, id).await? else { return Ok(Admission::NoRoom) };
+    let pipeline = agent.definition.pipeline;
+    let Some(held) = take(ctx, business, &pace, (id, pipeline)).await? else { return Ok(Admission::NoRoom) };
     store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
     // Callers who hide their numbers are not one caller.
     let hidden = format!("{}:{}", ringing.theirs, ringing.call_id);
@@ -227,13 +228,18 @@ async fn admit(
     Ok(Admission::NoRoom)
 }
 
-async fn take(ctx: &Context, business: BusinessId, pace: &str, id: AttemptId) -> Result<Option<Held>, ApiError> {
+async fn take(
+    ctx: &Context,
+    business: BusinessId,
+    pace: &str,
+    (id, pipeline): (AttemptId, PipelineKind),
+) -> Result<Option<Held>, ApiError> {
     let Some(profile) = ctx.profile(business).await? else { return Ok(None) };
     let ask = Ask {
         business,
         slot_limit: profile.slots,
         lines: profile.lines,
-        talks: Some(room::conversations(ctx).await?),
+        talks: Some(room::conversations(ctx, business, &[pipeline]).await?),
         account: pace,
         calls_per_second: NO_PACE,
         most: 1,

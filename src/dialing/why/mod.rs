@@ -12,9 +12,10 @@ use sqlx::PgPool;
 use self::facts::{ASLEEP_COUNTED, AccountFacts, Facts};
 
 use crate::{
-    businesses::store::Health,
+    businesses::{profile, store::Health},
     clock::Time,
-    dialing::windows,
+    config::VoiceSettings,
+    dialing::{room, windows},
     error::ApiError,
     heartbeats::{self, Room},
     ids::{BusinessId, RunId},
@@ -60,7 +61,7 @@ pub struct Blocker {
 /// # Errors
 /// 404; 503 while Postgres is away.
 pub async fn of_run(
-    (stores, gate): (&Stores, &Gate),
+    (stores, gate, voice): (&Stores, &Gate, &VoiceSettings),
     pg: &PgPool,
     business: BusinessId,
     run: RunId,
@@ -70,6 +71,7 @@ pub async fn of_run(
     let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
     let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
     let mut reasons = reasons(&facts, worker.ok(), room);
+    reasons.extend(voices(stores, gate, voice, (business, &facts)).await?);
     reasons.extend(pace(gate, &facts).await);
     let stopped = reasons.iter().any(|reason| reason.stops != Stops::Not);
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
@@ -137,6 +139,33 @@ async fn pace(gate: &Gate, facts: &Facts) -> Vec<Reason> {
         }
     }
     found
+}
+
+/// The account at a voice provider that is in as many conversations as it allows, where an agent talks. What is taken for the business
+/// may be for any of its runs, so that there is room at each account that one of them uses, or none of them is dialed.
+async fn voices(
+    stores: &Stores,
+    gate: &Gate,
+    voice: &VoiceSettings,
+    (business, facts): (BusinessId, &Facts),
+) -> sqlx::Result<Option<Reason>> {
+    if !facts.talks {
+        return Ok(None);
+    }
+    // As the programs themselves read it: a tenant does not see its accounts.
+    let Some(profile) = profile::read(&stores.pg, business).await? else { return Ok(None) };
+    let accounts = room::accounts(voice, (business, &profile), &room::pipelines(&profile));
+    // Where Redis cannot be asked, that is said by itself.
+    let used_up = room::used_up(gate, accounts).await.ok().flatten();
+    Ok(used_up.map(|(account, most)| {
+        let (provider, whose) = match account.split_once(':') {
+            Some((provider, _)) => (provider, "the business's own"),
+            None => (account.as_str(), "the installation's"),
+        };
+        let detail = format!("All {most} conversations that {whose} account at {provider} allows at once are taken.");
+        let blocker = Blocker { code: "no_session_capacity", count: facts.queued, next_at: None, detail };
+        Reason { stops: Stops::All, blocker }
+    }))
 }
 
 /// `worker` says whether one is alive; none where Redis cannot be asked. `room` is that of the calls programs, where an agent talks.

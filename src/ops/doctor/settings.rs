@@ -27,8 +27,11 @@ pub(super) async fn check(ctx: &Context) -> anyhow::Result<Check> {
     let processes = heartbeats::processes(&ctx.stores).await?;
     let alive = processes.iter().filter(|process| process.alive());
     let pools: usize = alive.map(|process| if process.beat.role == Role::Api { 2 } else { 1 }).sum();
-    if real && agents::store::any(&ctx.stores.pg).await? {
-        faults.extend(of_media(&processes));
+    if agents::store::any(&ctx.stores.pg).await? {
+        faults.extend(of_voices(settings, limits.max_lines));
+        if real {
+            faults.extend(of_media(&processes));
+        }
     }
     faults.extend(of_pool(settings.database_pool, i64::try_from(pools)?, facts.connections));
     let well = format!(
@@ -156,6 +159,28 @@ fn of_media(processes: &[Seen]) -> Vec<Fault> {
     .collect()
 }
 
+/// Where agents talk, an account at a voice provider that allows fewer conversations than there are lines decides how many there are.
+fn of_voices(settings: &Settings, max_lines: Option<i32>) -> Vec<Fault> {
+    let lines = usize::try_from(max_lines.unwrap_or(settings.max_lines())).unwrap_or(0);
+    let each = ["deepgram", "elevenlabs", "openai"].map(|name| (name, settings.voice.provider(name).most_at_once));
+    each.into_iter()
+        .filter(|(_, most)| *most < lines)
+        .map(|(name, most)| {
+            let setting = format!("{}_AT_ONCE", name.to_uppercase());
+            let what = match name {
+                "openai" => {
+                    "realtime agents talk with no more people at once, and answers of others wait for each other"
+                }
+                _ => "agents talk with no more people at once",
+            };
+            let advice = format!(
+                "raise {setting} as far as the plan at {name} allows; runs with an agent leave the other lines free"
+            );
+            Fault::warn(format!("{setting} is {most}, and there are {lines} lines: {what}"), advice)
+        })
+        .collect()
+}
+
 /// `pools` of what beats, two for each api; those of one api, one worker and this command are there or will be.
 fn of_pool(pool: u32, pools: i64, connections: i64) -> Vec<Fault> {
     let (pool, pools) = (i64::from(pool), pools.max(3) + 1);
@@ -224,6 +249,15 @@ mod tests {
         }
         assert_eq!(faults("wss://calls.example.com"), None);
         assert_eq!(worst(&of_media(&[calls("ws://nginx", 1_000)])), None, "one that is dead is given no stream");
+    }
+
+    #[test]
+    fn an_account_at_a_voice_provider_that_allows_fewer_conversations_than_there_are_lines_is_named() {
+        let faults = |args: &[&str], lines| of_voices(&Settings::parse_from([&["test"], args].concat()), Some(lines));
+        assert_eq!(faults(&[], 50).len(), 0);
+        let few = faults(&["--elevenlabs-at-once", "10"], 50);
+        assert!(few.len() == 1 && few[0].evidence.starts_with("ELEVENLABS_AT_ONCE is 10, and there are 50 lines"));
+        assert_eq!((worst(&few), faults(&[], 60).len()), (Some(Verdict::Warn), 2));
     }
 
     #[test]
