@@ -164,6 +164,10 @@ pub struct Answered {
     pub call_time_limit_secs: i32,
     /// The callee's variables.
     pub variables: Map<String, Value>,
+    /// Where a job's number may be; none without one.
+    pub zones: Vec<String>,
+    /// The zone of a number that none is known of.
+    pub home_zone: Option<String>,
 }
 
 /// An attempt that may be talked in: open, with a call id, and nobody wants it hung up. `None` where it may not.
@@ -174,7 +178,8 @@ pub async fn answered(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> 
     let row = sqlx::query!(
         r#"SELECT a.run_id AS "run: RunId", a.job_id AS "job: JobId", a.direction AS "direction!: String",
                a.carrier AS "carrier!: Carrier", a.account, a.carrier_call_id AS "call_id!", a.from_number, a.to_number,
-               a.answered_by, a.call_time_limit_secs, coalesce(j.variables, a.variables) AS "variables!", d.rule AS "machine?"
+               a.answered_by, a.call_time_limit_secs, coalesce(j.variables, a.variables) AS "variables!", d.rule AS "machine?",
+               coalesce(j.time_zones, '{}') AS "zones!", (SELECT time_zone FROM business b WHERE b.business_id = a.business_id) AS home_zone
            FROM attempt a LEFT JOIN job j USING (job_id) LEFT JOIN detection d ON d.attempt_id = a.attempt_id
            WHERE a.attempt_id = $2 AND a.business_id = $1 AND a.open AND NOT a.hangup_wanted AND NOT a.fenced
                AND a.carrier_call_id IS NOT NULL
@@ -201,5 +206,7 @@ pub async fn answered(pg: &PgPool, business: BusinessId, attempt: AttemptId) -> 
             Value::Object(variables) => variables,
             _ => Map::new(),
         },
+        zones: row.zones,
+        home_zone: row.home_zone,
     }))
 }

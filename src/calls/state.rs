@@ -46,6 +46,9 @@ pub struct CallState {
     pub on_machine: Option<String>,
     /// The callee's variables.
     pub variables: Map<String, Value>,
+    /// Time zones that whoever is talked to may be in, by their IANA names; none where nothing is known.
+    #[serde(default)]
+    pub zones: Vec<String>,
     /// Which agent talks.
     pub agent: AgentId,
     /// In which version.

@@ -25,7 +25,7 @@ pub const TICKET: Duration = Duration::from_secs(60);
 /// What a process was told and has not read is of no use after this.
 const TOLD: Duration = Duration::from_secs(60);
 /// The state stays so long after the call must have ended.
-const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
+pub(super) const AFTERWARDS: Duration = Duration::from_secs(15 * 60);
 
 /// The live calls of an installation. Cheap to clone.
 #[derive(Clone)]
@@ -288,19 +288,19 @@ impl Calls {
         Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
     }
 
-    fn state_key(&self, call_id: &str) -> String {
+    pub(super) fn state_key(&self, call_id: &str) -> String {
         self.keys.key(format_args!("calls:state:{call_id}"))
     }
 
-    fn lease_key(&self, call_id: &str) -> String {
+    pub(super) fn lease_key(&self, call_id: &str) -> String {
         self.keys.key(format_args!("calls:lease:{call_id}"))
     }
 
-    fn epoch_key(&self, call_id: &str) -> String {
+    pub(super) fn epoch_key(&self, call_id: &str) -> String {
         self.keys.key(format_args!("calls:epoch:{call_id}"))
     }
 
-    fn opened_key(&self, call_id: &str) -> String {
+    pub(super) fn opened_key(&self, call_id: &str) -> String {
         self.keys.key(format_args!("calls:opened:{call_id}"))
     }
 

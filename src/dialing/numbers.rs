@@ -140,8 +140,8 @@ pub async fn erase(
 ) -> Result<Erased, ApiError> {
     let (erased, calls) = in_ledger(ctx, business, by, number, suppress).await?;
     for call in calls {
-        // Nothing of a call outlives its state in Redis for more than minutes; it goes at once if it can.
-        if let Err(error) = ctx.calls.forget(&call).await {
+        // The number and the words of the call are there, too, for some minutes after its end; they go at once if they can.
+        if let Err(error) = ctx.calls.erase(&call).await {
             tracing::warn!(%error, "the state of a call that is over stays until its time is out");
         }
     }

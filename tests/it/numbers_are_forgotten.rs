@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     by_hand::client,
-    house::{House, Options, numbers},
+    house::{House, OPERATOR_KEY, Options, numbers},
     runs_harness::{Desk, event},
 };
 
@@ -326,7 +326,7 @@ async fn the_recordings_of_an_erased_number_are_deleted_at_both_carriers() {
         house.until("both are recorded", || async { kept().await.len() == 2 }).await;
         let before = kept().await;
         let request = client().delete(format!("http://{}/v1/numbers/{}", house.addr, list[0]));
-        let request = request.bearer_auth(crate::house::OPERATOR_KEY).header("Rollcall-Business", business.to_string());
+        let request = request.bearer_auth(OPERATOR_KEY).header("Rollcall-Business", business.to_string());
         let erased = crate::api_harness::answer(request).await;
         assert_eq!((erased.status.as_u16(), &erased.body["recordings"]), (200, &json!(1)), "{}", erased.body);
         retention::whole_round(&house.ctx).await.unwrap();
