@@ -240,6 +240,49 @@ EXCEPTION WHEN invalid_parameter_value THEN
     RETURN 'UTC';
 END $$;
 
+-- Has this number been dialed as often as it may be, as a dial at p_at would find, were none made until then? verdict: held (until
+-- next_at) or skipped; null: it has not.
+CREATE FUNCTION capped_at(p_business uuid, p_number text, p_zones text[], p_at timestamptz, p_per_day integer, p_per_24h integer,
+    p_lifetime integer) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_zone text;
+    v_day  timestamptz;
+    v_next timestamptz;
+    v_ever       bigint;
+    v_within_24h bigint;
+    v_today      bigint;
+BEGIN
+    IF p_lifetime IS NULL AND p_per_24h IS NULL AND p_per_day IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF p_per_day IS NOT NULL THEN
+        v_zone := known_zone(p_zones[1]);
+        v_day := date_trunc('day', p_at AT TIME ZONE v_zone) AT TIME ZONE v_zone;
+    END IF;
+    -- What a carrier was asked for and did not turn away counts.
+    SELECT count(*), count(*) FILTER (WHERE intent_at >= p_at - interval '24 h'), count(*) FILTER (WHERE intent_at >= v_day)
+    INTO v_ever, v_within_24h, v_today FROM attempt
+    WHERE business_id = p_business AND to_number = p_number AND direction = 'outbound'
+        AND intent_at >= CASE WHEN p_lifetime IS NULL THEN least(p_at - interval '24 h', v_day) ELSE '-infinity' END
+        AND state NOT IN ('not_sent', 'not_placed', 'refused') AND NOT rang_nobody(state, disposition, queue_cancelled_at);
+    IF v_ever >= p_lifetime THEN
+        RETURN ROW('skipped', 'attempt_cap', format('The number was dialed %s times, as often as the business ever dials one.', p_lifetime), NULL)::job_verdict;
+    END IF;
+    IF v_within_24h >= p_per_24h THEN
+        SELECT intent_at + interval '24 h' INTO v_next FROM attempt
+            WHERE business_id = p_business AND to_number = p_number AND intent_at >= p_at - interval '24 h'
+                AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
+                AND NOT rang_nobody(state, disposition, queue_cancelled_at)
+            ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;
+        RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
+    END IF;
+    IF v_today >= p_per_day THEN
+        v_next := (date_trunc('day', p_at AT TIME ZONE v_zone) + interval '1 day') AT TIME ZONE v_zone;
+        RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times today.', p_per_day), v_next)::job_verdict;
+    END IF;
+    RETURN NULL;
+END $$;
+
 -- May this number ring for the business now? What run and zones say comes before. p_not_after: until when it may be dialed, with what may
 -- pass until it has stopped to ring taken off. p_called_days: before its first dial, where its run leaves out whom the business dialed within so many
 -- days, for other runs than p_but_for.
@@ -248,12 +291,6 @@ CREATE FUNCTION verdict_on(p_business uuid, p_account text, p_number text, p_zon
     p_but_for uuid[] DEFAULT NULL) RETURNS job_verdict LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_now  timestamptz := wall_clock();
-    v_zone text;
-    v_day  timestamptz;
-    v_next timestamptz;
-    v_ever       bigint;
-    v_within_24h bigint;
-    v_today      bigint;
 BEGIN
     IF is_suppressed(p_business, p_number) THEN
         RETURN ROW('skipped', 'suppressed', 'The number is on the suppression list.', NULL)::job_verdict;
@@ -274,32 +311,7 @@ BEGIN
     IF p_lifetime IS NULL AND p_per_24h IS NULL AND p_per_day IS NULL THEN
         RETURN NULL;
     END IF;
-    IF p_per_day IS NOT NULL THEN
-        v_zone := known_zone(p_zones[1]);
-        v_day := date_trunc('day', v_now AT TIME ZONE v_zone) AT TIME ZONE v_zone;
-    END IF;
-    -- What a carrier was asked for and did not turn away counts.
-    SELECT count(*), count(*) FILTER (WHERE intent_at >= v_now - interval '24 h'), count(*) FILTER (WHERE intent_at >= v_day)
-    INTO v_ever, v_within_24h, v_today FROM attempt
-    WHERE business_id = p_business AND to_number = p_number AND direction = 'outbound'
-        AND intent_at >= CASE WHEN p_lifetime IS NULL THEN least(v_now - interval '24 h', v_day) ELSE '-infinity' END
-        AND state NOT IN ('not_sent', 'not_placed', 'refused') AND NOT rang_nobody(state, disposition, queue_cancelled_at);
-    IF v_ever >= p_lifetime THEN
-        RETURN ROW('skipped', 'attempt_cap', format('The number was dialed %s times, as often as the business ever dials one.', p_lifetime), NULL)::job_verdict;
-    END IF;
-    IF v_within_24h >= p_per_24h THEN
-        SELECT intent_at + interval '24 h' INTO v_next FROM attempt
-            WHERE business_id = p_business AND to_number = p_number AND intent_at >= v_now - interval '24 h'
-                AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
-                AND NOT rang_nobody(state, disposition, queue_cancelled_at)
-            ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;
-        RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times within 24 hours.', p_per_24h), v_next)::job_verdict;
-    END IF;
-    IF v_today >= p_per_day THEN
-        v_next := (date_trunc('day', v_now AT TIME ZONE v_zone) + interval '1 day') AT TIME ZONE v_zone;
-        RETURN ROW('held', 'attempt_cap', format('The number was dialed %s times today.', p_per_day), v_next)::job_verdict;
-    END IF;
-    RETURN NULL;
+    RETURN capped_at(p_business, p_number, p_zones, v_now, p_per_day, p_per_24h, p_lifetime);
 END $$;
 
 -- True where the callee agreed in the last call of a job on being called again: that call is none of those that its run tries.
@@ -316,12 +328,13 @@ END $$;
 -- Where there are several businesses, one that somebody else has locked, or that has nothing due from where its claims begin, is
 -- named without an attempt: it is to be claimed for alone. So nobody waits for another's lock, and tallies are locked in one order.
 -- A run that is named without an attempt has its first jobs in the way: hold_back is to be called for it, by a transaction of its own.
+-- talks: the pipeline of the agent that talks to whoever answers; null where none does.
 -- A claim is for one carrier of each business (p_carriers), whose pace token the caller holds. p_until_rung_ms: what may pass between it
 -- and the first ring.
 CREATE FUNCTION claim_jobs(p_businesses uuid[], p_carriers text[], p_owners text[], p_holding uuid[], p_attempts uuid[], p_slots integer[], p_lines integer[],
     p_intent_grace_ms integer, p_refused_retry_ms integer, p_until_rung_ms integer)
 RETURNS TABLE (business_id uuid, attempt_id uuid, job_id uuid, run_id uuid, account text, from_number text, to_number text,
-               ring_timeout_secs integer, call_time_limit_secs integer, record boolean, talks boolean)
+               ring_timeout_secs integer, call_time_limit_secs integer, record boolean, talks text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -341,7 +354,7 @@ BEGIN
         SELECT array_agg(business_id) INTO v_locked FROM (
             SELECT business_id FROM business WHERE business_id = ANY (p_businesses) FOR NO KEY UPDATE SKIP LOCKED) b;
         IF cardinality(v_locked) IS DISTINCT FROM cardinality(p_businesses) THEN
-            RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean
+            RETURN QUERY SELECT b, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::text
                 FROM unnest(p_businesses) b WHERE b = ANY (v_locked) IS NOT TRUE;
         END IF;
     END IF;
@@ -360,7 +373,7 @@ BEGIN
                 SELECT o.attempt_id FROM attempt o WHERE o.business_id = a.business_id AND o.account = a.account AND o.open AND o.owner IS NULL
                     AND o.state = 'intent' AND o.dial_by > clock_timestamp() AND NOT o.hangup_wanted ORDER BY o.attempt_id LIMIT 1))
         RETURNING a.business_id, a.attempt_id, a.job_id, a.run_id, a.account, a.from_number, a.to_number, a.ring_timeout_secs,
-                  a.call_time_limit_secs, a.record, false;
+                  a.call_time_limit_secs, a.record, NULL::text;
         UPDATE carrier_account c SET hold_until = clock_timestamp() + make_interval(secs => p_refused_retry_ms / 1000.0)
             WHERE c.business_id = ANY (v_locked) AND c.health = 'refused' AND EXISTS (SELECT 1 FROM attempt a
                 WHERE a.business_id = c.business_id AND a.account = c.reference AND a.open AND a.job_id IS NULL AND a.state = 'intent'
@@ -386,7 +399,7 @@ BEGIN
         ), candidate AS (
             SELECT b.*, j.* FROM able b CROSS JOIN LATERAL (
                 SELECT c.*, r.weight, r.max_concurrent_calls AS most, r.ring_timeout_secs, r.call_time_limit_secs, r.record,
-                       r.caller_ids AS run_callers, r.local_presence, r.agent_id IS NOT NULL AS talks, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
+                       r.caller_ids AS run_callers, r.local_presence, r.agent_id, r.agent_version, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL AS guarded,
                        CASE WHEN r.budget IS NOT NULL THEN budget_left(r.run_id, r.budget) END AS budget_left, coalesce(o.n, 0) AS others,
                        l.callers_left, coalesce(o.n, 0) + row_number() OVER (PARTITION BY r.run_id ORDER BY c.place, c.job_id) AS nth
                 FROM run r LEFT JOIN busy o ON o.business_id = b.business_id AND o.run_id = r.run_id CROSS JOIN LATERAL (
@@ -461,7 +474,8 @@ BEGIN
             (SELECT count(*) FROM candidate c WHERE c.business_id = b.business_id AND NOT c.is_blocked) < b.room AS wanting,
             ARRAY (SELECT run_id FROM blocked k WHERE k.business_id = b.business_id ORDER BY run_id) AS blocked,
             row_number() OVER own AS nth, i.*,
-            (SELECT c.talks FROM chosen c WHERE c.attempt = i.attempt_id) AS talks
+            (SELECT coalesce(g.pipeline, 'cascade') FROM chosen c LEFT JOIN agent_version g ON g.agent_id = c.agent_id AND g.version = c.agent_version
+             WHERE c.attempt = i.attempt_id AND c.agent_id IS NOT NULL) AS talks
         FROM able b LEFT JOIN inserted i ON i.business_id = b.business_id WHERE b.room > 0
         WINDOW own AS (PARTITION BY b.business_id)
     LOOP
@@ -489,7 +503,7 @@ BEGIN
         -- Fewer jobs than there is room for: there may be others.
         IF v.wanting AND v.nth = 1 THEN
             IF NOT v_alone THEN
-                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::text;
                 CONTINUE;
             END IF;
             -- What was given back may stand before the place that claims begin at: the next claim looks at the whole list.
@@ -499,12 +513,12 @@ BEGIN
                     AND z.first_job <> '00000000-0000-0000-0000-000000000000' FOR NO KEY UPDATE OF z SKIP LOCKED) s
             WHERE z.run_id = s.run_id AND z.zone_set = s.zone_set;
             IF hold_back(v.business, v.reference, NULL, p_until_rung_ms) THEN
-                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::boolean;
+                RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, NULL::uuid, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean, NULL::text;
             END IF;
         ELSIF v.nth = 1 AND v.blocked <> '{}' THEN
             -- Not here: tallies of other runs were moved by this transaction, and they are moved in the order of the runs.
             RETURN QUERY SELECT v.business, NULL::uuid, NULL::uuid, k, NULL, NULL, NULL, NULL::integer, NULL::integer, NULL::boolean,
-                NULL::boolean FROM unnest(v.blocked) k;
+                NULL::text FROM unnest(v.blocked) k;
         END IF;
     END LOOP;
 END $$;

@@ -24,7 +24,8 @@ pub enum Tool {
     PressDigits {},
     /// Put the caller's number on the business's suppression list.
     SuppressNumber {},
-    /// Write down when to call again.
+    /// Agree on a time to be called again: the job is dialed then, or at the first time after it that the run's rules allow, and the
+    /// model is told which. It is also told what time it is where the callee is.
     AgreeTime {},
     /// Write down what came out of the call.
     RecordOutcome {
@@ -184,7 +185,10 @@ impl Tool {
                 let at =
                     json!({"type": "string", "description": "RFC 3339 with an offset, e.g. 2026-11-20T15:00:00+01:00"});
                 (
-                    text("Write down the time at which the caller wants to be called again."),
+                    text(
+                        "Agree on the time at which the caller wants to be called again. The answer says when they will really be called, or \
+                         why they will not be: tell them.",
+                    ),
                     object(json!({"at": at}), &["at"]),
                 )
             }

@@ -3,7 +3,6 @@
 //! A session is built from the call's state alone. The state is made of the ledger, so that it can be made again when Redis
 //! was emptied, by whoever needs it.
 
-use chrono::{DateTime, Utc};
 use url::Url;
 
 use crate::{
@@ -16,8 +15,12 @@ use crate::{
     calls::{CallState, Memory, Phase, Text, Ticket, Who, conversation, state::VERSION},
     carriers::{HangUp, How, Speech},
     context::Context,
-    dialing::inbound::{Instead, instead},
+    dialing::{
+        import::number_rules,
+        inbound::{Instead, instead},
+    },
     ids::{AttemptId, BusinessId, Carrier},
+    policy::zones,
     runs::{Machine, machine::Then},
     telemetry::voice as figures,
 };
@@ -30,6 +33,8 @@ pub const TRANSFERRED: &str = "transferred";
 pub const TROUBLE: &str = "trouble";
 /// Streams of one call at most: a call whose sessions all break off, or whose streams never become one, is ended.
 const MOST_STREAMS: u32 = 20;
+/// Numbers of calls are whole: none is read by the habits of a region.
+const ANY_REGION: &str = "US";
 
 /// Where the stream of a call goes. Not `Debug`: it may hold a whole number.
 #[derive(Clone)]
@@ -57,6 +62,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
     let pg = &ctx.stores.pg;
     let Some(call) = conversation::answered(pg, business, attempt).await? else { return Ok(None) };
     let Some(pinned) = agents::store::of_attempt(pg, attempt).await? else { return Ok(None) };
+    let zones = zones_of(&call);
     let rule: Option<Machine> = call.machine.map(serde_json::from_value).transpose()?;
     let mut definition = pinned.definition;
     if let Some(message) = rule.as_ref().and_then(|rule| rule.message.as_ref()) {
@@ -79,6 +85,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         answered_by: call.answered_by,
         on_machine: rule.map(|rule| rule.then.as_str().to_owned()),
         variables: call.variables,
+        zones,
         agent: pinned.agent,
         agent_version: pinned.version,
         definition: Text::of(&definition)?,
@@ -87,6 +94,20 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         ended: None,
         memory: Memory::default(),
     }))
+}
+
+/// Where whoever is talked to may be: as the list says, or their number.
+fn zones_of(call: &conversation::Answered) -> Vec<String> {
+    if !call.zones.is_empty() {
+        return call.zones.clone();
+    }
+    let theirs = if call.direction == "inbound" { &call.from } else { &call.to };
+    let number = number_rules(ANY_REGION, None).ok().and_then(|rules| rules.read(theirs).ok());
+    let zones = number.map_or(&[][..], |number| zones::of_number(theirs, number.at_a_place));
+    match zones {
+        [] => call.home_zone.iter().cloned().collect(),
+        zones => zones.iter().map(|zone| zone.name().to_owned()).collect(),
+    }
 }
 
 /// Where the stream of an answered call goes: its first, or after one that was `closed`.
@@ -220,18 +241,6 @@ pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
     let entry = Entry { number: number.clone(), terms };
     super::suppress::one(ctx, &ctx.stores.pg, List::Business(state.business), entry).await?;
     Ok(())
-}
-
-/// Has the job of this call dialed again at a time that was agreed; a single call only remembers it. False where the time is past,
-/// or more than 60 days away.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub async fn call_back(ctx: &Context, state: &CallState, at: DateTime<Utc>) -> anyhow::Result<bool> {
-    if state.carrier.is_none() {
-        return Ok(true);
-    }
-    Ok(attempts::speech::call_back(&ctx.stores.pg, state.attempt, at).await?)
 }
 
 /// Ends calls whose session has gone silent or never came. Returns how many there were.

@@ -7,6 +7,7 @@
 
 pub mod again;
 pub mod agents;
+pub mod agreed;
 pub mod answer;
 pub mod ask;
 pub mod asked;

@@ -16,7 +16,10 @@ use crate::{
     config::Settings,
     ids::{BusinessId, RunId},
     policy::{Span, Window, window::next_span},
-    runs::zones::{self, Stale},
+    runs::{
+        redial::Redial,
+        zones::{self, Stale},
+    },
 };
 
 /// What passes between a claim and the carrier's acceptance, at most: a claim is sent within 5 s, its request ends within 10 s.
@@ -122,6 +125,15 @@ fn until_before(
         Span::Within(opens, closes) => Span::Within(opens, closes - at_end),
         other => other,
     }
+}
+
+/// The time to call at `at` or the next one after it, by the windows of a job's run and business.
+pub(crate) fn of_redial(rules: &Redial, at: DateTime<Utc>, until_rung: Duration) -> Span {
+    let windows: Vec<_> = rules.window.iter().chain(&rules.home).map(|window| &window.0).collect();
+    let zones = rules.zones.iter().chain(rules.home_zone.iter().filter(|_| rules.zones.is_empty()));
+    let zones: Option<Vec<Tz>> = zones.map(|name| name.parse().ok()).collect();
+    let rings = Duration::from_secs(rules.ring_timeout_secs.unsigned_abs().into());
+    until_before(&windows, &rules.calendars, &zones.unwrap_or_default(), at, until_rung + rings)
 }
 
 /// When a number may be rung for a business.

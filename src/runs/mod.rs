@@ -13,6 +13,7 @@ pub mod locked;
 pub mod machine;
 pub mod new;
 pub mod progress;
+pub mod redial;
 pub mod refusal;
 pub mod state;
 pub mod store;

@@ -22,6 +22,7 @@ use crate::{
         elevenlabs::{ElevenLabs, Order},
         link::{self, Access},
         mulaw::PER_MS,
+        now::Now,
         pipeline::{Ears, Pipeline},
         sentences::Sentences,
     },
@@ -47,6 +48,7 @@ pub(super) struct Logins {
 /// The three providers of one call.
 pub(super) struct Cascade {
     agent: Arc<Definition>,
+    now: Now,
     http: reqwest::Client,
     chat: Login,
     permits: Permits,
@@ -61,7 +63,7 @@ pub(super) struct Cascade {
 impl Cascade {
     /// Starts the tasks of a call; they end with `stop`.
     pub(super) fn start(
-        (call, agent): (AttemptId, &Arc<Definition>),
+        (call, agent, now): (AttemptId, &Arc<Definition>, Now),
         logins: Logins,
         (permits, http, tls): (&Permits, &reqwest::Client, &Connector),
         ears: &Ears,
@@ -85,6 +87,7 @@ impl Cascade {
         tasks.spawn(link::run(mouth, access(logins.speech), spoken, ears.clone(), stop.clone()));
         Self {
             agent: agent.clone(),
+            now,
             http: http.clone(),
             chat: logins.chat,
             permits: permits.clone(),
@@ -120,7 +123,7 @@ impl Pipeline for Cascade {
     fn answer(&mut self, turn: u32, memory: &Memory, so_far: &str) {
         while self.answers.try_join_next().is_some() {}
         let limit = Duration::from_millis(self.agent.limits.answer_ms.into());
-        let ask = Ask { turn, body: chat::body(&self.agent, memory, so_far), limit };
+        let ask = Ask { turn, body: chat::body((&self.agent, &self.now), memory, so_far), limit };
         let (http, login, permits, call, ears) =
             (self.http.clone(), self.chat.clone(), self.permits.clone(), self.call, self.ears.clone());
         let mouth =

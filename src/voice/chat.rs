@@ -23,6 +23,7 @@ use crate::{
     voice::{
         elevenlabs::Order,
         link::short,
+        now::Now,
         pipeline::{Ears, Event},
         sentences::Sentences,
     },
@@ -97,9 +98,10 @@ struct Usage {
     completion_tokens: f64,
 }
 
-/// The body of a request: the agent's prompt, what was said, and its tools. `so_far` was said in the turn whose tools came last.
-pub(super) fn body(agent: &Definition, memory: &Memory, so_far: &str) -> Value {
-    let mut messages = vec![json!({"role": "system", "content": agent.prompt})];
+/// The body of a request: the agent's prompt with the time, what was said, and its tools. `so_far` was said in the turn whose tools
+/// came last.
+pub(super) fn body((agent, now): (&Definition, &Now), memory: &Memory, so_far: &str) -> Value {
+    let mut messages = vec![json!({"role": "system", "content": now.added_to(&agent.prompt)})];
     let first_of_turn = memory.said.iter().rposition(|spoken| spoken.who != Who::Tool).map_or(0, |last| last + 1);
     for (at, spoken) in memory.said.iter().enumerate() {
         match (spoken.who, &spoken.tool) {
@@ -191,7 +193,9 @@ async fn streamed(
     ears: &Ears,
     mouth: &mut Mouth,
 ) -> Result<bool, Failure> {
-    let permit = permits.take(login, call).await.map_err(|full| Failure::final_one(full.to_string()))?;
+    // Others hold theirs for the time of an answer: one comes free before this one is too late.
+    let permit = permits.take_within(login, call, ask.limit).await;
+    let permit = permit.map_err(|full| Failure::final_one(full.to_string()))?;
     let begin = Instant::now();
     let response = match ask_twice(http, login, ask).await {
         Ok(response) => response,
@@ -323,12 +327,26 @@ mod tests {
         memory.add(spoken(Who::Caller, "Bye", None));
         let tool = json!({"id": "c1", "name": "end_call", "arguments": "{}", "output": {"ok": true}});
         memory.add(spoken(Who::Tool, "end_call", Some(tool)));
-        let body = body(&agent, &memory, "One moment.");
+        let body = body((&agent, &Now::at("2026-11-23T21:05:00Z", "America/Boise", &agent)), &memory, "One moment.");
         let roles: Vec<_> = body["messages"].as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
         assert_eq!(roles, ["system", "assistant", "user", "assistant", "tool"]);
         assert_eq!(body["messages"][3]["content"], "One moment.", "what was said before its tools stands before them");
         assert_eq!(body["messages"][4]["content"], r#"{"ok":true}"#);
         assert_eq!(body["tools"][0]["function"]["name"], "end_call");
         assert!(body.get("temperature").is_none());
+        assert_eq!(body["messages"][0]["content"], "Be kind.", "who agrees on no time needs none");
+    }
+
+    #[test]
+    fn who_agrees_on_times_is_told_what_time_it_is_where_the_callee_is() {
+        let agent = json!({"name": "A", "prompt": "Be kind.", "tools": [{"type": "agree_time"}]});
+        let agent: Definition = serde_json::from_value(agent).unwrap();
+        let now = Now::at("2026-11-23T21:05:00Z", "America/Boise", &agent);
+        let body = body((&agent, &now), &Memory::default(), "");
+        let told = body["messages"][0]["content"].as_str().unwrap();
+        assert!(
+            told.starts_with("Be kind.\n\nIt is now Monday, 23 November 2026, 14:05 (America/Boise, -07:00)"),
+            "{told}"
+        );
     }
 }

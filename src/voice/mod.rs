@@ -15,6 +15,7 @@ mod elevenlabs;
 mod ending;
 mod link;
 mod mulaw;
+mod now;
 mod opening;
 mod pipeline;
 mod playout;

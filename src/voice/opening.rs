@@ -24,6 +24,7 @@ use crate::{
         cascade::{Cascade, Logins},
         ending::Reason,
         link::Access,
+        now::Now,
         pipeline::{Ears, Event, MOST_EVENTS, MOST_SOUND, Pipeline, Sound, Turns},
         registry::{Seat, Sessions},
         session::{self, Parts, Socket, Tasks},
@@ -167,6 +168,7 @@ pub(super) async fn voice(session: &Parts, tasks: &mut Tasks) -> anyhow::Result<
     let (events, heard) = mpsc::channel(MOST_EVENTS);
     let (sound, heard_sound) = mpsc::channel(MOST_SOUND);
     let (ears, turns) = (Ears { events, sound }, Turns::default());
+    let now = Now::of(session);
     let login = |provider| login(ctx, session.state.business, provider);
     let pipeline: Box<dyn Pipeline> = match agent.pipeline {
         PipelineKind::Cascade => {
@@ -174,14 +176,21 @@ pub(super) async fn voice(session: &Parts, tasks: &mut Tasks) -> anyhow::Result<
                 tokio::try_join!(login(Provider::Deepgram), login(Provider::Openai), login(Provider::Elevenlabs))?;
             let logins = Logins { transcription, chat, speech };
             let shared = (&ctx.permits, session.sessions.http(), session.sessions.tls());
-            Box::new(Cascade::start((session.state.attempt, agent), logins, shared, &ears, &mut tasks.set, &tasks.stop))
+            Box::new(Cascade::start(
+                (session.state.attempt, agent, now),
+                logins,
+                shared,
+                &ears,
+                &mut tasks.set,
+                &tasks.stop,
+            ))
         }
         PipelineKind::Realtime => {
             let (login, permits) = (login(Provider::Openai).await?, ctx.permits.clone());
             let access = Access { call: session.state.attempt, login, permits, tls: session.sessions.tls().clone() };
             let memory = &session.state.memory;
             let ears = (&ears, &turns);
-            Box::new(SpeechToSpeech::start(agent, memory, access, ears, &mut tasks.set, &tasks.stop))
+            Box::new(SpeechToSpeech::start((agent, &now), memory, access, ears, &mut tasks.set, &tasks.stop))
         }
     };
     Ok(Voice { pipeline, turns, events: heard, sound: heard_sound })

@@ -10,6 +10,7 @@ use crate::{
     calls::{Memory, Who},
     voice::{
         link::{self, Access},
+        now::Now,
         pipeline::{Ears, Pipeline, Turns},
         realtime::{Order, Realtime},
     },
@@ -33,7 +34,7 @@ pub(super) struct SpeechToSpeech {
 impl SpeechToSpeech {
     /// Starts the task of a call; it ends with `stop`.
     pub(super) fn start(
-        agent: &Definition,
+        (agent, now): (&Definition, &Now),
         memory: &Memory,
         access: Access,
         (ears, turns): (&Ears, &Turns),
@@ -46,7 +47,8 @@ impl SpeechToSpeech {
             Who::Tool => None,
         });
         let model = &agent.models.realtime;
-        let protocol = Realtime::new(access.login.key.clone(), model, session(agent), turns.clone(), said.collect());
+        let protocol =
+            Realtime::new(access.login.key.clone(), model, session(agent, now), turns.clone(), said.collect());
         let (orders, ordered) = mpsc::channel(ORDERS);
         tasks.spawn(link::run(protocol, access, ordered, ears.clone(), stop.clone()));
         Self { orders }
@@ -61,7 +63,7 @@ impl SpeechToSpeech {
 }
 
 /// The `session` of `session.update`.
-fn session(agent: &Definition) -> Value {
+fn session(agent: &Definition, now: &Now) -> Value {
     let tools: Vec<Value> = agent
         .tools
         .iter()
@@ -73,7 +75,7 @@ fn session(agent: &Definition) -> Value {
     let mut session = json!({
         "type": "realtime",
         "output_modalities": ["audio"],
-        "instructions": agent.prompt,
+        "instructions": now.added_to(&agent.prompt),
         "tools": tools,
         "audio": {
             "input": {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use chrono::DateTime;
+use chrono::{DateTime, FixedOffset};
+use chrono_tz::Tz;
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::{Map, Value, json};
 
@@ -10,7 +11,10 @@ use crate::{
     agents::{Definition, Tool, tools::outcome},
     calls::CallState,
     context::Context,
-    dialing::conversation,
+    dialing::{
+        agreed::{self, Agreed},
+        conversation,
+    },
     voice::tool_http::ToolClient,
 };
 
@@ -49,6 +53,33 @@ impl Came {
 
 /// What the model says where Postgres does not take what was promised.
 const NOT_WRITTEN: &str = "it could not be written down; say that a person will see to it";
+
+/// Agrees on a time, or on the first one after it that the rules allow, and tells the model which it is.
+async fn agree(ctx: &Context, state: &CallState, at: DateTime<FixedOffset>) -> Came {
+    match agreed::agree(ctx, state, at.to_utc()).await {
+        Ok(Agreed::At(will)) => {
+            let text = match state.zones.as_slice() {
+                [zone] => {
+                    zone.parse::<Tz>().map_or_else(|_| will.to_rfc3339(), |zone| will.with_timezone(&zone).to_rfc3339())
+                }
+                // The model was told of several, and has written the offset of the right one.
+                _ => will.with_timezone(at.offset()).to_rfc3339(),
+            };
+            let note = match will == at {
+                true => "they are called then",
+                false => {
+                    "calls are not allowed at the time you gave: this is the first time after it at which they are called; tell them"
+                }
+            };
+            Came { output: json!({"ok": true, "at": text, "note": note}), outcome: Some(("call_back_at", text.into())) }
+        }
+        Ok(Agreed::Not(why)) => Came::not(&why),
+        Err(error) => {
+            tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a time to call back was not kept");
+            Came::not(NOT_WRITTEN)
+        }
+    }
+}
 
 /// Uses a tool. What the model wrote is judged here; what does not fit is told to it.
 pub(super) fn act(
@@ -96,17 +127,7 @@ pub(super) fn act(
             match at {
                 Some(at) => {
                     let (ctx, state) = (ctx.clone(), state.clone());
-                    let agree = async move {
-                        match conversation::call_back(&ctx, &state, at.to_utc()).await {
-                            Ok(true) => Came::done("call_back_at", at.to_rfc3339().into()),
-                            Ok(false) => Came::not("the time must be to come, within the next 60 days"),
-                            Err(error) => {
-                                tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a time to call back was not kept");
-                                Came::not(NOT_WRITTEN)
-                            }
-                        }
-                    };
-                    Deed::Later(agree.boxed())
+                    Deed::Later(async move { agree(&ctx, &state, at).await }.boxed())
                 }
                 None => Deed::Done(json!({"error": "at must be a time such as 2026-11-20T15:00:00+01:00"})),
             }
