@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderName, HeaderValue},
     response::Response,
     routing::get,
-    serve::Listener,
+    serve::{Listener, ListenerExt},
 };
 use hyper::server::conn::http1::Builder;
 use hyper_util::{
@@ -19,7 +19,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{catch_panic::CatchPanicLayer, request_id::PropagateRequestIdLayer, trace::TraceLayer};
 use tower_service::Service;
@@ -73,13 +73,23 @@ pub fn media_doors(ctx: Context, sessions: Sessions) -> Router {
 /// # Errors
 /// Where the listener breaks.
 pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> std::io::Result<()> {
-    serve_within(HEAD, listener, router, stopping).await
+    serve_within(HEAD, at_once(listener), router, stopping).await
+}
+
+/// What is written is sent: a frame of sound, or an answer's second part, does not wait until the one before it was acknowledged
+/// (Nagle's algorithm, RFC 9293 §3.7.4), which takes the other side up to 40 ms.
+fn at_once(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
+    listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended before it began");
+        }
+    })
 }
 
 /// As axum does it, which has no limit for the head of a request.
 async fn serve_within(
     head: Duration,
-    mut listener: TcpListener,
+    mut listener: impl Listener<Io = TcpStream, Addr = SocketAddr>,
     router: Router,
     stopping: CancellationToken,
 ) -> std::io::Result<()> {
@@ -90,7 +100,7 @@ async fn serve_within(
     loop {
         let (socket, peer) = tokio::select! {
             () = stopping.cancelled() => break,
-            accepted = Listener::accept(&mut listener) => accepted,
+            accepted = listener.accept() => accepted,
         };
         let Ok(service) = services.call(peer).await;
         let (builder, stopping) = (builder.clone(), stopping.clone());
@@ -165,10 +175,7 @@ fn answered(response: &Response, took: std::time::Duration, _: &Span) {
 mod tests {
     use std::time::Instant;
 
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -177,6 +184,15 @@ mod tests {
     async fn ends(mut socket: TcpStream) -> bool {
         let mut rest = Vec::new();
         tokio::time::timeout(Duration::from_secs(5), socket.read_to_end(&mut rest)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_to_a_connection_is_sent_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut listener = at_once(listener);
+        let (_theirs, (ours, _)) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        assert!(ours.nodelay().unwrap());
     }
 
     #[tokio::test]

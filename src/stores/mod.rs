@@ -5,7 +5,11 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use redis::{Client, aio::ConnectionManager, aio::ConnectionManagerConfig};
+use redis::{
+    Client, IntoConnectionInfo,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+    io::tcp::TcpSettings,
+};
 use serde::Serialize;
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -87,7 +91,7 @@ impl Stores {
             async move { Ok(pool.connect_with(options).await?) }
         })
         .await;
-        let client = Arc::new(Client::open(exposed(&settings.redis_url))?);
+        let client = Arc::new(redis_client(settings)?);
         let redis = wait_for("Redis", || {
             let client = client.clone();
             async move { Ok(manage(&client).await?) }
@@ -103,7 +107,7 @@ impl Stores {
     pub fn lazily(settings: &Settings, application: &str) -> anyhow::Result<Self> {
         let pg = pool_options(settings).connect_lazy_with(pg_options(settings, application)?);
         let tenant = tenant::guarded(pool_options(settings)).connect_lazy_with(pg_options(settings, application)?);
-        let client = Arc::new(Client::open(exposed(&settings.redis_url))?);
+        let client = Arc::new(redis_client(settings)?);
         let redis = ConnectionManager::new_lazy_with_config((*client).clone(), manager_config())?;
         Ok(Self { pg, tenant, redis, keys: Keys::new(&settings.redis_prefix), client })
     }
@@ -296,6 +300,12 @@ async fn still_there(connection: &mut PgConnection, idle_for: Duration) -> sqlx:
     Ok(true)
 }
 
+/// A command does not wait until the one before it was acknowledged: many are under way on one connection.
+fn redis_client(settings: &Settings) -> redis::RedisResult<Client> {
+    let address = exposed(&settings.redis_url).into_connection_info()?;
+    Client::open(address.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+}
+
 fn manager_config() -> ConnectionManagerConfig {
     ConnectionManagerConfig::new()
         .set_connection_timeout(Some(REDIS_LIMIT))
@@ -351,7 +361,15 @@ where
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn commands_to_redis_are_sent_at_once() {
+        let client = redis_client(&Settings::parse_from(["test"])).unwrap();
+        assert!(client.get_connection_info().tcp_settings().nodelay());
+    }
 
     #[test]
     fn redis_evicts_only_with_a_limit_and_a_policy() {
