@@ -15,7 +15,7 @@ use utoipa::{
     openapi::{
         Components, Content, OpenApi, Ref, RefOr, Required, Response,
         path::{Operation, ParameterBuilder, ParameterIn, PathItem},
-        schema::{AdditionalProperties, Object, Schema, Type},
+        schema::{AdditionalProperties, ArrayItems, Object, Schema, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
@@ -103,14 +103,28 @@ pub fn complete(document: &mut OpenApi) {
 pub fn open_parts(document: &mut OpenApi) {
     let Some(components) = &mut document.components else { return };
     let opened: HashMap<String, Object> = components.schemas.iter().filter_map(opened).collect();
-    for schema in components.schemas.values_mut() {
-        let RefOr::T(Schema::AllOf(whole)) = schema else { continue };
-        for part in &mut whole.items {
-            let RefOr::Ref(named) = part else { continue };
-            if let Some(object) = opened.get(&named.ref_location) {
-                *part = RefOr::T(Schema::Object(object.clone()));
+    components.schemas.values_mut().for_each(|schema| open_within(schema, &opened));
+}
+
+fn open_within(schema: &mut RefOr<Schema>, opened: &HashMap<String, Object>) {
+    let RefOr::T(schema) = schema else { return };
+    match schema {
+        Schema::Object(object) => object.properties.values_mut().for_each(|field| open_within(field, opened)),
+        Schema::Array(array) => {
+            if let ArrayItems::RefOrSchema(items) = &mut array.items {
+                open_within(items, opened);
             }
         }
+        Schema::AllOf(whole) => {
+            for part in &mut whole.items {
+                if let RefOr::Ref(named) = part
+                    && let Some(object) = opened.get(&named.ref_location)
+                {
+                    *part = RefOr::T(Schema::Object(object.clone()));
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -154,7 +154,8 @@ async fn the_models_of_all_calls_programs_are_shown_whichever_process_is_asked()
     let stale = async |role: &str| sum(&asked(&api, "metrics").await, "rollcall_processes_stale", &[role]);
     house.until("the dead one is counted", || async { stale("role=\"calls\"").await == 1.0 }).await;
     assert_eq!((stale("role=\"api\"").await, stale("role=\"worker\"").await), (0.0, 0.0));
-    assert!(json(&api, "dashboard").await["alarms"].to_string().contains("missed_heartbeats"));
+    let dashboard = json(&api, "dashboard").await;
+    assert!(dashboard["system"]["alarms"].to_string().contains("missed_heartbeats"), "{dashboard}");
     house.close_with([api]).await;
 }
 

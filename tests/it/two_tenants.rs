@@ -64,7 +64,7 @@ pub(crate) const ROUTES: &[(&str, About)] = &[
     ("GET /v1/me", About::Own),
     ("DELETE /v1/numbers/{number}", About::Own),
     ("GET /v1/numbers/{number}", About::Own),
-    ("GET /v1/recordings", About::Own),
+    ("GET /v1/recordings", About::One),
     ("GET /v1/runs", About::Own),
     ("POST /v1/runs", About::Own),
     ("POST /v1/sessions", About::Own),
