@@ -1,8 +1,5 @@
 //! A create: faults, acceptance, and the answer, in the manner of whichever carrier was asked.
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     http::{StatusCode, header},
@@ -16,6 +13,7 @@ use super::{
     dial::Trouble,
     faults::{CreateFault, Rule, Subject, draw},
     figures::Whose,
+    turnaround::Place,
     wire::Cut,
     world::{LogEntry, World},
 };
@@ -62,7 +60,7 @@ pub(crate) async fn create(
     cut: Cut,
     manner: Manner,
     entry: LogEntry,
-    admit: impl FnOnce(&Arc<Shared>, Tempo, Instant) -> Result<Admitted, Refused> + Send + 'static,
+    admit: impl FnOnce(&Arc<Shared>, Tempo, Place) -> Result<Admitted, Refused> + Send + 'static,
 ) -> Response {
     // A task of its own: a client that goes away does not undo what it asked for.
     let here = Arc::clone(&shared);
@@ -94,28 +92,30 @@ async fn decide(
     shared: &Arc<Shared>,
     manner: Manner,
     mut entry: LogEntry,
-    admit: impl FnOnce(&Arc<Shared>, Tempo, Instant) -> Result<Admitted, Refused>,
+    admit: impl FnOnce(&Arc<Shared>, Tempo, Place) -> Result<Admitted, Refused>,
 ) -> Reply {
-    let received = Instant::now();
-    let (delay, fault) = receive(shared, &entry);
+    let (place, delay, fault) = receive(shared, &entry);
     shared.touch();
     // The call exists from the middle of the wait on: a client may die before and after that.
     pause(delay / 2).await;
     if let Some(rule) = &fault
         && let Some(reply) = turn_away(shared, manner, &mut entry, rule)
     {
+        give_back(shared, &entry, place);
         return reply;
     }
     let hurried = fault.as_ref().is_some_and(|rule| rule.kind == CreateFault::FinalCallbackFirst);
-    let admitted = admit(shared, if hurried { Tempo::Hurried } else { Tempo::Natural }, received);
+    let admitted = admit(shared, if hurried { Tempo::Hurried } else { Tempo::Natural }, place);
     let id = match admitted {
         Ok(Admitted::New(id)) => id,
         Ok(Admitted::Double(response)) => {
+            give_back(shared, &entry, place);
             "ignored".clone_into(&mut entry.verdict);
             shared.log(entry);
             return spoiled(shared, manner, fault, response).await;
         }
         Err(refused) => {
+            give_back(shared, &entry, place);
             "refused".clone_into(&mut entry.verdict);
             return Reply::Answer(refuse(shared, &mut entry, refused));
         }
@@ -134,13 +134,19 @@ async fn decide(
 }
 
 /// Counts the request and draws what is to happen to it.
-fn receive(shared: &Shared, entry: &LogEntry) -> (Duration, Option<Rule<CreateFault>>) {
+fn receive(shared: &Shared, entry: &LogEntry) -> (Place, Duration, Option<Rule<CreateFault>>) {
     let mut world = shared.world();
     let world = &mut *world;
-    world.tally.requested(Whose { account: &entry.account, from: &entry.from }, entry.token.as_deref());
+    let whose = Whose { account: &entry.account, from: &entry.from };
+    world.tally.requested(whose, entry.token.as_deref());
+    let place = world.tally.place(whose);
     let subject = Subject { to: &entry.to, from: &entry.from, status: "" };
     let fault = draw(&mut world.faults.create, subject, &mut world.random);
-    (shared.config.accept_delay_ms.draw(&mut world.random), fault)
+    (place, shared.config.accept_delay_ms.draw(&mut world.random), fault)
+}
+
+fn give_back(shared: &Shared, entry: &LogEntry, place: Place) {
+    shared.world().tally.give_back(Whose { account: &entry.account, from: &entry.from }, place);
 }
 
 /// The faults that strike before a call exists.

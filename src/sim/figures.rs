@@ -1,6 +1,6 @@
 //! What the sandbox counts: per account, per `From` and in total.
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     time::Instant,
 };
 
@@ -13,6 +13,7 @@ use super::{
     call::Status,
     media::MediaFigures,
     providers::{Provider, ProviderFigures},
+    turnaround::{Place, Turnaround},
 };
 
 /// The answer of `GET /_figures`. Counts run from the start or the last `DELETE /_figures`.
@@ -115,10 +116,7 @@ pub(crate) struct Tally {
 #[derive(Debug, Default)]
 struct Counts {
     scope: Scope,
-    /// Ends whose slot nobody has taken again yet.
-    freed: VecDeque<Instant>,
-    /// µs; made at the first sample.
-    turnaround: Option<Histogram<u64>>,
+    turnaround: Turnaround,
 }
 
 /// Whose call it is.
@@ -208,17 +206,27 @@ impl Tally {
         });
     }
 
+    /// A create that was received just now takes the oldest free place, of its caller id and of its account. So the places go in the
+    /// order in which creates come, however long each is thought about.
+    pub(crate) fn place(&mut self, whose: Whose<'_>) -> Place {
+        Place {
+            received: Instant::now(),
+            of_from: entry(&mut self.froms, whose.from).turnaround.take(),
+            of_account: entry(&mut self.accounts, whose.account).turnaround.take(),
+        }
+    }
+
+    /// It was not accepted: the next one takes its place.
+    pub(crate) fn give_back(&mut self, whose: Whose<'_>, place: Place) {
+        entry(&mut self.froms, whose.from).turnaround.free_again(place.of_from);
+        entry(&mut self.accounts, whose.account).turnaround.free_again(place.of_account);
+    }
+
     pub(crate) fn refused(&mut self, whose: Whose<'_>, code: u32) {
         self.each(whose, |scope| *scope.refused.entry(code.to_string()).or_default() += 1);
     }
 
-    pub(crate) fn accepted(
-        &mut self,
-        whose: Whose<'_>,
-        to: &str,
-        token: Option<&str>,
-        (received, now): (Instant, Instant),
-    ) {
+    pub(crate) fn accepted(&mut self, whose: Whose<'_>, to: &str, token: Option<&str>, (place, now): (Place, Instant)) {
         let token_twice = token.is_some_and(|token| {
             let seen = self.tokens.entry(token.to_owned()).or_default();
             seen.1 += 1;
@@ -237,10 +245,12 @@ impl Tally {
         // One caller id may serve several accounts: there the count is its own.
         of_from.scope.numbers_called_twice -= u64::from(number_twice);
         of_from.scope.numbers_called_twice += u64::from(number_twice_by_from);
-        let turnaround = of_from.take_place(received);
-        entry(&mut self.accounts, whose.account).take_place(received);
-        if let Some(us) = turnaround {
-            self.total.sample(us);
+        if let Some(us) = place.waited_us(place.of_from) {
+            of_from.turnaround.sample(us);
+            self.total.turnaround.sample(us);
+        }
+        if let Some(us) = place.waited_us(place.of_account) {
+            entry(&mut self.accounts, whose.account).turnaround.sample(us);
         }
         self.busy = Some((self.busy.map_or(now, |(first, _)| first), now));
     }
@@ -264,8 +274,8 @@ impl Tally {
 
     /// An end callback is being sent (or was to be): its slot may be taken from now on.
     pub(crate) fn end_told(&mut self, whose: Whose<'_>, now: Instant) {
-        entry(&mut self.accounts, whose.account).freed.push_back(now);
-        entry(&mut self.froms, whose.from).freed.push_back(now);
+        entry(&mut self.accounts, whose.account).turnaround.freed(now);
+        entry(&mut self.froms, whose.from).turnaround.freed(now);
     }
 
     pub(crate) fn callback(&mut self, whose: Whose<'_>, delivery: Delivery) {
@@ -296,27 +306,8 @@ impl Tally {
 }
 
 impl Counts {
-    /// A create takes the oldest free place; its wait in µs.
-    fn take_place(&mut self, now: Instant) -> Option<u64> {
-        let freed = self.freed.pop_front()?;
-        let us = u64::try_from(now.duration_since(freed).as_micros()).unwrap_or(u64::MAX);
-        self.sample(us);
-        Some(us)
-    }
-
-    fn sample(&mut self, us: u64) {
-        if self.turnaround.is_none() {
-            // 1 µs to 1 h at three digits are legal bounds, so that this cannot fail. Bounds, because a histogram without
-            // them clips what `saturating_record` is given.
-            self.turnaround = Histogram::new_with_bounds(1, 3_600_000_000, 3).ok();
-        }
-        if let Some(histogram) = &mut self.turnaround {
-            histogram.saturating_record(us);
-        }
-    }
-
     fn read(&self) -> Scope {
-        let turnaround_ms = self.turnaround.as_ref().map(quantiles).unwrap_or_default();
+        let turnaround_ms = self.turnaround.read();
         Scope { turnaround_ms, ..self.scope.clone() }
     }
 }
@@ -350,19 +341,4 @@ fn cpu_ms() -> f64 {
     getrusage(UsageWho::RUSAGE_SELF)
         .map(|usage| (usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64 / 1000.0)
         .unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Counts;
-
-    #[test]
-    fn a_wait_is_shown_as_long_as_it_was() {
-        let mut counts = Counts::default();
-        for ms in [5, 50, 5_000] {
-            counts.sample(ms * 1_000);
-        }
-        let shown = counts.read().turnaround_ms;
-        assert_eq!((shown.count, shown.p50.round(), (shown.max / 10.0).round()), (3, 50.0, 500.0));
-    }
 }

@@ -23,6 +23,7 @@ mod providers;
 mod recording;
 mod sound;
 mod telnyx;
+mod turnaround;
 mod twilio;
 mod waiting;
 mod wire;
@@ -32,7 +33,7 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{sync::watch, task::JoinHandle};
@@ -54,8 +55,10 @@ pub use world::LogEntry;
 
 use call::{CallId, Tempo};
 use dial::{Dial, Trouble};
+use figures::Whose;
 use media::MediaTally;
 use providers::Switchboard;
+use turnaround::Place;
 use twilio::Post;
 use world::World;
 
@@ -349,13 +352,14 @@ impl Shared {
         }
         let of = if twilio::is_sid("AC", account) { twilio::inbound } else { telnyx::inbound };
         let dial = of(from, to, url);
-        let id = self.accept(account, dial, Tempo::Natural, Instant::now()).map_err(|why| format!("{why:?}"))?;
+        let place = self.world().tally.place(Whose { account, from: &dial.from });
+        let id = self.accept(account, dial, Tempo::Natural, place).map_err(|why| format!("{why:?}"))?;
         Ok(self.world().call(id).sid.clone())
     }
 
-    /// Accepts a call, whose create was received then, and lets it live.
-    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, received: Instant) -> Result<CallId, Trouble> {
-        let id = self.world().admit(account, dial, tempo, received, &self.config)?;
+    /// Accepts a call, whose create took this place, and lets it live.
+    fn accept(self: &Arc<Self>, account: &str, dial: Dial, tempo: Tempo, place: Place) -> Result<CallId, Trouble> {
+        let id = self.world().admit(account, dial, tempo, place, &self.config)?;
         self.spawn(life::live(Arc::clone(self), id));
         self.touch();
         Ok(id)

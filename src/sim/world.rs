@@ -20,6 +20,7 @@ use super::{
     outcome::{Outcome, outcome_of},
     recording::Kept,
     telnyx,
+    turnaround::Place,
 };
 
 /// Twilio refuses more when a queue holds a day of calls (error 22005).
@@ -134,7 +135,7 @@ impl World {
         account: &str,
         dial: Dial,
         tempo: Tempo,
-        received: Instant,
+        place: Place,
         config: &Config,
     ) -> Result<CallId, Trouble> {
         let now = Stamp::now();
@@ -167,7 +168,7 @@ impl World {
         let token = dial.token.clone();
         // Somebody may ring twice: only who is called twice is counted.
         let called = if dial.inbound { format!("{} {}", dial.from, id.0) } else { dial.to.clone() };
-        self.tally.accepted(Whose { account, from: &dial.from }, &called, token.as_deref(), (received, now.at));
+        self.tally.accepted(Whose { account, from: &dial.from }, &called, token.as_deref(), (place, now.at));
         let call = Call {
             sid: match &dial.order {
                 Order::Twilio(_) => format!("CA{}", Uuid::new_v4().simple()),

@@ -88,7 +88,7 @@ pub(crate) async fn create(
         sid: None,
         ignored: request::unknown_fields(&body),
     };
-    create::create(shared, cut, MANNER, entry, move |shared, tempo, received| {
+    create::create(shared, cut, MANNER, entry, move |shared, tempo, place| {
         let dial = request::read(&body)?;
         let command = body.get("command_id").and_then(Value::as_str);
         if let Some(double) = command.and_then(|command| double(shared, &connection, command)) {
@@ -97,7 +97,7 @@ pub(crate) async fn create(
         if !shared.world().telnyx.paced(&connection, shared.config.telnyx_dps) {
             return Err(Refusal::dials_per_second().into());
         }
-        let id = shared.accept(&connection, dial, tempo, received).map_err(Refusal::of)?;
+        let id = shared.accept(&connection, dial, tempo, place).map_err(Refusal::of)?;
         if let Some(command) = command {
             shared.world().telnyx.remember(&connection, command, id);
         }

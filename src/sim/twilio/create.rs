@@ -75,9 +75,9 @@ pub(crate) async fn create(
         sid: None,
         ignored: unknown_parameters(&form),
     };
-    create::create(shared, cut, MANNER, entry, move |shared, tempo, received| {
+    create::create(shared, cut, MANNER, entry, move |shared, tempo, place| {
         let dial = read(form)?;
-        let accepted = shared.accept(&account, dial, tempo, received);
+        let accepted = shared.accept(&account, dial, tempo, place);
         accepted.map(Admitted::New).map_err(|trouble| Refusal::of(trouble).into())
     })
     .await
