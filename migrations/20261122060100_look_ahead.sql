@@ -113,6 +113,7 @@ DECLARE
     v_cap      integer;
     v_own      uuid[];
     v_since    timestamptz;
+    v_in_calls text[];
 BEGIN
     SELECT * INTO b FROM business WHERE business_id = p_business;
     SELECT * INTO r FROM run WHERE business_id = p_business AND run_id = p_run;
@@ -129,6 +130,8 @@ BEGIN
     v_cap := least(b.cap_per_day, b.cap_per_24h, b.cap_lifetime);
     -- No day of a callee is longer than 25 hours.
     v_since := CASE WHEN b.cap_lifetime IS NULL THEN v_now - interval '26 h' ELSE '-infinity' END;
+    v_in_calls := ARRAY (SELECT a.to_number FROM attempt a
+        WHERE a.open AND a.line IS NOT NULL AND (a.business_id = p_business OR a.account = v_account));
     RETURN QUERY WITH named AS MATERIALIZED (
         SELECT j.job_id FROM suppression s JOIN job j ON j.to_number = s.number
         WHERE s.business_id = ANY (v_lists) AND (s.expires_at IS NULL OR s.expires_at > clock_timestamp())
@@ -136,17 +139,17 @@ BEGIN
         UNION SELECT j.job_id FROM job j
         WHERE v_prefixes IS NOT NULL AND j.run_id = p_run AND j.state IN ('queued', 'waiting')
             AND v_prefixes ?| suppression_keys(j.to_number)
-        UNION SELECT j.job_id FROM attempt a JOIN job j ON j.to_number = a.to_number
-        WHERE a.open AND (a.business_id = p_business OR a.account = v_account) AND j.run_id = p_run AND j.state IN ('queued', 'waiting')
-        UNION SELECT j.job_id FROM (
-            SELECT a.to_number FROM attempt a
-            WHERE v_cap IS NOT NULL AND a.business_id = p_business AND a.to_number IS NOT NULL AND a.intent_at >= v_since
-            GROUP BY a.to_number HAVING count(*) >= v_cap) a
-        JOIN job j ON j.to_number = a.to_number WHERE j.run_id = p_run AND j.state IN ('queued', 'waiting')
-        UNION SELECT j.job_id FROM attempt a JOIN job j ON j.to_number = a.to_number
-        WHERE r.skip_called_within_days IS NOT NULL AND a.business_id = p_business AND a.to_number IS NOT NULL
-            AND a.intent_at > v_now - make_interval(days => r.skip_called_within_days) AND (a.run_id = ANY (v_own)) IS NOT TRUE
-            AND j.run_id = p_run AND j.state IN ('queued', 'waiting') AND j.attempt_count = 0
+        UNION SELECT j.job_id FROM job j
+        WHERE j.run_id = p_run AND j.to_number = ANY (v_in_calls) AND j.state IN ('queued', 'waiting')
+        -- One step by the number for each job: where statistics are of before an import, a join goes through all calls for each of them.
+        UNION SELECT j.job_id FROM job j
+        WHERE coalesce(v_cap, r.skip_called_within_days) IS NOT NULL AND j.run_id = p_run AND j.state IN ('queued', 'waiting') AND (
+            (v_cap IS NOT NULL AND v_cap <= (
+                SELECT count(*) FROM attempt a WHERE a.business_id = p_business AND a.to_number = j.to_number AND a.intent_at >= v_since))
+            OR (r.skip_called_within_days IS NOT NULL AND j.attempt_count = 0 AND EXISTS (
+                SELECT 1 FROM attempt a WHERE a.business_id = p_business AND a.to_number = j.to_number
+                    AND a.intent_at > v_now - make_interval(days => r.skip_called_within_days) AND (a.run_id = ANY (v_own)) IS NOT TRUE
+                OFFSET 0)))
     ), chosen AS (
         SELECT job_id, i - lag(i, 1, 0::bigint) OVER (ORDER BY i) AS stands_for FROM (
             SELECT job_id, row_number() OVER (ORDER BY job_id) AS i, count(*) OVER () AS all_of_them FROM named) n

@@ -161,3 +161,34 @@ async fn a_copy_leaves_out_whom_the_business_has_called_but_not_whom_it_is_to_re
     let (_, counts) = copy(again, "unreached").await;
     assert_eq!(counts, [2, 1, 1]);
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_long_list_and_many_calls_are_looked_at_in_time_also_by_a_plan_of_before_them(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    const MANY: i32 = 30_000;
+    let desk = Desk::open(pg).await;
+    let business = desk.business;
+    let leads = [json!({"to": number(0)})];
+    let other = desk.started(json!({"message": {"text": "Hello"}, "leads": leads})).await;
+    desk.dial("busy").await;
+    let run = desk.run(json!({"message": {"text": "Hello"}, "leads": leads, "skip_called_within_days": 30})).await;
+    assert_eq!(desk.act(run, "preview").await.status, 200);
+    desk.by_hand(&format!(
+        "INSERT INTO job (job_id, run_id, business_id, to_number)
+         SELECT id_in_order(n), '{run}', '{business}', '+1202' || (5000000 + n) FROM generate_series(1, {MANY}) n"
+    ))
+    .await;
+    desk.by_hand(&format!(
+        "INSERT INTO attempt (attempt_id, run_id, business_id, carrier, account, from_number, to_number, slot, line, state, rank, open,
+                              ring_timeout_secs, call_time_limit_secs, owner, ended_at)
+         SELECT gen_random_uuid(), '{other}', '{business}', 'twilio', 'AC', '+12125550100', '+1202' || (5000000 + n), 1, 1, 'ended', 9,
+                false, 30, 600, 'w', clock_timestamp() FROM generate_series(1, {MANY}) n"
+    ))
+    .await;
+    let seen = desk.act(run, "preview").await;
+    assert_eq!(seen.status, 200, "{}", seen.body);
+    assert_eq!(seen.body["held_back"][0]["rule"], "attempt_cap", "{}", seen.body);
+    assert_eq!(seen.body["jobs"], MANY);
+}
