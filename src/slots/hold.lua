@@ -8,6 +8,8 @@ local freed = redis.call('ZSCORE', KEYS[5], ARGV[2])
 if freed and now_ms - tonumber(freed) < tonumber(ARGV[5]) then
     return 0
 end
+-- Somebody may have taken it meanwhile, for more accounts than it uses: what its holder said of them goes with it.
+silence(KEYS[6], KEYS[3], ARGV[2])
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[2])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[2])
 redis.call('HSET', KEYS[3], ARGV[2], now_ms .. ':' .. ARGV[1] .. ':' .. ARGV[3] .. ':' .. ARGV[4])

@@ -6,7 +6,7 @@ use rollcall::{
         next::{self, Owner},
         send,
     },
-    ids::{AttemptId, BusinessId},
+    ids::{AttemptId, BusinessId, Held},
     sim::{Callee, Then},
     slots::{Ask, Learned, Short, Taken, Talks},
 };
@@ -154,5 +154,25 @@ async fn an_account_of_a_voice_provider_has_no_more_conversations_than_it_allows
     assert_eq!(gate.release(other, "AC", &with_own, Learned::Told).await.unwrap().held, 1);
     assert_eq!(gate.release(one, "AC", &first, Learned::Told).await.unwrap().held, 2);
     assert_eq!(gate.talking_by(&used(&[hears, speaks, own, ("openai", 1)])).await.unwrap(), [0; 4]);
+    house.empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_added_while_somebody_takes_it_is_counted_by_no_account_that_it_does_not_use() {
+    let house = House::open(Options::default()).await;
+    let gate = &house.ctx.gate;
+    gate.open().await.unwrap();
+    let business = BusinessId::new();
+    let (taken, _) = takes_by(&house, business, &[("deepgram", 3), ("openai", 3)], 2).await;
+    // The sweep has read the holders before these were taken, and the ledger after their claim.
+    let realtime = Talks { most: 20, accounts: vec![("openai".to_owned(), 3)] };
+    for (place, (attempt, talks)) in (1..).zip(taken.iter().zip([Some(&realtime), None])) {
+        let held = Held { attempt: *attempt, slot: place, line: place };
+        assert!(gate.hold(business, held, talks).await.unwrap());
+    }
+    let all = [("deepgram".to_owned(), 3), ("openai".to_owned(), 3)];
+    assert_eq!(gate.talking_by(&all).await.unwrap(), [0, 1]);
+    assert_eq!(gate.release(business, "AC", &taken, Learned::Told).await.unwrap().held, 2);
+    assert_eq!(gate.talking_by(&all).await.unwrap(), [0, 0]);
     house.empty().await;
 }
