@@ -33,6 +33,10 @@ for i = 3, #KEYS do
         for _, account in ipairs(redis.call('SMEMBERS', KEYS[i] .. ':accounts')) do
             local key = KEYS[i] .. ':' .. account
             found[i - 1] = found[i - 1] + without_holder(key, redis.call('SMEMBERS', key), 'SREM')
+            -- Each look reads all that are named here: who is not in use is named again when it is.
+            if forget and redis.call('EXISTS', key) == 0 then
+                redis.call('SREM', KEYS[i] .. ':accounts', account)
+            end
         end
     else
         found[i - 1] = without_holder(KEYS[i], redis.call('ZRANGE', KEYS[i], 0, -1), 'ZREM')

@@ -1,5 +1,6 @@
 -- Who talks to an agent, and by which accounts at voice providers: the beginning of the scripts that count them.
--- lines:talking has all of them, lines:talking:<account> those that use it, lines:talking:accounts the accounts that were ever used.
+-- lines:talking has all of them, lines:talking:<account> those that use it, lines:talking:accounts the accounts that somebody uses, or used until
+-- the last look for what is foreign (foreign.lua).
 -- What gate:holders says of one ends with its accounts, so that whoever frees it need not know them.
 
 -- What a conversation takes one of, from ARGV[at] on: how many, then the account and how many it allows at once, of each. No

@@ -85,6 +85,13 @@ async fn keys_of_the_gate_that_somebody_deleted_leave_nobody_counted_as_a_conver
     assert_eq!(takes(&house, BusinessId::new(), true, 1).await, (Vec::new(), Some(Short::Talks)));
     gate::forget_foreign(&house.ctx, &[]).await.unwrap();
     assert_eq!(house.ctx.gate.talking_by(&[("deepgram".to_owned(), 2)]).await.unwrap(), [0]);
+    let named = redis::cmd("SMEMBERS").arg(house.ctx.stores.keys.key("lines:talking:accounts")).to_owned();
+    let accounts: Vec<String> = named.query_async(&mut redis).await.unwrap();
+    assert_eq!(accounts, [] as [&str; 0], "an account that nobody uses is not looked at for ever");
+    assert_eq!(takes_by(&house, BusinessId::new(), &[("openai", 2)], 1).await.0.len(), 1);
+    gate::forget_foreign(&house.ctx, &[]).await.unwrap();
+    let accounts: Vec<String> = named.query_async(&mut redis).await.unwrap();
+    assert_eq!(accounts, ["openai"]);
     assert_eq!(takes(&house, BusinessId::new(), true, 1).await.0.len(), 1);
     house.empty().await;
 }
