@@ -82,7 +82,7 @@ pub fn pipelines(profile: &Profile) -> Vec<PipelineKind> {
 }
 
 /// The accounts at voice providers that a conversation by any of these pipelines uses from its beginning to its end, the business's own
-/// or the installation's, and how many each allows at once.
+/// or the installation's, and how many conversations each allows at once.
 pub fn accounts(
     settings: &VoiceSettings,
     (business, profile): (BusinessId, &Profile),
@@ -93,9 +93,14 @@ pub fn accounts(
     providers.dedup();
     let account = |provider: &Provider| {
         let name = provider.as_str();
-        match profile.voices.get(name) {
+        let (account, most) = match profile.voices.get(name) {
             Some(most) => (format!("{name}:{business}"), *most),
             None => (name.to_owned(), i32::try_from(settings.provider(name).most_at_once).unwrap_or(i32::MAX)),
+        };
+        match provider {
+            // One is left to the answers of chat models, which have it in turn: without it they would wait for the end of a call.
+            Provider::Openai => (account, (most - 1).max(1)),
+            Provider::Deepgram | Provider::Elevenlabs => (account, most),
         }
     };
     providers.iter().map(account).collect()

@@ -218,3 +218,24 @@ async fn a_business_whose_runs_talk_by_both_pipelines_keeps_to_each_of_their_acc
     media.close().await;
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conversations_that_hold_a_model_leave_one_permit_to_those_that_ask_it_for_answers() {
+    let house = House::open(Options { workers: 1, args: vec!["--openai-at-once", "2"], ..Options::default() }).await;
+    let (holds, asks) = (house.business(2).await, house.business(1).await);
+    let media = house.media().await;
+    let talks = |pipeline| json!({"pipeline": pipeline, "greeting": "Hello.", "tools": [{"type": "end_call"}]});
+    let (holder, asker) = (house.agent(holds, talks("realtime")).await, house.agent(asks, talks("cascade")).await);
+    house.sim.set_callees(vec![Callee { then: Then::Stays, ..Callee::default() }]);
+    let long = house.talking(holds, holder, &numbers(2)).await;
+    house.until("one talks", || async { house.sim.figures().media.opened == 1 }).await;
+    let lines = script(&["I am {tag}.", "Goodbye now."]);
+    house.sim.set_callees(vec![Callee { lines, then: Then::Stays, ..Callee::default() }]);
+    let short = house.talking(asks, asker, &numbers(1)).await;
+    house.until_run_is(short, "completed").await;
+    assert_eq!(house.said(asks, short).await.end_reason, "ended_by_agent");
+    assert_eq!(house.jobs_in(long, "queued").await, 1, "the last permit is taken by no conversation");
+    house.stop_dialing(long).await;
+    media.close().await;
+    house.close().await;
+}
