@@ -260,7 +260,7 @@ BEGIN
         v_day := date_trunc('day', p_at AT TIME ZONE v_zone) AT TIME ZONE v_zone;
     END IF;
     -- What a carrier was asked for and did not turn away counts.
-    SELECT count(*), count(*) FILTER (WHERE intent_at >= p_at - interval '24 h'), count(*) FILTER (WHERE intent_at >= v_day)
+    SELECT count(*), count(*) FILTER (WHERE intent_at > p_at - interval '24 h'), count(*) FILTER (WHERE intent_at >= v_day)
     INTO v_ever, v_within_24h, v_today FROM attempt
     WHERE business_id = p_business AND to_number = p_number AND direction = 'outbound'
         AND intent_at >= CASE WHEN p_lifetime IS NULL THEN least(p_at - interval '24 h', v_day) ELSE '-infinity' END
@@ -270,7 +270,7 @@ BEGIN
     END IF;
     IF v_within_24h >= p_per_24h THEN
         SELECT intent_at + interval '24 h' INTO v_next FROM attempt
-            WHERE business_id = p_business AND to_number = p_number AND intent_at >= p_at - interval '24 h'
+            WHERE business_id = p_business AND to_number = p_number AND intent_at > p_at - interval '24 h'
                 AND direction = 'outbound' AND state NOT IN ('not_sent', 'not_placed', 'refused')
                 AND NOT rang_nobody(state, disposition, queue_cancelled_at)
             ORDER BY intent_at DESC OFFSET p_per_24h - 1 LIMIT 1;

@@ -8,6 +8,7 @@ use rollcall::{
 use serde_json::{Value, json};
 
 use crate::{
+    database,
     house::{House, Options, numbers},
     voice_house::script,
 };
@@ -113,5 +114,18 @@ async fn the_agent_is_told_when_it_will_really_be_or_why_it_will_not() {
 
     let (told, _) = asked.agrees(3, noon, (Some(window), Some(opens))).await;
     assert!(told["error"].as_str().is_some_and(|why| why.contains("ends before")), "{told}");
+    asked.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_that_a_limit_of_the_number_puts_off_is_the_first_that_it_allows() {
+    let asked = Asked::open().await;
+    let pg = &asked.house.ctx.stores.pg;
+    database::run(&mut pg.acquire().await.unwrap(), "UPDATE business SET cap_per_24h = 1").await;
+    let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();
+    let (told, run) = asked.agrees(0, now + TimeDelta::hours(2), (None, None)).await;
+    let will: DateTime<Utc> = told["at"].as_str().unwrap_or_else(|| panic!("{told}")).parse().unwrap();
+    assert!((now..now + TimeDelta::minutes(2)).contains(&(will - TimeDelta::hours(24))), "{told}");
+    assert_eq!(asked.next_at(run).await, Some(will));
     asked.close().await;
 }
