@@ -19,6 +19,6 @@ pub fn routes() -> OpenApiRouter<Context> {
 /// What keeps the run from dialing now.
 #[utoipa::path(get, path = "/v1/runs/{id}/why", tag = "runs", operation_id = "why_not_dialing", params(("id" = RunId, Path)), responses((status = 200, body = Why)))]
 async fn why(viewer: Viewer, State(ctx): State<Context>, Ids(id): Ids<RunId>) -> Result<Json<Why>, ApiError> {
-    let installation = (&ctx.stores, &ctx.gate, &ctx.settings.voice);
+    let installation = (&ctx.stores, &ctx.gate, &*ctx.settings);
     Ok(Json(why::of_run(installation, &ctx.stores.tenant, viewer.business, id).await?))
 }

@@ -67,21 +67,29 @@ async fn work_out(pg: &mut PgConnection, one: &Stale, queue_limit: Duration) -> 
     zones::keep(pg, one, span, &detail).await
 }
 
-/// When a number of this run may first be rung, by the windows, from a moment in the time to come on: in the zones where that is soonest.
-/// None where no window opens any more.
+/// When a number of this run may first be dialed, by the windows, from a moment in the time to come on, or from now on: in the zones where
+/// that is soonest. None where no window opens any more.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub(crate) async fn first_open(
     pg: impl PgExecutor<'_>,
     run: RunId,
-    from: DateTime<Utc>,
+    from: Option<DateTime<Utc>>,
+    until_rung: Duration,
 ) -> sqlx::Result<Option<DateTime<Utc>>> {
     let mut first = None;
-    for mut one in zones::of_run(pg, run, MOST_ZONE_SETS).await? {
-        one.now = from;
+    for one in zones::of_run(pg, run, MOST_ZONE_SETS).await? {
+        let from = from.unwrap_or(one.now);
         let windows: Vec<_> = one.window.iter().chain(&one.home).map(|window| &window.0).collect();
-        let opens = match span(&one, &windows, Duration::ZERO) {
+        let at_end = until_rung + rings(one.ring_timeout_secs);
+        let opens = match until_before(
+            &windows,
+            &one.calendars,
+            &known(&one.zones, one.home_zone.as_ref()),
+            from,
+            (at_end, at_end),
+        ) {
             Span::Always => from,
             Span::Within(opens, _) => opens.max(from),
             Span::Never => continue,
@@ -97,21 +105,31 @@ fn lacking<'a>(windows: &[&'a Window], calendars: &BTreeMap<String, BTreeSet<Nai
     names.find(|name| !calendars.contains_key(*name)).map(String::as_str)
 }
 
-/// The present or the next time to call, without what a carrier's queue may take at its end.
+/// The present or the next time to call, without what a carrier's queue may take at its end. One that is too short to ring in is none.
 fn span(one: &Stale, windows: &[&Window], queue_limit: Duration) -> Span {
-    let zones = one.zones.iter().chain(one.home_zone.iter().filter(|_| one.zones.is_empty()));
-    // A zone that this program does not know keeps the number from being called.
-    let zones: Option<Vec<Tz>> = zones.map(|name| name.parse().ok()).collect();
-    until_before(windows, &one.calendars, &zones.unwrap_or_default(), one.now, UNTIL_ACCEPTED + queue_limit)
+    let at_end = UNTIL_ACCEPTED + queue_limit;
+    let at_least = at_end + rings(one.ring_timeout_secs);
+    until_before(windows, &one.calendars, &known(&one.zones, one.home_zone.as_ref()), one.now, (at_end, at_least))
 }
 
-/// The same, with `at_end` left out of it.
+/// The zones that a number may be in: where nobody knows any, that of its business. None where this program does not know one of them,
+/// which keeps the number from being called.
+fn known(zones: &[String], home: Option<&String>) -> Vec<Tz> {
+    let names = zones.iter().chain(home.into_iter().filter(|_| zones.is_empty()));
+    names.map(|name| name.parse().ok()).collect::<Option<Vec<Tz>>>().unwrap_or_default()
+}
+
+fn rings(ring_timeout_secs: i32) -> Duration {
+    Duration::from_secs(ring_timeout_secs.unsigned_abs().into())
+}
+
+/// The same, with the first of `at_end` left out of it; and it is longer than the second.
 fn until_before(
     windows: &[&Window],
     calendars: &BTreeMap<String, BTreeSet<NaiveDate>>,
     zones: &[Tz],
     now: DateTime<Utc>,
-    at_end: Duration,
+    (at_end, at_least): (Duration, Duration),
 ) -> Span {
     // Nobody knows the days of a calendar that is gone: each may be one of them.
     if lacking(windows, calendars).is_some() {
@@ -121,7 +139,7 @@ fn until_before(
         window.calendars.iter().filter_map(|name| calendars.get(name)).flatten().copied().collect()
     };
     let windows: Vec<_> = windows.iter().map(|window| (*window, days_of(window))).collect();
-    match next_span(&windows, zones, now + at_end) {
+    match next_span(&windows, zones, now + at_end, at_least) {
         Span::Within(opens, closes) => Span::Within(opens, closes - at_end),
         other => other,
     }
@@ -130,10 +148,8 @@ fn until_before(
 /// The time to call at `at` or the next one after it, by the windows of a job's run and business.
 pub(crate) fn of_redial(rules: &Redial, at: DateTime<Utc>, until_rung: Duration) -> Span {
     let windows: Vec<_> = rules.window.iter().chain(&rules.home).map(|window| &window.0).collect();
-    let zones = rules.zones.iter().chain(rules.home_zone.iter().filter(|_| rules.zones.is_empty()));
-    let zones: Option<Vec<Tz>> = zones.map(|name| name.parse().ok()).collect();
-    let rings = Duration::from_secs(rules.ring_timeout_secs.unsigned_abs().into());
-    until_before(&windows, &rules.calendars, &zones.unwrap_or_default(), at, until_rung + rings)
+    let at_end = until_rung + rings(rules.ring_timeout_secs);
+    until_before(&windows, &rules.calendars, &known(&rules.zones, rules.home_zone.as_ref()), at, (at_end, at_end))
 }
 
 /// When a number may be rung for a business.
@@ -156,6 +172,7 @@ pub async fn of_number(pg: &PgPool, business: BusinessId, zones: &[Tz], rings: D
     let own: Vec<Tz> = home.zone.iter().filter_map(|name| name.parse().ok()).collect();
     let zones = if zones.is_empty() { &own } else { zones };
     let windows: Vec<_> = home.window.iter().collect();
-    let span = until_before(&windows, &home.calendars, zones, home.now, UNTIL_ACCEPTED + rings);
+    let at_end = UNTIL_ACCEPTED + rings;
+    let span = until_before(&windows, &home.calendars, zones, home.now, (at_end, at_end));
     Ok(Hours { span, now: home.now, version: home.version })
 }

@@ -116,7 +116,7 @@ pub(super) async fn why(order: WhyNot) -> anyhow::Result<u8> {
         anyhow::bail!("there is no run {}", order.run);
     };
     let gate = Gate::new(&stores);
-    let installation = (&stores, &gate, &order.settings.voice);
+    let installation = (&stores, &gate, &order.settings);
     let why = why::of_run(installation, &stores.pg, business, order.run).await.map_err(open::plain)?;
     order.form.print(&why, why_text)?;
     Ok(exit::OK)

@@ -1,6 +1,6 @@
 //! When a number may ring: hours of the week and days without calls, in the callee's zone or in a named one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
@@ -190,10 +190,15 @@ fn minute(text: &str, is_end: bool) -> Option<u32> {
     Some(time.num_seconds_from_midnight() / 60)
 }
 
-/// The present or the next time at which every one of `windows` allows a call to a number that may be in any of `zones`. Each comes
-/// with the days of its calendars.
+/// The present or the next time at which every one of `windows` allows a call to a number that may be in any of `zones`, if it is
+/// longer than `at_least`. Each window comes with the days of its calendars.
 #[must_use]
-pub fn next_span(windows: &[(&Window, BTreeSet<NaiveDate>)], zones: &[Tz], now: DateTime<Utc>) -> Span {
+pub fn next_span(
+    windows: &[(&Window, BTreeSet<NaiveDate>)],
+    zones: &[Tz],
+    now: DateTime<Utc>,
+    at_least: Duration,
+) -> Span {
     if windows.is_empty() {
         return Span::Always;
     }
@@ -205,7 +210,9 @@ pub fn next_span(windows: &[(&Window, BTreeSet<NaiveDate>)], zones: &[Tz], now: 
         });
         let found = each.next().unwrap_or_default();
         let found = each.fold(found, |found, other| both(&found, &other));
-        if let Some(&(opens, closes)) = found.iter().find(|(_, closes)| *closes > now) {
+        if let Some(&(opens, closes)) =
+            found.iter().find(|(opens, closes)| *closes > now && *closes > *opens + at_least)
+        {
             return Span::Within(opens, closes);
         }
     }

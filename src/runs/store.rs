@@ -235,7 +235,7 @@ pub(super) async fn write(tx: &mut PgTransaction<'_>, run: RunId, rules: &RunRul
     sqlx::query!(
         "UPDATE run SET name = $2, external_id = $3, carriers = $4, caller_ids = $5, message = $6, default_region = $7, weight = $8,
              ring_timeout_secs = $9, call_time_limit_secs = $10, record = $11, agent_id = $12, max_concurrent_calls = $13,
-             window_version = window_version + CASE WHEN calling_window IS DISTINCT FROM $14 THEN 1 ELSE 0 END,
+             window_version = window_version + CASE WHEN calling_window IS DISTINCT FROM $14 OR ring_timeout_secs <> $9 THEN 1 ELSE 0 END,
              calling_window = $14, retry = $15, max_attempts = ($15::jsonb ->> 'max_attempts')::integer, start_at = $16, end_at = $17,
              skip_called_within_days = $18, machine = $19, local_presence = $20, breaker = $21,
              budget = $22, abandon_guard = $23

@@ -30,6 +30,8 @@ pub struct Stale {
     pub window: Option<Json<Window>>,
     /// The business's window.
     pub home: Option<Json<Window>>,
+    /// How long its numbers ring.
+    pub ring_timeout_secs: i32,
     /// The zone of a number that none is known of.
     pub home_zone: Option<String>,
     /// The business's calendars.
@@ -49,6 +51,7 @@ pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Ve
         Stale,
         r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business: BusinessId", z.zone_set, z.zones,
                   r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
+                  r.ring_timeout_secs,
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
                       AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
                   r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
@@ -78,6 +81,7 @@ pub async fn of_run(pg: impl PgExecutor<'_>, run: RunId, most: i64) -> sqlx::Res
         Stale,
         r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business: BusinessId", z.zone_set, z.zones,
                   r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
+                  r.ring_timeout_secs,
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
                       AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
                   r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"

@@ -158,6 +158,8 @@ async fn nothing_is_claimed_outside_the_callees_hours_nor_so_late_that_it_would_
     desk.sweep().await;
     assert_eq!(desk.claim(1).await, None);
     assert_eq!(desk.jobs(second).await[0]["state"], "queued");
+    let why = desk.get(&format!("/v1/runs/{second}/why")).await.body;
+    assert_eq!(why["blockers"][0]["next_at"], "2026-11-24T14:00:00.000Z", "{why}");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -227,6 +227,28 @@ async fn a_run_that_could_never_call_anybody_says_so_and_is_not_started(_: PgPoo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn hours_in_which_no_phone_can_ring_to_its_end_are_no_hours(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let hours =
+        |day: &str, from: &str, to: &str| json!({"hours": [{"days": [day], "from": from, "to": to}], "zone": "UTC"});
+    assert_eq!(desk.patch("/v1/calling-rules", json!({"window": hours("mon", "09:00", "10:00")})).await.status, 200);
+    let mut body = leads(2, &json!({}));
+    body["window"] = hours("mon", "09:59", "11:00");
+    body["ring_timeout_secs"] = json!(30);
+    let run = desk.run(body).await;
+    let seen = preview(&desk, run).await;
+    assert_eq!((figures(&seen), held_back(&seen)), ([2, 0, 0], vec![("window", "held", 2)]), "{seen}");
+    let refused = desk.act(run, "start").await;
+    assert_eq!((refused.status.as_u16(), refused.fault()), (422, ("/window", "invalid_window")), "{}", refused.body);
+    // A minute is enough for a phone that rings for five seconds.
+    let changed = desk.patch(&format!("/v1/runs/{run}"), json!({"ring_timeout_secs": 5})).await;
+    assert_eq!(changed.status, 200, "{}", changed.body);
+    assert_eq!(figures(&preview(&desk, run).await), [2, 2, 0]);
+    let started = desk.act(run, "start").await;
+    assert_eq!(started.status, 200, "{}", started.body);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 #[expect(clippy::disallowed_methods, reason = "it takes long, which no query of the product should")]
 async fn a_statement_that_hit_its_limit_is_not_called_a_store_that_is_away(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;

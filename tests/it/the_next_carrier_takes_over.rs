@@ -71,14 +71,10 @@ async fn while_one_carrier_refuses_the_account_the_next_one_dials() {
     let run = house.started(business, &numbers(12)).await;
     house.until_run_is(run, "completed").await;
     assert_eq!((house.jobs_in(run, "completed").await, taken(&house, business)), (12, (0, 12)));
-    let told = why::of_run(
-        (&house.ctx.stores, &house.ctx.gate, &house.ctx.settings.voice),
-        &house.ctx.stores.pg,
-        business,
-        run,
-    )
-    .await
-    .unwrap();
+    let told =
+        why::of_run((&house.ctx.stores, &house.ctx.gate, &*house.ctx.settings), &house.ctx.stores.pg, business, run)
+            .await
+            .unwrap();
     let refused: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "account_refused").collect();
     assert_eq!(refused.len(), 1);
     assert!(refused[0].detail.contains("telnyx"), "{}", refused[0].detail);
@@ -119,14 +115,10 @@ async fn what_is_in_doubt_at_one_carrier_is_not_dialed_at_the_next() {
     let unreadable = troubles().await;
     assert_eq!(unreadable.len(), 1, "{unreadable:?}");
     assert!(unreadable[0].carrier == Carrier::Telnyx && unreadable[0].unreadable_since.is_some(), "{unreadable:?}");
-    let told = why::of_run(
-        (&house.ctx.stores, &house.ctx.gate, &house.ctx.settings.voice),
-        &house.ctx.stores.pg,
-        business,
-        run,
-    )
-    .await
-    .unwrap();
+    let told =
+        why::of_run((&house.ctx.stores, &house.ctx.gate, &*house.ctx.settings), &house.ctx.stores.pg, business, run)
+            .await
+            .unwrap();
     let down: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "carrier_down").collect();
     assert!(down.len() == 1 && down[0].detail.starts_with("telnyx cannot be asked"), "{down:?}");
     house.sim.set_faults(Faults::default()).unwrap();

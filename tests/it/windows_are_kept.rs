@@ -1,6 +1,6 @@
 //! I11: no phone rings outside the callee's hours, whatever the calendar does.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
@@ -22,7 +22,7 @@ fn daily(from: &str, to: &str) -> Window {
 /// What one window allows next.
 fn next(window: &Window, zones: &[&str], now: &str) -> Span {
     let zones: Vec<Tz> = zones.iter().map(|name| name.parse().unwrap()).collect();
-    next_span(&[(window, BTreeSet::new())], &zones, at(now))
+    next_span(&[(window, BTreeSet::new())], &zones, at(now), Duration::ZERO)
 }
 
 fn within(from: &str, to: &str) -> Span {
@@ -81,7 +81,7 @@ fn days_without_calls_are_days_of_the_callee() {
         "the 25th has begun in Tokyo"
     );
     let calendar: BTreeSet<NaiveDate> = ["2026-12-26".parse().unwrap()].into();
-    let found = next_span(&[(&day, calendar)], &[Tz::Asia__Tokyo], at("2026-12-24T15:30:00Z"));
+    let found = next_span(&[(&day, calendar)], &[Tz::Asia__Tokyo], at("2026-12-24T15:30:00Z"), Duration::ZERO);
     assert_eq!(found, within("2026-12-27T00:00:00Z", "2026-12-27T11:00:00Z"));
 }
 
@@ -104,6 +104,7 @@ fn the_hours_of_run_and_business_both_hold() {
         &[(&run, BTreeSet::new()), (&business, BTreeSet::new())],
         &[Tz::Europe__London],
         at("2026-11-23T00:00:00Z"),
+        Duration::ZERO,
     );
     assert_eq!(found, within("2026-11-23T09:00:00Z", "2026-11-23T12:00:00Z"));
 }
@@ -121,7 +122,7 @@ proptest::proptest! {
         let text = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
         let day = daily(&text(from), &text(to));
         let now = DateTime::from_timestamp(seconds, 0).unwrap();
-        if let Span::Within(opens, closes) = next_span(&[(&day, BTreeSet::new())], &zones, now) {
+        if let Span::Within(opens, closes) = next_span(&[(&day, BTreeSet::new())], &zones, now, Duration::ZERO) {
             proptest::prop_assert!(closes > now);
             let mut moment = opens;
             while moment < closes.min(opens + chrono::TimeDelta::days(2)) {

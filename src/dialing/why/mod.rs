@@ -14,7 +14,7 @@ use self::facts::{ASLEEP_COUNTED, AccountFacts, Facts};
 use crate::{
     businesses::{profile, store::Health},
     clock::Time,
-    config::VoiceSettings,
+    config::{Settings, VoiceSettings},
     dialing::{room, windows},
     error::ApiError,
     heartbeats::{self, Room},
@@ -61,17 +61,22 @@ pub struct Blocker {
 /// # Errors
 /// 404; 503 while Postgres is away.
 pub async fn of_run(
-    (stores, gate, voice): (&Stores, &Gate, &VoiceSettings),
+    (stores, gate, settings): (&Stores, &Gate, &Settings),
     pg: &PgPool,
     business: BusinessId,
     run: RunId,
 ) -> Result<Why, ApiError> {
     let asked = (heartbeats::any_worker(stores), heartbeats::processes(stores));
     let (facts, worker, processes) = tokio::join!(facts::read(pg, business, run), asked.0, asked.1);
-    let facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
+    let mut facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
+    let until_rung = windows::until_rung(settings);
+    // The present time to call is as good as over: what is left of it is too short to ring in.
+    if facts.all_asleep && facts.wakes_at.is_none() {
+        facts.wakes_at = windows::first_open(pg, run, None, until_rung).await?.map(Time);
+    }
     let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
     let mut reasons = reasons(&facts, worker.ok(), room);
-    reasons.extend(voices(stores, gate, voice, (business, &facts)).await?);
+    reasons.extend(voices(stores, gate, &settings.voice, (business, &facts)).await?);
     reasons.extend(pace(gate, &facts).await);
     let stopped = reasons.iter().any(|reason| reason.stops != Stops::Not);
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
@@ -83,7 +88,7 @@ pub async fn of_run(
     };
     // What ends by then may end while the window is closed.
     let next_possible_at = match next_possible_at.filter(|next| *next > facts.at) {
-        Some(next) => windows::first_open(pg, run, next.0).await?.map(Time),
+        Some(next) => windows::first_open(pg, run, Some(next.0), until_rung).await?.map(Time),
         None => next_possible_at,
     };
     Ok(Why {
