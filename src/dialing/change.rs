@@ -39,6 +39,8 @@ const WHEN_IT_IS_OVER: [&str; 2] = ["name", "external_id"];
 
 /// What a run needs to have when it starts, whoever starts it.
 const FOR_A_START: [&str; 5] = ["carriers", "caller_ids", "agent_id", "message", "machine"];
+/// What decides, besides, whether there is any time to call.
+const FOR_HOURS: [&str; 3] = ["window", "ring_timeout_secs", "start_at"];
 
 /// Changes a run; `fields` are those that are given, and `merged` puts them in place of what the run has. One that waits for its
 /// start time is looked at again as a start does, because nobody looks when that time comes; without a start time it begins
@@ -74,6 +76,9 @@ pub async fn run(
         }
     }
     windows::of_run(&mut tx, run, Duration::from_secs(settings.carrier_queue_limit_secs)).await?;
+    if locked.state == RunState::Scheduled && FOR_HOURS.iter().any(|field| fields.contains(*field)) {
+        moves::check_hours(&mut tx, run).await?;
+    }
     let run = runs::store::one(&mut *tx, business, run).await?.ok_or_else(|| ApiError::not_found("run"))?;
     tx.commit().await?;
     tracing::info!(business.id = %business, run.id = %run.id, "a run was changed");

@@ -183,7 +183,10 @@ async fn check_calendars(tx: &mut PgTransaction<'_>, locked: &Locked) -> Result<
 }
 
 /// Some number of the run must have a time at which it may ring, or it would run for ever.
-async fn check_hours(tx: &mut PgTransaction<'_>, run: RunId) -> Result<(), ApiError> {
+///
+/// # Errors
+/// 422 where none has.
+pub(super) async fn check_hours(tx: &mut PgTransaction<'_>, run: RunId) -> Result<(), ApiError> {
     if !runs::zones::never_open(&mut **tx, run).await? {
         return Ok(());
     }

@@ -227,6 +227,25 @@ async fn a_run_that_could_never_call_anybody_says_so_and_is_not_started(_: PgPoo
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_run_that_waits_for_its_start_keeps_a_time_to_call(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    let hours = |day: &str| json!({"window": {"hours": [{"days": [day], "from": "09:00", "to": "20:00"}]}});
+    assert_eq!(desk.patch("/v1/calling-rules", hours("mon")).await.status, 200);
+    let mut body = leads(2, &json!({}));
+    body["start_at"] = json!("2099-01-01T00:00:00Z");
+    let run = desk.run(body).await;
+    assert_eq!(desk.act(run, "start").await.status, 200);
+    let path = format!("/v1/runs/{run}");
+    let refused = desk.patch(&path, hours("tue")).await;
+    assert_eq!((refused.status.as_u16(), refused.fault()), (422, ("/window", "invalid_window")), "{}", refused.body);
+    // Another window of the business may have left it none.
+    assert_eq!(desk.patch(&path, hours("mon")).await.status, 200);
+    assert_eq!(desk.patch("/v1/calling-rules", hours("tue")).await.status, 200);
+    assert_eq!(desk.patch(&path, json!({"start_at": null})).await.fault(), ("/window", "invalid_window"));
+    assert_eq!(desk.state(run).await, "scheduled");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn hours_in_which_no_phone_can_ring_to_its_end_are_no_hours(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     let hours =
