@@ -127,6 +127,10 @@ async fn why_names_a_time_only_where_all_that_stops_a_run_is_known_to_end(_: PgP
     assert_eq!(desk.patch(&format!("/v1/runs/{run}"), json!({"start_at": null})).await.status, 200);
     let why = desk.why(run).await;
     assert_eq!(why["next_possible_at"], "2026-11-30T14:00:00.000Z", "{why}");
+    // Nothing is dialed from its end on.
+    assert_eq!(desk.patch(&format!("/v1/runs/{run}"), json!({"end_at": "2026-11-30T14:00:00Z"})).await.status, 200);
+    let why = desk.why(run).await;
+    assert_eq!(why["next_possible_at"], Value::Null, "{why}");
     assert_eq!(desk.act(run, "pause").await.status, 200);
     let why = desk.why(run).await;
     assert_eq!((codes(&why)[0], &why["next_possible_at"]), ("run_not_running", &Value::Null), "{why}");

@@ -155,6 +155,7 @@ async fn why_says_that_the_account_has_had_its_calls_of_this_second() {
     let pace = pace.unwrap_or_else(|| panic!("{status} {why}"));
     assert_eq!((&pace["count"], &why["dialing"]), (&json!(2), &json!(true)), "{why}");
     assert!(pace["next_at"].as_str() > why["at"].as_str(), "{why}");
+    assert_eq!(why["next_possible_at"], pace["next_at"], "{why}");
     house.stop_dialing(run).await;
     house.close().await;
 }

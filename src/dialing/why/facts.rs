@@ -24,6 +24,7 @@ pub(super) struct Facts {
     pub(super) at: Time,
     pub(super) state: RunState,
     pub(super) start_at: Option<Time>,
+    pub(super) end_at: Option<Time>,
     pub(super) most_at_once: Option<i32>,
     pub(super) at_once: i64,
     pub(super) queued: i64,
@@ -96,6 +97,7 @@ pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx:
     sqlx::query_as!(
         Facts,
         r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState", r.start_at AS "start_at: Time",
+                  r.end_at AS "end_at: Time",
                   r.max_concurrent_calls AS most_at_once, own.of_run AS "at_once!",
                   (SELECT coalesce(sum(queued), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "queued!",
                   (SELECT count(*) FROM (

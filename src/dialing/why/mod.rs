@@ -37,7 +37,7 @@ pub struct Why {
     pub slots: Held,
     /// Lines of the installation.
     pub lines: Held,
-    /// When the next call may be placed: now where nothing is in the way, null where nobody can say.
+    /// When the next call may be placed: now where nothing is in the way, null where nobody can say, or the run ends before.
     pub next_possible_at: Option<Time>,
     /// What is in the way.
     pub blockers: Vec<Blocker>,
@@ -77,20 +77,23 @@ pub async fn of_run(
     let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
     let mut reasons = reasons(&facts, worker.ok(), room);
     reasons.extend(voices(stores, gate, &settings.voice, (business, &facts)).await?);
-    reasons.extend(pace(gate, &facts).await);
+    let paced = pace(gate, &facts).await;
+    let next_token = paced.as_ref().and_then(|paced| paced.blocker.next_at);
+    reasons.extend(paced);
     let stopped = reasons.iter().any(|reason| reason.stops != Stops::Not);
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
     let first = facts.waiting.iter().filter_map(|held| held.next_at.map(Time)).min();
     let next_possible_at = match (stopped, facts.queued) {
         (_, 0) => first.and_then(|first| until(&reasons, first)),
         (true, _) => until(&reasons, facts.at),
-        (false, _) => dialing.then_some(facts.at),
+        (false, _) => dialing.then_some(next_token.unwrap_or(facts.at)),
     };
     // What ends by then may end while the window is closed.
     let next_possible_at = match next_possible_at.filter(|next| *next > facts.at) {
         Some(next) => windows::first_open(pg, run, Some(next.0), until_rung).await?.map(Time),
         None => next_possible_at,
     };
+    let next_possible_at = next_possible_at.filter(|next| facts.end_at.is_none_or(|end| *next < end));
     Ok(Why {
         run_id: run,
         at: facts.at,
@@ -129,21 +132,15 @@ fn until(reasons: &[Reason], earliest: Time) -> Option<Time> {
     }
 }
 
-/// The accounts that have had as many calls as they may in this second, where the run has more to dial.
-async fn pace(gate: &Gate, facts: &Facts) -> Vec<Reason> {
-    let mut found = Vec::new();
-    let dialed_through = facts.accounts.iter().filter(|_| facts.state == RunState::Running && facts.queued > 0);
-    for account in dialed_through.filter(|account| account.takes_calls()) {
-        let wait = gate.next_token(&account.reference, account.calls_per_second).await.unwrap_or_default();
-        if !wait.is_zero() {
-            let detail =
-                format!("{} takes {} calls per second of this account.", account.carrier, account.calls_per_second);
-            let next_at = Some(Time(facts.at.0 + wait));
-            let blocker = Blocker { code: "pace", count: facts.queued, next_at, detail };
-            found.push(Reason { stops: Stops::Not, blocker });
-        }
-    }
-    found
+/// The account that is dialed through, where it has had as many calls as it may in this second and the run has more to dial.
+async fn pace(gate: &Gate, facts: &Facts) -> Option<Reason> {
+    let dials = facts.state == RunState::Running && facts.queued > 0;
+    let account = facts.accounts.iter().find(|account| dials && account.takes_calls())?;
+    let wait = gate.next_token(&account.reference, account.calls_per_second).await.unwrap_or_default();
+    let next_at = (!wait.is_zero()).then_some(Time(facts.at.0 + wait))?;
+    let detail = format!("{} takes {} calls per second of this account.", account.carrier, account.calls_per_second);
+    let blocker = Blocker { code: "pace", count: facts.queued, next_at: Some(next_at), detail };
+    Some(Reason { stops: Stops::Not, blocker })
 }
 
 /// The account at a voice provider that is in as many conversations as it allows, where an agent talks. What is taken for the business
