@@ -40,8 +40,8 @@ BEGIN
 END $$;
 
 -- What the eta of a run is reckoned from: how many of its calls ended, of the last hundred, in how many seconds, counted from when it
--- has been able to dial without a break; the hours that it dials in now, null where it has none; and when the last of what sleeps or waits
--- may be dialed, as far as a hundred of those that wait tell. Null where nothing of it may be dialed now, or where the last of it never may.
+-- has been able to dial without a break; all that decides in which hours the zones are dialed that are open longest, null where it has no
+-- window; when the last of what sleeps may be dialed; and until when rules hold what waits, as far as a hundred of them tell. Null where nothing of it may be dialed now, or where the last of it never may.
 -- With the owner's eyes, as in queued_jobs.
 CREATE FUNCTION pace_of_run(p_business uuid, p_run uuid) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
 DECLARE
@@ -49,7 +49,7 @@ DECLARE
     r        run;
     v_now    timestamptz := wall_clock();
     v_since  timestamptz;
-    v_hours  timestamptz[];
+    v_zones  jsonb;
     v_sleeps timestamptz;
     v_waits  timestamptz;
     v_awake  boolean;
@@ -65,9 +65,9 @@ BEGIN
     END IF;
     IF r.window_version + b.window_version > 0 THEN
         SELECT bool_or(z.open) FILTER (WHERE q.has), min(z.opens_at) FILTER (WHERE z.open),
-               (array_agg(ARRAY[z.opens_at, z.closes_at] ORDER BY z.closes_at DESC) FILTER (WHERE z.open AND q.has))[1:1],
+               (array_agg(to_jsonb(z.zones) ORDER BY z.closes_at DESC) FILTER (WHERE z.open AND q.has))[1],
                max(z.opens_at) FILTER (WHERE q.has AND NOT z.open)
-        INTO v_awake, v_since, v_hours, v_sleeps FROM (
+        INTO v_awake, v_since, v_zones, v_sleeps FROM (
             SELECT *, version = r.window_version + b.window_version AND opens_at <= v_now
                 AND closes_at > v_now + make_interval(secs => r.ring_timeout_secs) AS open
             FROM run_zone WHERE run_id = p_run) z
@@ -87,9 +87,11 @@ BEGIN
         CASE WHEN isfinite(v_since) THEN statement_timestamp() - (v_now - v_since) END);
     SELECT count(*), count(*) FILTER (WHERE disposition <> 'cancelled'), min(ended_at) INTO v_looked, v_ends, v_first
         FROM last_ends(p_run, r.breaker IS NOT NULL OR r.abandon_guard IS NOT NULL, v_since);
-    RETURN jsonb_build_object('ends', v_ends, 'now', v_now, 'last_begins', greatest(v_sleeps, v_waits),
+    RETURN jsonb_build_object('ends', v_ends, 'now', v_now, 'sleeps_until', v_sleeps, 'waits_until', v_waits,
         'secs', extract(epoch FROM statement_timestamp() - CASE WHEN v_looked < 100 THEN v_since ELSE v_first END),
-        'opens', CASE WHEN isfinite(v_hours[1][1]) THEN v_hours[1][1] END, 'closes', CASE WHEN isfinite(v_hours[1][2]) THEN v_hours[1][2] END);
+        'hours', CASE WHEN v_zones IS NOT NULL THEN jsonb_build_object('zones', v_zones, 'home', b.time_zone,
+            'windows', jsonb_path_query_array(jsonb_build_array(r.calling_window, b.calling_window), '$[*] ? (@ != null)'),
+            'calendars', (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar WHERE business_id = p_business)) END);
 END $$;
 
 -- What the claim would say of the jobs of a run that are not over, counted by zones, verdict and rule: held or skipped as it has them,

@@ -12,7 +12,7 @@ use crate::{
     },
     attempts::{self, Attempt},
     context::Context,
-    dialing::cancel,
+    dialing::{cancel, windows},
     error::{ApiError, FieldError},
     ids::{BusinessId, JobId, RunId},
     jobs::{
@@ -41,7 +41,8 @@ struct JobDetail {
 }
 
 impl JobDetail {
-    async fn of(ctx: &Context, business: BusinessId, job: Job) -> Result<Json<Self>, ApiError> {
+    async fn of(ctx: &Context, business: BusinessId, mut job: Job) -> Result<Json<Self>, ApiError> {
+        windows::tell_open(&ctx.stores.tenant, business, std::slice::from_mut(&mut job), &ctx.settings).await?;
         let attempts = attempts::store::list(&ctx.stores.tenant, business, None, Some(job.id)).await?;
         let decisions = decisions::of_job(&ctx.stores.tenant, business, job.id).await?;
         Ok(Json(Self { job, attempts, decisions }))
@@ -71,10 +72,12 @@ async fn of_run(
     Query(which): Query<OfRun>,
 ) -> Result<Json<List<Job>>, ApiError> {
     let page = Page::read("jobs-of-run", which.limit, which.cursor.as_deref())?;
-    let jobs = read::of_run(&ctx.stores.tenant, viewer.business, run, which.state, page.after, page.fetch()).await?;
+    let mut jobs =
+        read::of_run(&ctx.stores.tenant, viewer.business, run, which.state, page.after, page.fetch()).await?;
     if jobs.is_empty() && !runs::store::exists(&ctx.stores.tenant, viewer.business, run).await? {
         return Err(ApiError::not_found("run"));
     }
+    windows::tell_open(&ctx.stores.tenant, viewer.business, &mut jobs, &ctx.settings).await?;
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
 }
 
@@ -115,7 +118,8 @@ async fn find(
         .transpose()
         .map_err(|error| ApiError::validation(vec![FieldError::new("?to", "invalid_number", error.to_string())]))?;
     let filter = Filter { state: which.state, to: to.map(Into::into), external_id: which.external_id };
-    let jobs = read::find(&ctx.stores.tenant, viewer.business, &filter, page.after, page.fetch()).await?;
+    let mut jobs = read::find(&ctx.stores.tenant, viewer.business, &filter, page.after, page.fetch()).await?;
+    windows::tell_open(&ctx.stores.tenant, viewer.business, &mut jobs, &ctx.settings).await?;
     Ok(Json(List::new(jobs, &page, |job| job.id.0, |job| job)))
 }
 

@@ -24,6 +24,7 @@ use crate::{
     },
     calls::conversation,
     context::Context,
+    dialing::windows,
     error::{ApiError, Slug},
     ids::BusinessId,
     jobs::{
@@ -82,7 +83,8 @@ pub async fn known(
     let everywhere = suppressions::over(&ctx.stores.pg, List::Installation, number).await?;
     let dialed = history::dialed(pg, business, number).await?;
     let filter = Filter { to: Some(number.to_owned()), ..Filter::default() };
-    let jobs = read::find(pg, business, &filter, before, limit).await?;
+    let mut jobs = read::find(pg, business, &filter, before, limit).await?;
+    windows::tell_open(pg, business, &mut jobs, &ctx.settings).await?;
     let singles = history::singles(pg, business, number, before.unwrap_or(Uuid::max()), limit).await?;
     let ids: Vec<_> = jobs.iter().map(|job| job.id).collect();
     let dials = attempts::store::of(pg, business, &singles, &ids).await?;

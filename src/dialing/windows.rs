@@ -2,20 +2,20 @@
 //!
 //! I11: the claim compares the moment with these times in its own transaction. A window that was changed makes them void at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
 
 use crate::{
     businesses::calling_rules,
+    clock::Time,
     config::Settings,
     ids::{BusinessId, RunId},
-    policy::{Span, Window, window::next_span},
+    jobs::Job,
+    policy::{Openings, Span},
     runs::{
         redial::Redial,
         zones::{self, Stale},
@@ -26,7 +26,7 @@ use crate::{
 const UNTIL_ACCEPTED: Duration = Duration::from_secs(15);
 
 /// Sets of zones that are asked when a run may be dialed again.
-const MOST_ZONE_SETS: i64 = 100;
+const MOST_ZONE_SETS: i64 = 500;
 
 /// What passes between a claim and the first ring, at most: a carrier may keep the call in its queue.
 pub(crate) fn until_rung(settings: &Settings) -> Duration {
@@ -57,9 +57,10 @@ pub(crate) async fn refresh(pg: &PgPool, queue_limit: Duration) -> sqlx::Result<
 }
 
 async fn work_out(pg: &mut PgConnection, one: &Stale, queue_limit: Duration) -> sqlx::Result<()> {
-    let windows: Vec<_> = one.window.iter().chain(&one.home).map(|window| &window.0).collect();
-    let span = span(one, &windows, queue_limit);
-    let detail = match (lacking(&windows, &one.calendars), span) {
+    // One that is too short to ring in is none.
+    let openings = one.openings().without(UNTIL_ACCEPTED + queue_limit).longer_than(rings(one.ring_timeout_secs));
+    let span = openings.span(one.now);
+    let detail = match (lacking(one), span) {
         (Some(name), _) => format!("The window names the calendar {name}, which the business does not have."),
         (None, Span::Never) => "No time to call suits every zone that the number may be in.".to_owned(),
         (None, Span::Always | Span::Within(..)) => "The calling window is closed.".to_owned(),
@@ -67,89 +68,66 @@ async fn work_out(pg: &mut PgConnection, one: &Stale, queue_limit: Duration) -> 
     zones::keep(pg, one, span, &detail).await
 }
 
-/// When a number of this run may first be dialed, by the windows, from a moment in the time to come on, or from now on: in the zones where
-/// that is soonest. None where no window opens any more.
-///
-/// # Errors
-/// Where Postgres does not answer.
-pub(crate) async fn first_open(
-    pg: impl PgExecutor<'_>,
-    run: RunId,
-    from: Option<DateTime<Utc>>,
-    until_rung: Duration,
-) -> sqlx::Result<Option<DateTime<Utc>>> {
-    let mut first = None;
-    for one in zones::of_run(pg, run, MOST_ZONE_SETS).await? {
-        let from = from.unwrap_or(one.now);
-        let windows: Vec<_> = one.window.iter().chain(&one.home).map(|window| &window.0).collect();
-        let at_end = until_rung + rings(one.ring_timeout_secs);
-        let opens = match until_before(
-            &windows,
-            &one.calendars,
-            &known(&one.zones, one.home_zone.as_ref()),
-            from,
-            (at_end, at_end),
-        ) {
-            Span::Always => from,
-            Span::Within(opens, _) => opens.max(from),
-            Span::Never => continue,
-        };
-        first = Some(first.map_or(opens, |first: DateTime<Utc>| first.min(opens)));
-    }
-    Ok(first)
-}
-
 /// The first calendar that a window names and the business does not have.
-fn lacking<'a>(windows: &[&'a Window], calendars: &BTreeMap<String, BTreeSet<NaiveDate>>) -> Option<&'a str> {
-    let mut names = windows.iter().flat_map(|window| &window.calendars);
-    names.find(|name| !calendars.contains_key(*name)).map(String::as_str)
+fn lacking(one: &Stale) -> Option<&str> {
+    let mut names = one.windows().flat_map(|window| &window.calendars);
+    names.find(|name| !one.calendars.contains_key(*name)).map(String::as_str)
 }
 
-/// The present or the next time to call, without what a carrier's queue may take at its end. One that is too short to ring in is none.
-fn span(one: &Stale, windows: &[&Window], queue_limit: Duration) -> Span {
-    let at_end = UNTIL_ACCEPTED + queue_limit;
-    let at_least = at_end + rings(one.ring_timeout_secs);
-    until_before(windows, &one.calendars, &known(&one.zones, one.home_zone.as_ref()), one.now, (at_end, at_least))
-}
-
-/// The zones that a number may be in: where nobody knows any, that of its business. None where this program does not know one of them,
-/// which keeps the number from being called.
-fn known(zones: &[String], home: Option<&String>) -> Vec<Tz> {
-    let names = zones.iter().chain(home.into_iter().filter(|_| zones.is_empty()));
-    names.map(|name| name.parse().ok()).collect::<Option<Vec<Tz>>>().unwrap_or_default()
+/// When calls to numbers that may be in the same zones may be begun: so long before the end of each opening that they have stopped to
+/// ring by then.
+pub(crate) fn to_dial(one: &Stale, until_rung: Duration) -> Openings {
+    one.openings().without(until_rung + rings(one.ring_timeout_secs))
 }
 
 fn rings(ring_timeout_secs: i32) -> Duration {
     Duration::from_secs(ring_timeout_secs.unsigned_abs().into())
 }
 
-/// The same, with the first of `at_end` left out of it; and it is longer than the second.
-fn until_before(
-    windows: &[&Window],
-    calendars: &BTreeMap<String, BTreeSet<NaiveDate>>,
-    zones: &[Tz],
-    now: DateTime<Utc>,
-    (at_end, at_least): (Duration, Duration),
-) -> Span {
-    // Nobody knows the days of a calendar that is gone: each may be one of them.
-    if lacking(windows, calendars).is_some() {
-        return Span::Never;
+/// The same of a run, by its sets of zones.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub(crate) async fn all_to_dial(
+    pg: impl PgExecutor<'_>,
+    run: RunId,
+    until_rung: Duration,
+) -> sqlx::Result<HashMap<i64, Openings>> {
+    let sets = zones::of_run(pg, run, MOST_ZONE_SETS).await?;
+    Ok(sets.iter().map(|one| (one.zone_set, to_dial(one, until_rung))).collect())
+}
+
+/// Puts in the place of the time that is kept of a job that waits the first one at which it may be dialed: none where no window opens
+/// any more. What is kept is when its rule holds it no longer, which the window does not change.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn tell_open(
+    pg: impl PgExecutor<'_>,
+    business: BusinessId,
+    jobs: &mut [Job],
+    settings: &Settings,
+) -> sqlx::Result<()> {
+    let waiting: Vec<Uuid> = jobs.iter().filter(|job| job.next_at.is_some()).map(|job| job.id.0).collect();
+    if waiting.is_empty() {
+        return Ok(());
     }
-    let days_of = |window: &Window| -> BTreeSet<NaiveDate> {
-        window.calendars.iter().filter_map(|name| calendars.get(name)).flatten().copied().collect()
-    };
-    let windows: Vec<_> = windows.iter().map(|window| (*window, days_of(window))).collect();
-    match next_span(&windows, zones, now + at_end, at_least) {
-        Span::Within(opens, closes) => Span::Within(opens, closes - at_end),
-        other => other,
+    let sets = zones::of_jobs(pg, business, &waiting).await?;
+    let openings: HashMap<_, _> =
+        sets.iter().map(|one| ((one.run, &one.zones), to_dial(one, until_rung(settings)))).collect();
+    for job in jobs {
+        if let Some(openings) = openings.get(&(job.run_id, &job.time_zones)) {
+            job.next_at = job.next_at.and_then(|at| openings.first(at.0)).map(Time);
+        }
     }
+    Ok(())
 }
 
 /// The time to call at `at` or the next one after it, by the windows of a job's run and business.
 pub(crate) fn of_redial(rules: &Redial, at: DateTime<Utc>, until_rung: Duration) -> Span {
-    let windows: Vec<_> = rules.window.iter().chain(&rules.home).map(|window| &window.0).collect();
-    let at_end = until_rung + rings(rules.ring_timeout_secs);
-    until_before(&windows, &rules.calendars, &known(&rules.zones, rules.home_zone.as_ref()), at, (at_end, at_end))
+    let windows = rules.window.iter().chain(&rules.home).map(|window| &window.0);
+    let openings = Openings::new(windows, &rules.calendars, &rules.zones, rules.home_zone.as_ref());
+    openings.without(until_rung + rings(rules.ring_timeout_secs)).span(at)
 }
 
 /// When a number may be rung for a business.
@@ -169,10 +147,8 @@ pub struct Hours {
 /// Where Postgres does not answer.
 pub async fn of_number(pg: &PgPool, business: BusinessId, zones: &[Tz], rings: Duration) -> sqlx::Result<Hours> {
     let home = calling_rules::home(pg, business).await?;
-    let own: Vec<Tz> = home.zone.iter().filter_map(|name| name.parse().ok()).collect();
-    let zones = if zones.is_empty() { &own } else { zones };
-    let windows: Vec<_> = home.window.iter().collect();
-    let at_end = UNTIL_ACCEPTED + rings;
-    let span = until_before(&windows, &home.calendars, zones, home.now, (at_end, at_end));
+    let zones: Vec<String> = zones.iter().map(|zone| zone.name().to_owned()).collect();
+    let openings = Openings::new(&home.window, &home.calendars, &zones, home.zone.as_ref());
+    let span = openings.without(UNTIL_ACCEPTED + rings).span(home.now);
     Ok(Hours { span, now: home.now, version: home.version })
 }

@@ -23,7 +23,7 @@ pub struct Decision {
     pub rule: Option<String>,
     /// A sentence for people.
     pub detail: Option<String>,
-    /// Until when it is held, where that is known.
+    /// Until when the rule holds it, where that is known: other rules may hold it longer.
     pub next_at: Option<Time>,
 }
 

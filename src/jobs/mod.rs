@@ -43,7 +43,7 @@ pub struct Job {
     pub reason: Option<String>,
     /// Attempts charged to it.
     pub attempt_count: i32,
-    /// When it is looked at again, while it waits.
+    /// The first time at which it may be dialed, by its calling window too, while it waits; null where no window opens any more.
     pub next_at: Option<Time>,
     pub priority: i16,
     /// Not dialed before this.

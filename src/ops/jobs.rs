@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     attempts::{self, Attempt},
     config::Settings,
+    dialing::windows,
     ids::{JobId, RunId},
     jobs::{
         Job, JobState,
@@ -70,7 +71,8 @@ pub(super) async fn jobs(order: Jobs) -> anyhow::Result<u8> {
             Some(business) => read::one(pg, business, id).await?.map(|job| (business, job)),
             None => None,
         };
-        let Some((business, job)) = detail else { anyhow::bail!("there is no job {id}") };
+        let Some((business, mut job)) = detail else { anyhow::bail!("there is no job {id}") };
+        windows::tell_open(pg, business, std::slice::from_mut(&mut job), &order.settings).await?;
         let attempts = attempts::store::list(pg, business, None, Some(id)).await?;
         let decisions = decisions::of_job(pg, business, id).await?;
         order.form.print(&Detail { job, attempts, decisions }, one_text)?;
@@ -80,6 +82,7 @@ pub(super) async fn jobs(order: Jobs) -> anyhow::Result<u8> {
     let Some(business) = find::business_of(pg, run).await? else { anyhow::bail!("there is no run {run}") };
     let after = order.after.map(|job| job.0);
     let mut jobs = read::of_run(pg, business, run, order.state, after, i64::from(order.limit) + 1).await?;
+    windows::tell_open(pg, business, &mut jobs, &order.settings).await?;
     for job in &mut jobs {
         job.to = masked(&job.to);
     }

@@ -6,10 +6,12 @@
 
 pub mod guards;
 pub mod hours;
+pub mod openings;
 pub mod retry;
 pub mod window;
 pub mod zones;
 
 pub use guards::{AbandonGuard, Breaker, Budget};
+pub use openings::{Calendars, Openings};
 pub use retry::Retry;
 pub use window::{Span, Window};

@@ -1,8 +1,8 @@
 //! When a number may ring: hours of the week and days without calls, in the callee's zone or in a named one.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Timelike, Utc, Weekday};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Timelike, Utc, Weekday};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::ToSchema;
@@ -12,10 +12,6 @@ use crate::{clock, error::FieldError};
 
 /// The shortest stretch that is accepted, minutes: within it a phone must be able to ring to its end.
 const SHORTEST_MINUTES: u32 = 15;
-/// Days looked at in one go.
-const CHUNK_DAYS: u64 = 10;
-/// So many times; then a window counts as one that never opens.
-const CHUNKS: u64 = 40;
 
 /// When calls may ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -139,14 +135,19 @@ impl Window {
         if self.zone == "callee" { Ok(None) } else { self.zone.parse().map(Some) }
     }
 
-    /// What it allows from a day on in every one of `zones`.
-    fn stretches(&self, closed: &BTreeSet<NaiveDate>, zones: &[Tz], first: NaiveDate) -> Vec<Stretch> {
+    /// What it allows in these days, from a day of UTC on, in every one of `zones`; and some of what is before and after them.
+    pub(super) fn stretches(
+        &self,
+        closed: &BTreeSet<NaiveDate>,
+        zones: &[Tz],
+        (first, days): (NaiveDate, u64),
+    ) -> Vec<Stretch> {
         let daily: Vec<Daily> = self.hours.iter().filter_map(Hours::daily).collect();
         let fixed = self.fixed_zone().ok().flatten();
         let zones = fixed.as_ref().map_or(zones, std::slice::from_ref);
         // Local days begin and end up to a day before and after those of UTC.
         let first = first.checked_sub_days(Days::new(1)).unwrap_or(first);
-        let mut each = zones.iter().map(|zone| stretches(&daily, closed, *zone, first, CHUNK_DAYS + 2));
+        let mut each = zones.iter().map(|zone| stretches(&daily, closed, *zone, first, days + 2));
         let Some(found) = each.next() else { return Vec::new() };
         each.fold(found, |found, other| both(&found, &other))
     }
@@ -188,58 +189,4 @@ fn minute(text: &str, is_end: bool) -> Option<u32> {
     }
     let time = NaiveTime::parse_from_str(text, "%H:%M").ok().filter(|_| text.len() == 5)?;
     Some(time.num_seconds_from_midnight() / 60)
-}
-
-/// The present or the next time at which every one of `windows` allows a call to a number that may be in any of `zones`, if it is
-/// longer than `at_least`. Each window comes with the days of its calendars.
-#[must_use]
-pub fn next_span(
-    windows: &[(&Window, BTreeSet<NaiveDate>)],
-    zones: &[Tz],
-    now: DateTime<Utc>,
-    at_least: Duration,
-) -> Span {
-    if windows.is_empty() {
-        return Span::Always;
-    }
-    for chunk in 0..CHUNKS {
-        let begins = now + TimeDelta::days(i64::try_from(chunk * CHUNK_DAYS).unwrap_or_default());
-        let mut each = windows.iter().map(|(window, days)| {
-            let closed = days.iter().chain(&window.blackout_dates).copied().collect();
-            window.stretches(&closed, zones, begins.date_naive())
-        });
-        let found = each.next().unwrap_or_default();
-        let found = each.fold(found, |found, other| both(&found, &other));
-        if let Some(&(opens, closes)) =
-            found.iter().find(|(opens, closes)| *closes > now && *closes > *opens + at_least)
-        {
-            return Span::Within(opens, closes);
-        }
-    }
-    Span::Never
-}
-
-/// When calls that take so long together are over, from some time on: if they are made within these hours, from their present or next
-/// opening to its closing, and every day is taken to have as many. None where that is beyond what can be told.
-#[must_use]
-pub fn over_at(
-    hours: Option<(DateTime<Utc>, DateTime<Utc>)>,
-    needed: TimeDelta,
-    from: DateTime<Utc>,
-) -> Option<DateTime<Utc>> {
-    let Some((opens, closes)) = hours else { return from.checked_add_signed(needed) };
-    let later = from - closes;
-    let days = if later < TimeDelta::zero() { 0 } else { later.num_days() + 1 };
-    let [opens, closes] = [opens, closes].map(|time| time.checked_add_signed(TimeDelta::try_days(days)?));
-    let (opens, closes) = (opens?, closes?);
-    let begins = opens.max(from);
-    let open_today = (closes - begins).max(TimeDelta::zero());
-    if needed <= open_today {
-        return begins.checked_add_signed(needed);
-    }
-    let open_a_day = (closes - opens).max(TimeDelta::minutes(1)).min(TimeDelta::days(1));
-    let rest = needed - open_today;
-    let days = rest.num_seconds() / open_a_day.num_seconds();
-    let last = TimeDelta::try_seconds(rest.num_seconds() % open_a_day.num_seconds())?;
-    opens.checked_add_signed(TimeDelta::try_days(1 + days)? + last)
 }

@@ -1,13 +1,11 @@
 //! When a job in a call may be dialed again: what the rules are asked by, for whoever promises a time to its callee.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{PgPool, types::Json};
 
 use crate::{
     ids::{AttemptId, BusinessId},
-    policy::Window,
+    policy::{Calendars, Window},
 };
 
 /// The rules of a job's run and business, as they are now.
@@ -22,7 +20,7 @@ pub struct Redial {
     /// The zone of a number that none is known of.
     pub home_zone: Option<String>,
     /// The business's calendars.
-    pub calendars: Json<BTreeMap<String, BTreeSet<NaiveDate>>>,
+    pub calendars: Json<Calendars>,
     /// So long it rings.
     pub ring_timeout_secs: i32,
     /// Not before this.
@@ -58,7 +56,7 @@ pub async fn of_attempt(pg: &PgPool, business: BusinessId, attempt: AttemptId) -
         r#"SELECT j.time_zones AS zones, r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>",
                   b.time_zone AS home_zone, r.ring_timeout_secs, j.not_before, j.not_after, r.end_at,
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
-                      AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
+                      AS "calendars!: Json<Calendars>",
                   agreed_at(r.run_id, j.job_id, wall_clock()) IS NOT NULL AS "goes_on!",
                   is_suppressed(b.business_id, j.to_number) AS "suppressed!", wall_clock() AS "now!"
            FROM attempt a JOIN job j USING (job_id) JOIN run r ON r.run_id = a.run_id JOIN business b ON b.business_id = a.business_id

@@ -68,7 +68,8 @@ impl From<Row> for Run {
         let slots = Held { held: row.held, limit: row.slot_limit };
         let most = row.retry.as_ref().map_or(1, |retry| retry.max_attempts);
         let end_at = row.end_at;
-        let eta = |states: &StateCounts, attempts| row.pace.and_then(|pace| pace.eta(states, (attempts, most), end_at));
+        let eta =
+            |states: &StateCounts, attempts| row.pace.and_then(|pace| pace.0.eta(states, (attempts, most), end_at));
         let pause = row.pause_reason.zip(row.paused_at).map(|(reason, at)| Pause { reason, by: row.paused_by, at });
         Self {
             id: row.run_id,

@@ -2,14 +2,13 @@
 //!
 //! What is worked out is kept with the version of the windows it comes from: a claim believes no other.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor, types::Json};
+use uuid::Uuid;
 
 use crate::{
     ids::{BusinessId, RunId},
-    policy::{Span, Window},
+    policy::{Calendars, Openings, Span, Window},
 };
 
 /// Rows worked out in one go.
@@ -30,16 +29,29 @@ pub struct Stale {
     pub window: Option<Json<Window>>,
     /// The business's window.
     pub home: Option<Json<Window>>,
-    /// How long its numbers ring.
-    pub ring_timeout_secs: i32,
     /// The zone of a number that none is known of.
     pub home_zone: Option<String>,
     /// The business's calendars.
-    pub calendars: Json<BTreeMap<String, BTreeSet<NaiveDate>>>,
+    pub calendars: Json<Calendars>,
+    /// So long the run lets a number ring.
+    pub ring_timeout_secs: i32,
     /// Of both windows.
     pub version: i64,
     /// The moment by Postgres.
     pub now: DateTime<Utc>,
+}
+
+impl Stale {
+    /// The windows that hold for them.
+    pub fn windows(&self) -> impl Iterator<Item = &Window> {
+        self.window.iter().chain(&self.home).map(|window| &window.0)
+    }
+
+    /// Their times to call.
+    #[must_use]
+    pub fn openings(&self) -> Openings {
+        Openings::new(self.windows(), &self.calendars, &self.zones, self.home_zone.as_ref())
+    }
 }
 
 /// What has no times, or times that end within the hour: of one run, or of all that may dial.
@@ -51,9 +63,8 @@ pub async fn stale(pg: &mut PgConnection, run: Option<RunId>) -> sqlx::Result<Ve
         Stale,
         r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business: BusinessId", z.zone_set, z.zones,
                   r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
-                  r.ring_timeout_secs,
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
-                      AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
+                      AS "calendars!: Json<Calendars>", r.ring_timeout_secs,
                   r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
            FROM (SELECT run_id FROM run WHERE run_id = $1
                  UNION ALL
@@ -81,13 +92,34 @@ pub async fn of_run(pg: impl PgExecutor<'_>, run: RunId, most: i64) -> sqlx::Res
         Stale,
         r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business: BusinessId", z.zone_set, z.zones,
                   r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
-                  r.ring_timeout_secs,
                   (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
-                      AS "calendars!: Json<BTreeMap<String, BTreeSet<NaiveDate>>>",
+                      AS "calendars!: Json<Calendars>", r.ring_timeout_secs,
                   r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
            FROM run r JOIN business b USING (business_id) JOIN run_zone z USING (run_id) WHERE r.run_id = $1 LIMIT $2"#,
         run as RunId,
         most
+    )
+    .fetch_all(pg)
+    .await
+}
+
+/// All that decides when jobs of these runs may be dialed, where a window does: for the sets of zones that these of their jobs have.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn of_jobs(pg: impl PgExecutor<'_>, business: BusinessId, jobs: &[Uuid]) -> sqlx::Result<Vec<Stale>> {
+    sqlx::query_as!(
+        Stale,
+        r#"SELECT z.run_id AS "run: RunId", r.business_id AS "business!: BusinessId", z.zone_set, z.zones,
+                  r.calling_window AS "window: Json<Window>", b.calling_window AS "home: Json<Window>", b.time_zone AS home_zone,
+                  (SELECT coalesce(jsonb_object_agg(name, dates), '{}') FROM calendar c WHERE c.business_id = b.business_id)
+                      AS "calendars!: Json<Calendars>", r.ring_timeout_secs,
+                  r.window_version + b.window_version AS "version!", wall_clock() AS "now!: DateTime<Utc>"
+           FROM (SELECT DISTINCT run_id, zone_set FROM job WHERE business_id = $1 AND job_id = ANY ($2)) j
+               JOIN run_zone z USING (run_id, zone_set) JOIN run r USING (run_id) JOIN business b ON b.business_id = $1
+           WHERE r.window_version + b.window_version > 0"#,
+        business as BusinessId,
+        jobs
     )
     .fetch_all(pg)
     .await

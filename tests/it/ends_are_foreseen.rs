@@ -101,6 +101,32 @@ async fn what_is_left_at_the_closing_is_over_on_the_next_day(_: PgPoolOptions, p
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_left_on_a_friday_is_over_on_monday_where_weekends_have_no_calls(
+    _: PgPoolOptions,
+    pg: PgConnectOptions,
+) {
+    let desk = Desk::open(pg).await;
+    desk.at("2026-11-28T00:50:00Z").await;
+    let window = json!({"hours": [{"days": ["mon", "tue", "wed", "thu", "fri"], "from": "09:00", "to": "20:00"}]});
+    let run = desk.started(leads(40, &json!({ "window": window }))).await;
+    desk.ends(10).await;
+    desk.was_paused(run, 1, 600).await;
+    let eta = desk.eta(run).await.unwrap();
+    assert!(eta > at("2026-11-30T14:20:00Z") && eta < at("2026-11-30T14:25:00Z"), "{eta}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_retry_that_falls_into_the_night_is_not_over_before_the_morning(_: PgPoolOptions, pg: PgConnectOptions) {
+    let desk = Desk::open(pg).await;
+    desk.at(MORNING).await;
+    let retry = json!({"max_attempts": 2, "rules": {"busy": {"delay_secs": 36_000, "jitter_pct": 0}}});
+    let run = desk.started(leads(14, &json!({ "retry": retry, "window": nine_to_eight() }))).await;
+    desk.ends(10).await;
+    desk.dial("busy").await;
+    assert_eq!(desk.eta(run).await, Some(at("2026-11-25T14:00:00Z")));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn who_waits_for_a_retry_or_a_morning_is_not_said_to_be_called_before(_: PgPoolOptions, pg: PgConnectOptions) {
     let desk = Desk::open(pg).await;
     desk.at(MORNING).await;

@@ -107,6 +107,7 @@ mod the_ledger_proves_itself;
 mod the_limit_holds;
 mod the_next_carrier_takes_over;
 mod times_are_agreed_by_the_rules;
+mod times_are_those_of_real_openings;
 mod traces_follow_a_call;
 mod twilio_client;
 mod two_of_everything;

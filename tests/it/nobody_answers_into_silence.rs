@@ -32,14 +32,10 @@ async fn no_more_calls_are_made_than_there_is_room_for_conversations() {
     }]);
     let run = house.talking(business, agent, &numbers(12)).await;
     let codes = async || {
-        let why = why::of_run(
-            (&house.ctx.stores, &house.ctx.gate, &*house.ctx.settings),
-            &house.ctx.stores.pg,
-            business,
-            run,
-        )
-        .await
-        .unwrap();
+        let why =
+            why::of_run((&house.ctx.stores, &house.ctx.gate, &house.ctx.settings), &house.ctx.stores.pg, business, run)
+                .await
+                .unwrap();
         why.blockers.iter().map(|blocker| blocker.code).collect::<Vec<_>>()
     };
     gate::correct(&house.ctx).await.unwrap();
@@ -136,7 +132,7 @@ async fn an_account_in_use_keeps_others_from_being_dialed_and_is_named() {
     house.until("one rings", || async { house.open_attempts().await == 1 }).await;
     let why = || {
         Box::pin(why::of_run(
-            (&house.ctx.stores, &house.ctx.gate, &*house.ctx.settings),
+            (&house.ctx.stores, &house.ctx.gate, &house.ctx.settings),
             &house.ctx.stores.pg,
             business,
             run,

@@ -72,7 +72,7 @@ async fn while_one_carrier_refuses_the_account_the_next_one_dials() {
     house.until_run_is(run, "completed").await;
     assert_eq!((house.jobs_in(run, "completed").await, taken(&house, business)), (12, (0, 12)));
     let told =
-        why::of_run((&house.ctx.stores, &house.ctx.gate, &*house.ctx.settings), &house.ctx.stores.pg, business, run)
+        why::of_run((&house.ctx.stores, &house.ctx.gate, &house.ctx.settings), &house.ctx.stores.pg, business, run)
             .await
             .unwrap();
     let refused: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "account_refused").collect();
@@ -116,7 +116,7 @@ async fn what_is_in_doubt_at_one_carrier_is_not_dialed_at_the_next() {
     assert_eq!(unreadable.len(), 1, "{unreadable:?}");
     assert!(unreadable[0].carrier == Carrier::Telnyx && unreadable[0].unreadable_since.is_some(), "{unreadable:?}");
     let told =
-        why::of_run((&house.ctx.stores, &house.ctx.gate, &*house.ctx.settings), &house.ctx.stores.pg, business, run)
+        why::of_run((&house.ctx.stores, &house.ctx.gate, &house.ctx.settings), &house.ctx.stores.pg, business, run)
             .await
             .unwrap();
     let down: Vec<_> = told.blockers.iter().filter(|blocker| blocker.code == "carrier_down").collect();

@@ -94,6 +94,7 @@ fn all_but(closed: Weekday) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "any time some days from now will do")]
 async fn the_agent_is_told_when_it_will_really_be_or_why_it_will_not() {
     let asked = Asked::open().await;
     let now = DateTime::from_timestamp(Utc::now().timestamp(), 0).unwrap();

@@ -1,10 +1,9 @@
 //! I11: no phone rings outside the callee's hours, whatever the calendar does.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, Utc};
-use chrono_tz::Tz;
-use rollcall::policy::{Span, Window, window::next_span};
+use chrono::{DateTime, TimeDelta, Utc};
+use rollcall::policy::{Calendars, Openings, Span, Window};
 use serde_json::json;
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -19,10 +18,15 @@ fn daily(from: &str, to: &str) -> Window {
     window(json!({"hours": [{"days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": from, "to": to}]}))
 }
 
+/// What these windows allow together.
+fn openings<'a>(windows: impl IntoIterator<Item = &'a Window>, zones: &[&str]) -> Openings {
+    let zones: Vec<String> = zones.iter().map(|&name| name.to_owned()).collect();
+    Openings::new(windows, &Calendars::new(), &zones, None)
+}
+
 /// What one window allows next.
 fn next(window: &Window, zones: &[&str], now: &str) -> Span {
-    let zones: Vec<Tz> = zones.iter().map(|name| name.parse().unwrap()).collect();
-    next_span(&[(window, BTreeSet::new())], &zones, at(now), Duration::ZERO)
+    openings([window], zones).span(at(now))
 }
 
 fn within(from: &str, to: &str) -> Span {
@@ -80,9 +84,12 @@ fn days_without_calls_are_days_of_the_callee() {
         within("2026-12-26T00:00:00Z", "2026-12-26T11:00:00Z"),
         "the 25th has begun in Tokyo"
     );
-    let calendar: BTreeSet<NaiveDate> = ["2026-12-26".parse().unwrap()].into();
-    let found = next_span(&[(&day, calendar)], &[Tz::Asia__Tokyo], at("2026-12-24T15:30:00Z"), Duration::ZERO);
-    assert_eq!(found, within("2026-12-27T00:00:00Z", "2026-12-27T11:00:00Z"));
+    day.calendars = vec!["feasts".to_owned()];
+    let calendars: Calendars = [("feasts".to_owned(), ["2026-12-26".parse().unwrap()].into())].into();
+    let open = |calendars| Openings::new([&day], calendars, &["Asia/Tokyo".to_owned()], None);
+    let now = at("2026-12-24T15:30:00Z");
+    assert_eq!(open(&calendars).span(now), within("2026-12-27T00:00:00Z", "2026-12-27T11:00:00Z"));
+    assert_eq!(open(&Calendars::new()).span(now), Span::Never, "nobody knows the days of a calendar that is gone");
 }
 
 #[test]
@@ -100,13 +107,25 @@ fn a_window_without_end_is_one_stretch_and_one_that_suits_nobody_never_opens() {
 fn the_hours_of_run_and_business_both_hold() {
     let (run, mut business) = (daily("08:00", "12:00"), daily("10:00", "21:00"));
     business.zone = "Europe/Berlin".to_owned();
-    let found = next_span(
-        &[(&run, BTreeSet::new()), (&business, BTreeSet::new())],
-        &[Tz::Europe__London],
-        at("2026-11-23T00:00:00Z"),
-        Duration::ZERO,
-    );
+    let found = openings([&run, &business], &["Europe/London"]).span(at("2026-11-23T00:00:00Z"));
     assert_eq!(found, within("2026-11-23T09:00:00Z", "2026-11-23T12:00:00Z"));
+}
+
+#[test]
+fn what_takes_long_is_over_after_as_many_openings_as_it_needs() {
+    let mut lunch = daily("09:00", "12:00");
+    lunch.hours.extend(daily("13:00", "17:00").hours);
+    let open = openings([&lunch], &["Europe/Berlin"]).without(Duration::from_mins(1));
+    let over = |hours| open.over_at(TimeDelta::hours(hours), at("2026-11-23T07:00:00Z"));
+    // Each opening is a minute shorter: by then what has been dialed has stopped to ring.
+    assert_eq!(over(2), Some(at("2026-11-23T10:00:00Z")));
+    assert_eq!(over(4), Some(at("2026-11-23T13:01:00Z")), "after lunch");
+    assert_eq!(over(8), Some(at("2026-11-24T09:02:00Z")));
+    assert_eq!(over(1_300), Some(at("2027-05-28T12:13:00Z")), "187 days, and clocks were put forward");
+    assert_eq!(over(1_400), None, "beyond four hundred openings nobody knows");
+    assert_eq!(open.first(at("2026-11-23T10:59:30Z")), Some(at("2026-11-23T12:00:00Z")), "too late before lunch");
+    let always = openings([], &[]);
+    assert_eq!(always.over_at(TimeDelta::days(1_000), at("2026-11-23T00:00:00Z")), Some(at("2029-08-19T00:00:00Z")));
 }
 
 proptest::proptest! {
@@ -122,16 +141,17 @@ proptest::proptest! {
         let text = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
         let day = daily(&text(from), &text(to));
         let now = DateTime::from_timestamp(seconds, 0).unwrap();
-        if let Span::Within(opens, closes) = next_span(&[(&day, BTreeSet::new())], &zones, now, Duration::ZERO) {
+        let names: Vec<_> = zones.iter().map(|zone| zone.name()).collect();
+        if let Span::Within(opens, closes) = openings([&day], &names).span(now) {
             proptest::prop_assert!(closes > now);
             let mut moment = opens;
-            while moment < closes.min(opens + chrono::TimeDelta::days(2)) {
+            while moment < closes.min(opens + TimeDelta::days(2)) {
                 for zone in &zones {
                     let wall = moment.with_timezone(zone);
                     let minute = wall.hour() * 60 + wall.minute();
                     proptest::prop_assert!((from..to).contains(&minute), "{moment} is {wall}");
                 }
-                moment += chrono::TimeDelta::minutes(1);
+                moment += TimeDelta::minutes(1);
             }
         }
     }

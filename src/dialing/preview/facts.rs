@@ -7,12 +7,17 @@ use sqlx::PgTransaction;
 use super::{HeldBack, ZoneTimes};
 use crate::{
     clock::Time,
+    dialing::windows,
     ids::{BusinessId, RunId},
+    policy::Openings,
+    runs::zones as sets_of_zones,
 };
 
 /// Jobs whose numbers may be in the same zones.
 pub(super) struct Zone {
     pub(super) times: ZoneTimes,
+    /// From any moment on.
+    pub(super) openings: Openings,
     /// Its window is open.
     open: bool,
     /// Where its window does not open for the run as it is.
@@ -20,7 +25,7 @@ pub(super) struct Zone {
     /// Jobs that are in a call.
     dialing: i64,
     /// Jobs that may be dialed when the window is open.
-    free: i64,
+    pub(super) free: i64,
     /// Jobs that are held for a time of their own.
     pub(super) held: Vec<Later>,
 }
@@ -117,6 +122,9 @@ pub(super) async fn zones(
     )
     .fetch_all(&mut **tx)
     .await?;
+    let sets = sets_of_zones::of_run(&mut **tx, run, i64::MAX).await?;
+    let mut openings: HashMap<_, _> =
+        sets.iter().map(|one| (one.zone_set, windows::to_dial(one, until_rung))).collect();
     let mut zones: Vec<(i64, Zone)> = Vec::new();
     let mut told: HashMap<(String, String), HeldBack> = HashMap::new();
     for row in rows {
@@ -124,7 +132,11 @@ pub(super) async fn zones(
             let shut = if row.ended { Some(Shut::UntilTheEnd) } else { row.never.then_some(Shut::ForNow) };
             let (opens_at, closes_at) = (row.opens_at, row.closes_at);
             let times = ZoneTimes { zones: row.zones, jobs: 0, opens_at, closes_at, never: row.never };
-            zones.push((row.zone_set, Zone { times, open: row.open, shut, dialing: 0, free: 0, held: Vec::new() }));
+            let Some(openings) = openings.remove(&row.zone_set) else { continue };
+            zones.push((
+                row.zone_set,
+                Zone { times, openings, open: row.open, shut, dialing: 0, free: 0, held: Vec::new() },
+            ));
         }
         let Some((_, zone)) = zones.last_mut() else { continue };
         zone.times.jobs += row.n;
@@ -143,7 +155,10 @@ pub(super) async fn zones(
             let key = (rule.clone(), verdict.clone());
             let all = told.entry(key).or_insert(HeldBack { rule, verdict, count: 0, next_at: None });
             all.count += row.n;
-            all.next_at = if all.verdict == "held" { all.next_at.into_iter().chain(row.first).min() } else { None };
+            if all.verdict == "held" {
+                let first = row.first.and_then(|first| zone.openings.first(first.0)).map(Time);
+                all.next_at = all.next_at.into_iter().chain(first).min();
+            }
         }
     }
     let mut zones: Vec<Zone> = zones.into_iter().map(|(_, zone)| zone).collect();

@@ -42,7 +42,8 @@ pub struct Preview {
     /// When which numbers may ring.
     pub windows: Vec<ZoneTimes>,
     /// When about all would be dialed once, at the length of calls so far and the account's pace, with every slot, line and room for a
-    /// conversation: an estimate, no later than the run's end; null where nothing is to be dialed, or nobody knows when.
+    /// conversation: an estimate, no later than the run's end; null where nothing is to be dialed, or it takes more than 400 openings of
+    /// its windows, or nobody knows when.
     pub until: Option<Time>,
     /// What it may cost by the price of the business's calls so far; null where no price is known.
     pub cost: Option<Cost>,

@@ -1,5 +1,7 @@
 //! What is known of a run that may not be dialing, read in one snapshot.
 
+use std::collections::{BTreeMap, HashMap};
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::{PgPool, types::Json};
@@ -8,6 +10,7 @@ use crate::{
     businesses::store::Health,
     clock::Time,
     ids::{BusinessId, Carrier, RunId},
+    policy::Openings,
     runs::RunState,
 };
 
@@ -59,15 +62,30 @@ pub(super) struct Facts {
     pub(super) accounts: Json<Vec<AccountFacts>>,
 }
 
-/// Jobs that wait for their time.
+/// Jobs that wait for their time, whose numbers may be in the same zones.
 #[derive(Deserialize)]
 pub(super) struct HeldBack {
     /// The rule that holds them.
     pub(super) rule: Option<String>,
+    pub(super) zone_set: i64,
     /// Of those that were looked at.
     pub(super) count: i64,
-    /// The first of them.
+    /// When the rule holds the first of them no longer.
     pub(super) next_at: Option<DateTime<Utc>>,
+}
+
+impl Facts {
+    /// Jobs that wait, by the rules that hold them: each with the first time at which one of them may be dialed, where one is known.
+    pub(super) fn held(&self, openings: &HashMap<i64, Openings>) -> BTreeMap<Option<&str>, (i64, Option<Time>)> {
+        let mut all: BTreeMap<_, (i64, Option<Time>)> = BTreeMap::new();
+        for held in self.waiting.iter() {
+            let open = |at| openings.get(&held.zone_set).map_or(Some(at), |openings| openings.first(at));
+            let (count, next_at) = all.entry(held.rule.as_deref()).or_default();
+            *count += held.count;
+            *next_at = next_at.iter().copied().chain(held.next_at.and_then(open).map(Time)).min();
+        }
+        all
+    }
 }
 
 /// An account that the run may dial through.
@@ -128,11 +146,11 @@ pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx:
                       WHERE z.run_id = r.run_id AND z.version = r.window_version + b.window_version AND z.opens_at <= wall_clock()
                           AND z.closes_at > wall_clock() + make_interval(secs => r.ring_timeout_secs)) AS "all_asleep!",
                   (SELECT coalesce(sum(waiting), 0)::bigint FROM tally_shard WHERE run_id = r.run_id) AS "waits!",
-                  (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', h.rule, 'count', h.n, 'next_at', h.next_at)), '[]') FROM (
-                       SELECT d.rule, count(*) AS n, min(j.next_at) AS next_at FROM (
-                           SELECT job_id, next_at FROM job WHERE run_id = r.run_id AND run_id IS NOT NULL AND state = 'waiting' LIMIT $4) j
+                  (SELECT coalesce(jsonb_agg(jsonb_build_object('rule', h.rule, 'zone_set', h.zone_set, 'count', h.n, 'next_at', h.next_at)), '[]') FROM (
+                       SELECT d.rule, j.zone_set, count(*) AS n, min(j.next_at) AS next_at FROM (
+                           SELECT job_id, zone_set, next_at FROM job WHERE run_id = r.run_id AND run_id IS NOT NULL AND state = 'waiting' LIMIT $4) j
                        LEFT JOIN LATERAL (SELECT rule FROM decision WHERE job_id = j.job_id ORDER BY decision_id DESC LIMIT 1) d ON true
-                       GROUP BY d.rule ORDER BY d.rule) h) AS "waiting!: Json<Vec<HeldBack>>",
+                       GROUP BY d.rule, j.zone_set ORDER BY d.rule) h) AS "waiting!: Json<Vec<HeldBack>>",
                   own.in_doubt AS "in_doubt!", own.needs_person AS "needs_person!",
                   (SELECT coalesce(jsonb_agg(jsonb_build_object('carrier', a.carrier, 'health', a.health, 'detail', a.health_detail,
                           'reference', a.reference, 'calls_per_second', a.calls_per_second, 'unreadable_since', a.unreadable_since, 'unreadable_refused', a.unreadable_refused,

@@ -6,6 +6,8 @@
 
 mod facts;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -50,7 +52,7 @@ pub struct Blocker {
     pub code: &'static str,
     /// Jobs, or for `unknown_attempts` attempts, that it concerns.
     pub count: i64,
-    /// When it ends, where that is known.
+    /// When it ends, where that is known: for jobs that wait, when the first of them may be dialed.
     pub next_at: Option<Time>,
     /// A sentence for people.
     pub detail: String,
@@ -69,20 +71,21 @@ pub async fn of_run(
     let asked = (heartbeats::any_worker(stores), heartbeats::processes(stores));
     let (facts, worker, processes) = tokio::join!(facts::read(pg, business, run), asked.0, asked.1);
     let mut facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
-    let until_rung = windows::until_rung(settings);
+    let openings = windows::all_to_dial(pg, run, windows::until_rung(settings)).await?;
     // The present time to call is as good as over: what is left of it is too short to ring in.
     if facts.all_asleep && facts.wakes_at.is_none() {
-        facts.wakes_at = windows::first_open(pg, run, None, until_rung).await?.map(Time);
+        facts.wakes_at = openings.values().filter_map(|openings| openings.first(facts.at.0)).min().map(Time);
     }
     let room = processes.ok().filter(|_| facts.talks).map(|seen| Room::of(&seen));
-    let mut reasons = reasons(&facts, worker.ok(), room);
+    let held = facts.held(&openings);
+    let mut reasons = reasons(&facts, &held, worker.ok(), room);
     reasons.extend(voices(stores, gate, &settings.voice, (business, &facts)).await?);
     let paced = pace(gate, &facts).await;
     let next_token = paced.as_ref().and_then(|paced| paced.blocker.next_at);
     reasons.extend(paced);
     let stopped = reasons.iter().any(|reason| reason.stops != Stops::Not);
     let dialing = facts.state == RunState::Running && facts.queued > 0 && !stopped;
-    let first = facts.waiting.iter().filter_map(|held| held.next_at.map(Time)).min();
+    let first = held.values().filter_map(|(_, next_at)| *next_at).min();
     let next_possible_at = match (stopped, facts.queued) {
         (_, 0) => first.and_then(|first| until(&reasons, first)),
         (true, _) => until(&reasons, facts.at),
@@ -90,7 +93,7 @@ pub async fn of_run(
     };
     // What ends by then may end while the window is closed.
     let next_possible_at = match next_possible_at.filter(|next| *next > facts.at) {
-        Some(next) => windows::first_open(pg, run, Some(next.0), until_rung).await?.map(Time),
+        Some(next) => openings.values().filter_map(|openings| openings.first(next.0)).min().map(Time),
         None => next_possible_at,
     };
     let next_possible_at = next_possible_at.filter(|next| facts.end_at.is_none_or(|end| *next < end));
@@ -171,7 +174,12 @@ async fn voices(
 }
 
 /// `worker` says whether one is alive; none where Redis cannot be asked. `room` is that of the calls programs, where an agent talks.
-fn reasons(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Reason> {
+fn reasons(
+    facts: &Facts,
+    held: &BTreeMap<Option<&str>, (i64, Option<Time>)>,
+    worker: Option<bool>,
+    room: Option<Room>,
+) -> Vec<Reason> {
     let queued = facts.queued;
     let mut found = Vec::new();
     let mut add = |applies: bool, stops, code, count, next_at, detail: String| {
@@ -277,16 +285,16 @@ fn reasons(facts: &Facts, worker: Option<bool>, room: Option<Room>) -> Vec<Reaso
     };
     let of_window = if facts.all_asleep { Stops::All } else { Stops::Not };
     add(facts.asleep > 0, of_window, "window", facts.asleep, facts.wakes_at, detail);
-    let looked_at: i64 = facts.waiting.iter().map(|held| held.count).sum();
-    for held in facts.waiting.iter() {
-        let (code, detail) = match held.rule.as_deref() {
+    let looked_at: i64 = held.values().map(|(count, _)| count).sum();
+    for (rule, (count, next_at)) in held {
+        let (code, detail) = match rule {
             Some("attempt_cap") => ("attempt_cap", "numbers were dialed as often as the business allows for now."),
             Some("not_before") => ("window", "numbers have a not_before that has not come."),
             Some("in_call") => ("retry_wait", "numbers are in another call of the business."),
             _ => ("retry_wait", "numbers wait for their next attempt."),
         };
-        let count = held.count * facts.waits.max(looked_at) / looked_at.max(1);
-        add(true, Stops::Not, code, count, held.next_at.map(Time), format!("{count} {detail}"));
+        let count = count * facts.waits.max(looked_at) / looked_at.max(1);
+        add(true, Stops::Not, code, count, *next_at, format!("{count} {detail}"));
     }
     let detail = format!(
         "{} attempts are in doubt and hold their slots until the carrier has said what happened; {} of them need a person \
