@@ -1,7 +1,7 @@
 #!/bin/bash
 # A whole installation under faults, judged by the carrier's log, the client's log and SQL. In the environment:
 #   SEED=7      the first seed (a new one by default)          SEEDS=100   so many, one after the other
-#   FOR=10m     how long the faults of one schedule last (60s)  BOTH=1   every second business dials through Telnyx
+#   FOR=10m     how long the faults of one schedule last (60s), and the soak (ROW=F29)  BOTH=1   every second business dials through Telnyx
 #   ROW=F7      one kind of fault, or all                      BUG=all     the checker must find each seeded bug
 #   KILLPOINT=K4  a replica dies and freezes there, or all     TIMES=20    how often
 # RELEASE=1 builds the programs as they are shipped, but for the test feature: for the figures of the storm (F17).
@@ -31,7 +31,9 @@ elif [ -n "${KILLPOINT:-}" ]; then
 fi
 set -- "$order" ${name:+"$name"}
 [ "$order" = names ] || set -- "$@" ${SEED:+--seed "$SEED"} ${SEEDS:+--seeds "$SEEDS"} ${BOTH:+--both}
-[ "$order" = mixed ] && set -- "$@" ${FOR:+--for "$FOR"}
+if [ "$order" = mixed ] || [ "$order" = row ]; then
+    set -- "$@" ${FOR:+--for "$FOR"}
+fi
 [ "$order" = killpoint ] && set -- "$@" ${TIMES:+--times "$TIMES"}
 # Not exported: the programs of a trial read variables of these names.
 unset BUG KILLPOINT

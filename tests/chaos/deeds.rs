@@ -72,6 +72,7 @@ impl Trial {
             Act::Poison(count) => drop(self.poison(*count).await),
             Act::Crowd(count) => self.client.crowd(&self.tenants[0], *count).await,
             Act::Ops(words) => drop(self.site.ops(words).await?),
+            Act::Weigh => self.weigh().await?,
             Act::Phase(name) => self.marks.phases.push((now_ms(), name)),
             Act::Clock(who, offset) => self.clock(*who, offset).await?,
             Act::ClockJump(offset) => std::fs::write(self.clock_file(), offset)?,

@@ -36,6 +36,10 @@ pub(crate) enum Figure {
     StormRate,
     /// What the storm added to the memory of the apis, MiB.
     Memory,
+    /// What the programs that were never killed grew by in a minute of a soak, after its first turn, MiB.
+    MemorySlope,
+    /// Keys of Redis that nothing ends, beyond those before the first call of a soak, when all is over.
+    KeysLeft,
     /// From the start of the long list to its first POST, s.
     FirstDial,
     /// Attempts in doubt at the end of their lives: `unknown` at some time.
@@ -63,6 +67,8 @@ impl Figure {
             Self::StormBroken => "storm callbacks not answered well",
             Self::StormRate => "storm callbacks per second",
             Self::Memory => "memory added by the storm, MiB",
+            Self::MemorySlope => "memory added in a minute, MiB",
+            Self::KeysLeft => "keys of Redis added for good",
             Self::FirstDial => "first dial of the long list, s",
             Self::Unknown => "attempts that were in doubt",
             Self::Late => "late calls (hung up unheard)",
@@ -98,6 +104,8 @@ pub(crate) struct Marks {
     pub(crate) long_list_at: Option<i64>,
     pub(crate) storm: Option<crate::storm::Storm>,
     pub(crate) memory_mib: Option<f64>,
+    /// What a soak noted, the last after all was over.
+    pub(crate) weights: Vec<crate::soak::Weight>,
 }
 
 /// Every figure that this trial has a value for.
@@ -114,6 +122,8 @@ pub(crate) fn figures(e: &Evidence, marks: &Marks) -> Vec<(Figure, f64)> {
         (Figure::WithoutRetryAfter, Some(e.answers.without_retry_after as f64)),
         (Figure::FirstDial, first_dial(e, marks)),
         (Figure::Memory, marks.memory_mib),
+        (Figure::MemorySlope, memory_slope(marks)),
+        (Figure::KeysLeft, keys_left(marks)),
         (Figure::Unknown, Some(in_doubt(e) as f64)),
         (Figure::Late, Some(e.calls.iter().filter(|call| e.is_late(call)).count() as f64)),
         (Figure::StoodStill, stood_still(e)),
@@ -128,6 +138,16 @@ pub(crate) fn figures(e: &Evidence, marks: &Marks) -> Vec<(Figure, f64)> {
 
 fn secs(ms: i64) -> f64 {
     ms as f64 / 1_000.0
+}
+
+fn memory_slope(marks: &Marks) -> Option<f64> {
+    let [_, first, last, _] = marks.weights[..] else { return None };
+    Some((last.memory_mib - first.memory_mib) / secs(last.at_ms - first.at_ms) * 60.0)
+}
+
+fn keys_left(marks: &Marks) -> Option<f64> {
+    let [before, .., over] = marks.weights[..] else { return None };
+    Some(over.keys.saturating_sub(before.keys) as f64)
 }
 
 fn stood_still(e: &Evidence) -> Option<f64> {

@@ -18,6 +18,7 @@ mod report;
 mod rows;
 mod selection;
 mod site;
+mod soak;
 mod storm;
 mod trial;
 mod watch;
@@ -52,6 +53,9 @@ enum What {
     /// One row, e.g. F7, or `all`.
     Row {
         name: String,
+        /// How long F29 lasts, e.g. 60m.
+        #[arg(long = "for", value_parser = secs)]
+        secs: Option<u32>,
         #[command(flatten)]
         seeds: Seeds,
     },
@@ -142,12 +146,16 @@ async fn obey(what: What) -> anyhow::Result<bool> {
         What::Mixed { seeds, secs } => {
             trials(seeds.all().map(|seed| seeds.over(mixed::plan(seed, secs))).collect()).await
         }
-        What::Row { name, seeds } => {
+        What::Row { name, secs, seeds } => {
             let rows: Vec<&rows::Row> = match name.as_str() {
                 "all" => rows::ROWS.iter().collect(),
                 name => vec![rows::find(name).with_context(|| format!("there is no row {name}; see `names`"))?],
             };
-            trials(rows.iter().flat_map(|row| seeds.all().map(|seed| seeds.over(row.plan(seed)))).collect()).await
+            let (mut plans, all) = (Vec::new(), seeds.all().collect::<Vec<_>>());
+            for (row, seed) in rows.iter().flat_map(|row| all.iter().map(move |seed| (row, *seed))) {
+                plans.push(seeds.over(row.plan_for(seed, secs)?));
+            }
+            trials(plans).await
         }
         What::Bug { name, seeds } => {
             let found: Vec<&bugs::Bug> = bugs::BUGS.iter().filter(|bug| name == "all" || bug.name == name).collect();

@@ -112,6 +112,8 @@ pub(crate) enum Act {
     Ops(&'static [&'static str]),
     /// A figure counts from here.
     Phase(&'static str),
+    /// What the programs and Redis hold is noted.
+    Weigh,
 }
 
 /// A road with a fault proxy on it.

@@ -41,6 +41,7 @@ pub(crate) fn again(plan: &Plan) -> String {
     let both = if plan.terms.both_carriers { " BOTH=1" } else { "" };
     let what = match plan.name.as_str() {
         "mixed" => format!("FOR={}s", plan.lasts.as_secs()),
+        rows::SOAK => format!("ROW={} FOR={}s", rows::SOAK, plan.lasts.as_secs()),
         name if rows::find(name).is_some() => format!("ROW={name}"),
         name => match name.split_once(':') {
             Some((point, _)) => format!("KILLPOINT={point}"),

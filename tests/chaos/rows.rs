@@ -11,6 +11,7 @@ use crate::{
     plan::{Act, BEYOND_GRACE, Plan, Road, Times},
     proxy::{Cut, Weather},
     site::{ALL, Who},
+    soak,
 };
 
 /// A row: its name, its fault in words, and how a seed makes a plan of it.
@@ -25,7 +26,20 @@ pub(crate) struct Row {
 impl Row {
     /// The plan of this seed.
     pub(crate) fn plan(&self, seed: u64) -> Plan {
-        let mut plan = Plan::quiet(self.name, self.what, seed, self.secs, self.times);
+        self.plan_of(seed, self.secs)
+    }
+
+    /// The same for so long: of a row whose faults go on.
+    pub(crate) fn plan_for(&self, seed: u64, secs: Option<u32>) -> anyhow::Result<Plan> {
+        match secs {
+            None => Ok(self.plan(seed)),
+            Some(secs) if self.name == SOAK => Ok(self.plan_of(seed, secs)),
+            Some(_) => anyhow::bail!("{} lasts as long as its faults; only {SOAK} takes FOR", self.name),
+        }
+    }
+
+    fn plan_of(&self, seed: u64, secs: u32) -> Plan {
+        let mut plan = Plan::quiet(self.name, self.what, seed, secs, self.times);
         (self.fill)(&mut plan, &mut StdRng::seed_from_u64(seed));
         plan
     }
@@ -69,7 +83,11 @@ pub(crate) const ROWS: &[Row] = &[
     row("F25", "a hundred poisoned tasks in the queue", 16, poison),
     row("F26", "100,000 jobs due at once", 12, long_list),
     row("F27", "list and fetch down with attempts in doubt", 20, lists_down),
+    row(SOAK, "kills, a frozen Redis, callbacks lost and odd, bad roads, in turn", 53, soak::fill),
 ];
+
+/// The row that lasts as long as one likes.
+pub(crate) const SOAK: &str = "F29";
 
 /// The row of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Row> {

@@ -168,6 +168,9 @@ impl Trial {
         }
         // What the client has ordered last is not older than the last fault.
         self.settle(&under_way.pg, Instant::now()).await?;
+        if !self.marks.weights.is_empty() {
+            self.weigh().await?;
+        }
         drop(under_way.readers);
         let seen = under_way.watch.end();
         self.marks.ended_alone.append(&mut self.site.ended_alone);
