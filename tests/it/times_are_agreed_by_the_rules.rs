@@ -119,6 +119,7 @@ async fn the_agent_is_told_when_it_will_really_be_or_why_it_will_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "a callee's clock, not the time of a fact")]
 async fn a_time_that_a_limit_of_the_number_puts_off_is_the_first_that_it_allows() {
     let asked = Asked::open().await;
     let pg = &asked.house.ctx.stores.pg;
