@@ -13,6 +13,7 @@ use crate::{
     context::Context,
     dialing::{
         ask::{self, Heard},
+        asked::MOST_OF_ONE,
         doubt::Empty,
         hang_up, live, untaken,
     },
@@ -146,7 +147,8 @@ fn judge(ctx: &Context, open: Open, heard: &Heard) -> Option<Finding> {
 /// # Errors
 /// Where Postgres does not answer.
 pub(super) async fn apply(ctx: &Context, found: &mut [Finding], told: Told<'_>) -> anyhow::Result<()> {
-    if found.iter().any(|f| matches!(f.action, Action::HangUp | Action::CancelInQueue)) {
+    let hang_ups = found.iter().filter(|f| matches!(f.action, Action::HangUp | Action::CancelInQueue)).count();
+    for _ in 0..hang_ups.div_ceil(MOST_OF_ONE) {
         hang_up::whole_round(ctx).await?;
     }
     let ours: Vec<&mut Finding> = found.iter_mut().filter(|finding| finding.kind == Kind::Attempt).collect();
