@@ -1,7 +1,7 @@
 //! What the carriers are being asked by a round: each account by itself, so that one that hangs delays nobody else.
 //!
-//! Invariant: the same thing is asked about once at a time; an account has at most [`AT_ONCE`] questions under way and a bounded
-//! number that wait, all accounts together [`MOST`]; all of them end when the process stops.
+//! Invariant: the same thing is asked about once at a time; an account has at most `AT_ONCE` questions under way and a bounded
+//! number that wait, all accounts together `MOST`; all of them end when the process stops.
 //! Not here: what is asked (the rounds), and whose turn it is. A pick takes its rows' next time forward, so what is not begun here
 //! comes again.
 
