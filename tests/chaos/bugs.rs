@@ -245,7 +245,7 @@ fn suppression_not_checked(plan: &mut Plan) {
 }
 
 fn dials_not_counted(plan: &mut Plan) {
-    rewrite(plan, "verdict_on", ">= p_lifetime", ">= 1000");
+    rewrite(plan, "capped_at", ">= p_lifetime", ">= 1000");
     plan.load.moves = true;
     plan.lasts *= 2;
 }
