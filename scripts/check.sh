@@ -22,7 +22,7 @@ documentation() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --docu
 queries() {
     scripts/packages.sh && cargo build --locked --bin rollcall-ops || return
     mkdir -p target/tools
-    cp "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
+    cp --remove-destination "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
     target/tools/rollcall-ops with-stores --migrations migrations -- scripts/queries.sh target/sqlx-fresh || return
     diff -rq .sqlx target/sqlx-fresh || {
         echo ".sqlx is stale: run make prepare and commit it."

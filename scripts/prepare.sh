@@ -8,7 +8,7 @@ scripts/packages.sh
 # fails, and the program of an earlier build does as well: it takes the schema from the migrations folder.
 mkdir -p target/tools
 if SQLX_OFFLINE=true cargo build --locked --quiet --bin rollcall-ops 2>target/prepare.log; then
-    cp "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
+    cp --remove-destination "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
 elif [ ! -x target/tools/rollcall-ops ]; then
     cat target/prepare.log >&2
     echo "Build once before the queries change (make check), so that there is a program to start the stores with." >&2

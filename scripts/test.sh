@@ -18,6 +18,6 @@ fi
 unset $(sed -n -E 's/^#([A-Z_]+)=.*/\1/p' .env.example)
 # A copy, because building the tests writes the program itself again.
 mkdir -p target/tools
-cp "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
+cp --remove-destination "${CARGO_TARGET_DIR:-target}/debug/rollcall-ops" target/tools/rollcall-ops
 # shellcheck disable=SC2086 # two words
 exec target/tools/rollcall-ops with-stores -- cargo $runner --locked --features killpoints "$@"
