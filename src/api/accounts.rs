@@ -109,7 +109,7 @@ struct TwilioAccountChange {
 }
 
 /// Set the Twilio account: its health is unchecked until the first call
-#[utoipa::path(put, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(put, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", operation_id = "put_twilio_account", params(("id" = BusinessId, Path)),
     request_body = NewTwilioAccount, responses((status = 200, body = TwilioAccount)))]
 async fn put(
     _: Operator,
@@ -133,7 +133,7 @@ async fn put(
 }
 
 /// Look at the Twilio account
-#[utoipa::path(get, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(get, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", operation_id = "twilio_account", params(("id" = BusinessId, Path)),
     responses((status = 200, body = TwilioAccount)))]
 async fn get(
     _: Operator,
@@ -144,7 +144,7 @@ async fn get(
 }
 
 /// Change the Twilio account
-#[utoipa::path(patch, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(patch, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", operation_id = "change_twilio_account", params(("id" = BusinessId, Path)),
     request_body = TwilioAccountChange, responses((status = 200, body = TwilioAccount)))]
 async fn change(
     _: Operator,
@@ -161,7 +161,7 @@ async fn change(
 }
 
 /// Delete the Twilio account and its secret; refused while calls of it are open
-#[utoipa::path(delete, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses",
+#[utoipa::path(delete, path = "/v1/businesses/{id}/carriers/twilio", tag = "businesses", operation_id = "remove_twilio_account",
     params(("id" = BusinessId, Path)), responses((status = 204)))]
 async fn delete(
     _: Operator,

@@ -149,7 +149,7 @@ impl From<Retention> for RetentionChange {
 }
 
 /// Make a business
-#[utoipa::path(post, path = "/v1/businesses", tag = "businesses", request_body = NewBusiness,
+#[utoipa::path(post, path = "/v1/businesses", tag = "businesses", operation_id = "create_business", request_body = NewBusiness,
     responses((status = 201, body = BusinessView)))]
 async fn create(
     _: Operator,
@@ -184,7 +184,7 @@ async fn create(
 }
 
 /// List businesses
-#[utoipa::path(get, path = "/v1/businesses", tag = "businesses", params(PageQuery),
+#[utoipa::path(get, path = "/v1/businesses", tag = "businesses", operation_id = "list_businesses", params(PageQuery),
     responses((status = 200, body = List<BusinessView>)))]
 async fn list(
     _: Operator,
@@ -197,7 +197,7 @@ async fn list(
 }
 
 /// Look at a business
-#[utoipa::path(get, path = "/v1/businesses/{id}", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(get, path = "/v1/businesses/{id}", tag = "businesses", operation_id = "one_business", params(("id" = BusinessId, Path)),
     responses((status = 200, body = BusinessView)))]
 async fn get(
     _: Operator,
@@ -208,7 +208,7 @@ async fn get(
 }
 
 /// Change a business: its limit counts from the next call on, live calls go on
-#[utoipa::path(patch, path = "/v1/businesses/{id}", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(patch, path = "/v1/businesses/{id}", tag = "businesses", operation_id = "change_business", params(("id" = BusinessId, Path)),
     request_body = BusinessChange, responses((status = 200, body = BusinessView)))]
 async fn change(
     _: Operator,

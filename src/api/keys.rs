@@ -72,7 +72,7 @@ struct NewKey {
 }
 
 /// Make a key; it is shown this once
-#[utoipa::path(post, path = "/v1/businesses/{id}/keys", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(post, path = "/v1/businesses/{id}/keys", tag = "businesses", operation_id = "create_key", params(("id" = BusinessId, Path)),
     request_body = NewKey, responses((status = 201, body = MadeKey)))]
 async fn create(
     _: Operator,
@@ -89,7 +89,7 @@ async fn create(
 }
 
 /// List keys, revoked ones too
-#[utoipa::path(get, path = "/v1/businesses/{id}/keys", tag = "businesses", params(("id" = BusinessId, Path), PageQuery),
+#[utoipa::path(get, path = "/v1/businesses/{id}/keys", tag = "businesses", operation_id = "list_keys", params(("id" = BusinessId, Path), PageQuery),
     responses((status = 200, body = List<KeyView>)))]
 async fn list(
     _: Operator,
@@ -106,7 +106,7 @@ async fn list(
 }
 
 /// Revoke a key: it is dead everywhere within 5 s
-#[utoipa::path(delete, path = "/v1/businesses/{id}/keys/{key_id}", tag = "businesses",
+#[utoipa::path(delete, path = "/v1/businesses/{id}/keys/{key_id}", tag = "businesses", operation_id = "revoke_key",
     params(("id" = BusinessId, Path), ("key_id" = KeyId, Path)), responses((status = 204)))]
 async fn revoke(
     _: Operator,

@@ -40,11 +40,17 @@ pub fn router(ctx: &Context, document: &mut OpenApi) -> Router<Context> {
             router = router.route(path, on(filter, move |parts: Parts| refuse(ctx, parts, what)));
             let said = format!("Not available yet ({what}): answers 422 not-available.");
             let operation = OperationBuilder::new().tag("not available yet").summary(Some(said));
+            let operation = operation.operation_id(Some(format!("{}_{}", method.to_lowercase(), place(path))));
             let operation = names(path).fold(operation, |operation, name| operation.parameter(named(name))).build();
             document.paths.add_path_operation(path, vec![documented], operation);
         }
     }
     router
+}
+
+/// `/v1/hooks/{id}` is `hooks_id`.
+fn place(path: &str) -> String {
+    path.trim_start_matches("/v1/").replace('/', "_").replace(['{', '}'], "")
 }
 
 /// What a path names, between braces.

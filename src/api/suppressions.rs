@@ -175,7 +175,7 @@ pub(super) fn pool(ctx: &Context, list: List) -> &PgPool {
 /// stays, and null takes it away (but for `source`, which every entry has). An entry that has expired holds again for good, unless `expires_at` is given. Every claim after the
 /// answer knows it; jobs to a prefix that wait end in the background where there are many. A `text/csv` body is a list with the columns `number` (a prefix ends
 /// with a star), `source`, `note`, `expires_at`, `evidence`, `evidence_url` and `evidence_at`, of which only the first is needed.
-#[utoipa::path(post, path = "/v1/suppressions", tag = "numbers",
+#[utoipa::path(post, path = "/v1/suppressions", tag = "numbers", operation_id = "suppress",
     request_body(content((NewSuppression = "application/json"), (String = "text/csv"))),
     responses((status = 201, body = SuppressionView),
               (status = 200, body = Taken)))]
@@ -209,7 +209,7 @@ async fn create(
 }
 
 /// List suppressed numbers and prefixes in their order, expired ones too
-#[utoipa::path(get, path = "/v1/suppressions", tag = "numbers", params(PageQuery),
+#[utoipa::path(get, path = "/v1/suppressions", tag = "numbers", operation_id = "list_suppressions", params(PageQuery),
     responses((status = 200, body = Page<SuppressionView>)))]
 async fn list(
     ListViewer(list): ListViewer,
@@ -222,7 +222,7 @@ async fn list(
 }
 
 /// Suppress a number, or a prefix with a star: jobs that wait end as skipped; what is absent of an entry that is there stays
-#[utoipa::path(put, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
+#[utoipa::path(put, path = "/v1/suppressions/{number}", tag = "numbers", operation_id = "put_suppression", params(("number" = String, Path)),
     request_body = SuppressionTerms,
     responses((status = 200, body = SuppressionView), (status = 201, body = SuppressionView)))]
 async fn put(
@@ -235,7 +235,7 @@ async fn put(
 }
 
 /// Look at one suppressed number or prefix
-#[utoipa::path(get, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
+#[utoipa::path(get, path = "/v1/suppressions/{number}", tag = "numbers", operation_id = "one_suppression", params(("number" = String, Path)),
     responses((status = 200, body = SuppressionView)))]
 async fn get(
     ListViewer(list): ListViewer,
@@ -248,7 +248,7 @@ async fn get(
 }
 
 /// Let a number or a prefix be called again; jobs that were skipped stay skipped
-#[utoipa::path(delete, path = "/v1/suppressions/{number}", tag = "numbers", params(("number" = String, Path)),
+#[utoipa::path(delete, path = "/v1/suppressions/{number}", tag = "numbers", operation_id = "remove_suppression", params(("number" = String, Path)),
     responses((status = 204)))]
 async fn delete(
     ListManager(list): ListManager,

@@ -107,7 +107,7 @@ struct TelnyxAccountChange {
 }
 
 /// Set the Telnyx account: its health is unchecked until the first call
-#[utoipa::path(put, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(put, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", operation_id = "put_telnyx_account", params(("id" = BusinessId, Path)),
     request_body = NewTelnyxAccount, responses((status = 200, body = TelnyxAccount)))]
 async fn put(
     _: Operator,
@@ -132,7 +132,7 @@ async fn put(
 }
 
 /// Look at the Telnyx account
-#[utoipa::path(get, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(get, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", operation_id = "telnyx_account", params(("id" = BusinessId, Path)),
     responses((status = 200, body = TelnyxAccount)))]
 async fn get(
     _: Operator,
@@ -143,7 +143,7 @@ async fn get(
 }
 
 /// Change the Telnyx account
-#[utoipa::path(patch, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", params(("id" = BusinessId, Path)),
+#[utoipa::path(patch, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", operation_id = "change_telnyx_account", params(("id" = BusinessId, Path)),
     request_body = TelnyxAccountChange, responses((status = 200, body = TelnyxAccount)))]
 async fn change(
     _: Operator,
@@ -160,7 +160,7 @@ async fn change(
 }
 
 /// Delete the Telnyx account and its secret; refused while calls of it are open
-#[utoipa::path(delete, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses",
+#[utoipa::path(delete, path = "/v1/businesses/{id}/carriers/telnyx", tag = "businesses", operation_id = "remove_telnyx_account",
     params(("id" = BusinessId, Path)), responses((status = 204)))]
 async fn delete(
     _: Operator,

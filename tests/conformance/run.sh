@@ -84,6 +84,7 @@ schemathesis() { "$here/schemathesis.sh"; }
 passed=0
 failed=0
 skipped=0
+failures=
 for check in ${*:-twilio telnyx voice silero prism promtool schemathesis}; do
     case "$check" in
     twilio | telnyx | voice | silero | prism | promtool | schemathesis) ;;
@@ -96,9 +97,10 @@ for check in ${*:-twilio telnyx voice silero prism promtool schemathesis}; do
     case $? in
     0) passed=$((passed + 1)) ;;
     3) skipped=$((skipped + 1)) ;;
-    *) failed=$((failed + 1)) ;;
+    *) failed=$((failed + 1)) failures="${failures:+$failures, }$check" ;;
     esac
 done
-echo "conformance: $passed passed, $failed failed, $skipped skipped"
+# By name in the last line: what is read of a long log is its end.
+echo "conformance: $passed passed, $failed failed${failures:+ ($failures)}, $skipped skipped"
 [ "$failed" = 0 ] || exit 1
 [ "$skipped" = 0 ] || [ "${REQUIRE_ALL:-0}" != 1 ]
