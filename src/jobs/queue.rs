@@ -33,6 +33,8 @@ use crate::{
 const MOST_OUTSTANDING: usize = 200;
 /// A lost bell keeps its business from being rung again for this long.
 const FLAG: Duration = Duration::from_secs(2);
+/// How long the library's description of a queue worker stays; nothing reads it.
+const DESCRIPTION: Duration = Duration::from_hours(24);
 /// Tasks forgotten per step; a step blocks Redis for well under a millisecond.
 const PRUNE_STEP: usize = 500;
 
@@ -195,6 +197,23 @@ impl Bells {
     pub async fn prune(&self) -> redis::RedisResult<u64> {
         let done = self.forget(self.config.done_jobs_set()).await?;
         Ok(done + self.forget(self.config.dead_jobs_set()).await?)
+    }
+
+    /// Makes room for a queue worker before it begins: the library describes each under a key that it keeps for ever, and
+    /// a key that has an end already keeps it.
+    ///
+    /// # Errors
+    /// Where Redis cannot be asked.
+    pub async fn expect(&self, queue_worker: &str) -> redis::RedisResult<()> {
+        let key = format!("{}:metadata:{queue_worker}", self.config.workers_set());
+        let secs = i64::try_from(DESCRIPTION.as_secs()).unwrap_or(i64::MAX);
+        redis::pipe()
+            .hset(&key, "service", "rollcall")
+            .ignore()
+            .expire(&key, secs)
+            .ignore()
+            .query_async(&mut self.redis.clone())
+            .await
     }
 
     /// Forgets what a queue worker had taken when it ended; returns how many tasks. One of them may be what it ended of, and

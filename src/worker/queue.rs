@@ -54,6 +54,7 @@ pub(super) async fn look_at_bells(ctx: Context, owner: Owner, stopping: Cancella
 }
 
 async fn one_life(ctx: &Context, owner: &Owner, name: &str, stopping: &CancellationToken) -> anyhow::Result<()> {
+    ctx.bells.expect(name).await?;
     let ended = stopping.child_token();
     let _guard = ended.clone().drop_guard();
     let (wake, woken) = mpsc::channel::<()>(1);

@@ -35,6 +35,19 @@ async fn left(house: &House, config: &apalis_redis::Config) -> Vec<String> {
     ids.into_iter().chain(kept).filter(|id| id.starts_with("poison:")).collect()
 }
 
+/// What the library keeps of each queue worker that ever was, and how long it still does, s; -1 is for ever.
+async fn descriptions(house: &House, config: &apalis_redis::Config) -> Vec<(String, i64)> {
+    let mut redis = house.ctx.stores.redis.clone();
+    let pattern = format!("{}:metadata:*", config.workers_set());
+    let names: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+    let mut asked = redis::pipe();
+    for name in &names {
+        asked.ttl(name);
+    }
+    let left: Vec<i64> = asked.query_async(&mut redis).await.unwrap();
+    names.into_iter().zip(left).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_that_cannot_be_read_are_read_once_and_calls_go_on() {
     let sim = sim::Config { talk_ms: sim::Millis::between(10, 60), ..sim::Config::quick() };
@@ -45,5 +58,8 @@ async fn tasks_that_cannot_be_read_are_read_once_and_calls_go_on() {
     let run = house.started(business, &numbers(12)).await;
     house.until_run_is(run, "completed").await;
     house.until("nothing of them is left", || async { left(&house, &config).await.is_empty() }).await;
+    let of_workers = descriptions(&house, &config).await;
+    assert!(of_workers.len() > 2, "a worker ended of them and another came: {of_workers:?}");
+    assert!(of_workers.iter().all(|(_, left)| *left > 0), "a description that stays for ever: {of_workers:?}");
     house.close().await;
 }
