@@ -13,7 +13,8 @@ use crate::{
     attempts::{batch::Batches, token::Tokens},
     businesses::{
         keys::KnownKeys,
-        profile::{Opened, Profile, Profiles, SealedAccount},
+        profile::{Opened, Profile, SealedAccount},
+        profiles::Profiles,
         vault::Vault,
     },
     calls::Calls,

@@ -13,6 +13,7 @@ pub mod calling_rules;
 pub mod health;
 pub mod keys;
 pub mod profile;
+pub mod profiles;
 pub mod resealing;
 pub mod retention;
 pub mod rules;

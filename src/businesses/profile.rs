@@ -1,26 +1,18 @@
-//! What dialing and webhooks need to know of a business, read in one statement and remembered for a second.
+//! What dialing and webhooks need to know of a business, read in one statement.
 //!
-//! A remembered limit may be a second old: the claim reads it again under the lock, so this is speed, not proof.
+//! Not here: for how long that is believed (`businesses::profiles`).
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, OnceLock},
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::OnceLock};
 
 use secrecy::SecretString;
 use sqlx::{PgPool, types::Json};
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     businesses::vault::Vault,
     ids::{BusinessId, Carrier},
 };
-
-/// For so long a profile is believed.
-const FRESH: Duration = Duration::from_secs(1);
-/// Profiles remembered at most; the oldest go first.
-const MOST: usize = 20_000;
 
 /// A business as it dials.
 #[derive(Debug, Clone)]
@@ -128,50 +120,22 @@ pub struct Former {
     pub public_key: Option<String>,
 }
 
-/// Profiles read a moment ago.
-#[derive(Debug, Default)]
-pub struct Profiles {
-    read: Mutex<HashMap<BusinessId, (Instant, Arc<Profile>)>>,
-}
-
-impl Profiles {
-    /// The profile of a business, at most a second old; `None` where there is no such business.
-    ///
-    /// # Errors
-    /// Where Postgres does not answer.
-    pub async fn get(&self, pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Arc<Profile>>> {
-        if let Some((at, profile)) = self.lock().get(&business)
-            && at.elapsed() < FRESH
-        {
-            return Ok(Some(profile.clone()));
-        }
-        let Some(profile) = read(pg, business).await? else { return Ok(None) };
-        let profile = Arc::new(profile);
-        let mut known = self.lock();
-        if known.len() >= MOST {
-            known.retain(|_, (at, _)| at.elapsed() < FRESH);
-        }
-        known.insert(business, (Instant::now(), profile.clone()));
-        Ok(Some(profile))
-    }
-
-    /// Forgets what is known of a business, so that the next look reads it anew.
-    pub fn forget(&self, business: BusinessId) {
-        self.lock().remove(&business);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BusinessId, (Instant, Arc<Profile>)>> {
-        self.read.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-/// The profile of a business as it is now.
+/// The profile of a business as it is now; `None` where there is no such business.
 ///
 /// # Errors
 /// Where Postgres does not answer.
 pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Profile>> {
+    Ok(read_all(pg, &[business]).await?.remove(&business))
+}
+
+/// The profiles of some businesses as they are now, without those that do not exist.
+///
+/// # Errors
+/// Where Postgres does not answer.
+pub async fn read_all(pg: &PgPool, businesses: &[BusinessId]) -> sqlx::Result<HashMap<BusinessId, Profile>> {
+    let businesses: Vec<Uuid> = businesses.iter().map(|business| business.0).collect();
     let rows = sqlx::query!(
-        r#"SELECT b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
+        r#"SELECT b.business_id AS "business_id: BusinessId", b.max_concurrent_calls, b.state = 'active' AS "active!", i.max_lines,
                ARRAY (SELECT DISTINCT coalesce(v.pipeline, 'cascade') FROM run r
                           LEFT JOIN agent_version v ON v.agent_id = r.agent_id AND v.version = r.agent_version
                       WHERE r.business_id = b.business_id AND r.state = 'running' AND r.agent_id IS NOT NULL) AS "talks!",
@@ -183,21 +147,21 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
                a.former_public_key, a.carrier = ANY (b.carriers) AS "dialed?", a.hold_until > clock_timestamp() AS "held?"
            FROM business b CROSS JOIN installation i
            LEFT JOIN carrier_account a ON a.business_id = b.business_id
-           WHERE b.business_id = $1 ORDER BY array_position(b.carriers, a.carrier)"#,
-        business.0
+           WHERE b.business_id = ANY ($1) ORDER BY b.business_id, array_position(b.carriers, a.carrier)"#,
+        &businesses
     )
     .fetch_all(pg)
     .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let mut profile = Profile {
-        slots: first.max_concurrent_calls,
-        lines: first.max_lines,
-        active: first.active,
-        talks: first.talks.clone(),
-        voices: first.voices.0.clone(),
-        accounts: Vec::new(),
-    };
+    let mut profiles = HashMap::<BusinessId, Profile>::with_capacity(businesses.len());
     for row in rows {
+        let profile = profiles.entry(row.business_id).or_insert_with(|| Profile {
+            slots: row.max_concurrent_calls,
+            lines: row.max_lines,
+            active: row.active,
+            talks: row.talks,
+            voices: row.voices.0,
+            accounts: Vec::new(),
+        });
         let (Some(carrier), Some(reference), Some(calls_per_second), Some(secret), Some(sealing_key)) =
             (row.carrier, row.reference, row.calls_per_second, row.secret, row.sealing_key)
         else {
@@ -223,5 +187,5 @@ pub async fn read(pg: &PgPool, business: BusinessId) -> sqlx::Result<Option<Prof
             opened: OnceLock::new(),
         });
     }
-    Ok(Some(profile))
+    Ok(profiles)
 }

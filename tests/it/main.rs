@@ -67,6 +67,7 @@ mod ops_tells_what_the_api_tells;
 mod permits_hold_over_all_processes;
 mod previews_keep_the_rules;
 mod processes;
+mod profiles_in_use;
 mod programs_keep_few_heaps;
 mod requests_mean_what_the_document_says;
 mod runs_bad_input;
