@@ -142,11 +142,13 @@ impl Bells {
         };
         // The id must not look like a number or a ULID: the library would parse it as one and lose its own task.
         let id = TaskId::from_string(format!("bell:{}", uuid::Uuid::now_v7()));
+        let mut wakes = redis::pipe();
+        // The library makes a task due by the clock of this process, and looks for those that are by another's: due by any clock.
+        wakes.cmd("ZADD").arg(self.config.scheduled_jobs_set()).arg("XX").arg(0).arg(id.to_string()).ignore();
         let task = TaskBuilder::new(serde_json::to_value(Bell { business, rung_ms, freed: why == Why::Freed })?)
             .task_id(id)
             .build();
         let (mut storage, wake) = (self.storage(redis.clone()), self.wake_key());
-        let mut wakes = redis::pipe();
         wakes.rpush(&wake, 1).ignore().ltrim(&wake, -200, -1).ignore();
         // Both are on their way at once, in this order, on one connection.
         let (pushed, woken) = futures::future::join(storage.push_task(task), wakes.query_async::<()>(&mut redis)).await;

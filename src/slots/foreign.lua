@@ -1,7 +1,7 @@
--- Entries of the gate's keys that no holder has: nobody leaves such a thing behind but who writes or deletes keys of the gate by hand.
+-- Entries of the gate's keys that no holder has, and holders whose line or slot is gone: nobody leaves such a thing behind but who writes or deletes keys of the gate by hand.
 -- KEYS  1 gate:holders  2 calls:active_count  3 lines:held  4 lines:talking  5.. slots:{business}:held
 -- ARGV  1 1 where they are removed
--- Returns how many holders have no line, and how many entries of each key from the third on no holder has; of the fourth with those of
+-- Returns how many holders have no line, or no slot of a business asked for, and how many entries of each key from the third on no holder has; of the fourth with those of
 -- each account beside it.
 local forget = ARGV[1] == '1'
 
@@ -18,9 +18,17 @@ local function without_holder(key, entries, remove)
     return n
 end
 
+local slots_of = {}
+for i = 5, #KEYS do
+    slots_of[string.match(KEYS[i], 'slots:{(.-)}:held$')] = KEYS[i]
+end
 local found = {0}
-for _, holder in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if not redis.call('ZSCORE', KEYS[3], holder) then
+local holders = redis.call('HGETALL', KEYS[1])
+for i = 1, #holders, 2 do
+    local holder = holders[i]
+    -- {ms}:{business}:{slot}:{line}
+    local slots = slots_of[string.match(holders[i + 1], '^%d+:([^:]+):')]
+    if not redis.call('ZSCORE', KEYS[3], holder) or slots and not redis.call('ZSCORE', slots, holder) then
         found[1] = found[1] + 1
         if forget then
             redis.call('HDEL', KEYS[1], holder)

@@ -11,7 +11,7 @@ const AT_ONCE: usize = 50;
 /// Entries that no holder has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Foreign {
-    /// The key that they stand in; of `gate:holders`, holders without a line.
+    /// The key that they stand in; of `gate:holders`, holders without a line, or without a slot of a business that was asked for.
     pub key: String,
     /// How many.
     pub entries: u64,

@@ -82,6 +82,49 @@ async fn entries_that_no_holder_has_keep_nobody_from_dialing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_that_somebody_deleted_come_back_from_the_ledger() {
+    let house = House::open(Options::default()).await;
+    let business = house.business(3).await;
+    house.run(business, &numbers(3)).await;
+    house.ctx.gate.open().await.unwrap();
+    let ask = Ask { business, slot_limit: 3, lines: 50, talks: None, account: "AC", calls_per_second: 100.0, most: 1 };
+    let Taken::Some { held, .. } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("it is open") };
+    let by = (business, rollcall::ids::Carrier::Twilio);
+    let claimed = claim(&house.ctx.stores.pg, by, "w", &held, &house.ctx.settings.times).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    let slots = house.ctx.stores.keys.key(format!("slots:{{{business}}}:held"));
+    redis::cmd("DEL").arg(&slots).query_async::<()>(&mut house.ctx.stores.redis.clone()).await.unwrap();
+    assert_eq!(gate::forget_foreign(&house.ctx, &[business]).await.unwrap(), 2, "its holder and its line");
+    assert_eq!(gate::correct(&house.ctx).await.unwrap().added, 1);
+    assert_eq!(house.ctx.gate.foreign(&[business]).await.unwrap(), []);
+    let ask = Ask { most: 5, ..ask };
+    let Taken::Some { held: others, .. } = house.ctx.gate.take(&ask).await.unwrap() else { panic!("it is open") };
+    assert_eq!(others.iter().map(|h| (h.slot, h.line)).collect::<Vec<_>>(), [(2, 2), (3, 3)]);
+    rollcall::dialing::send::not_sent(&house.ctx, held[0].attempt, "the test is over").await;
+    house
+        .until("the others are evicted", || async {
+            gate::correct(&house.ctx).await.unwrap();
+            house.ctx.gate.holders().await.unwrap().is_empty()
+        })
+        .await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bell_is_due_by_every_clock() {
+    let house = House::open(Options::default()).await;
+    let (one, other) = (house.business(3).await, house.business(3).await);
+    house.ctx.ring(one).await;
+    house.ctx.ring(other).await;
+    let scheduled = house.ctx.stores.keys.key("dial:scheduled");
+    let mut redis = house.ctx.stores.redis.clone();
+    let due: Vec<(String, f64)> =
+        redis::cmd("ZRANGE").arg(scheduled).arg(0).arg(-1).arg("WITHSCORES").query_async(&mut redis).await.unwrap();
+    assert_eq!(due.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0.0, 0.0], "not by the clock of whoever rang");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_emptied_in_mid_run_loses_nothing_and_keeps_the_limit() {
     let sim = sim::Config { talk_ms: sim::Millis::between(20, 60), ..sim::Config::quick() };
     let house = House::open(Options { sim: Some(sim), workers: 2, ..Options::default() }).await;
