@@ -282,6 +282,17 @@ async fn runs_that_should_have_ended_end_and_those_with_work_are_rung_for() {
     let expected = [(json!(over), json!("end_run")), (json!(due), json!("ring"))];
     assert!(expected.iter().all(|one| actions.contains(one)) && actions.len() == 2, "{}", dry.out);
     assert_eq!((house.run_state(over).await.as_str(), house.ctx.bells.outstanding().await.unwrap()), ("running", 0));
+    // With too many bells outstanding none is rung, and that is no success.
+    let (scheduled, mut redis) = (house.ctx.stores.keys.key("dial:scheduled"), house.ctx.stores.redis.clone());
+    let mut others = redis::pipe();
+    for n in 0..200 {
+        others.zadd(&scheduled, format!("bell:{n}"), 0).ignore();
+    }
+    others.query_async::<()>(&mut redis).await.unwrap();
+    let full = house.ops(&["cleanup", "--json", "--apply"]).await;
+    let ring = full.found("run").iter().find(|f| f["action"] == "ring").map(|f| f["outcome"]["done"].clone());
+    assert_eq!((full.code, ring), (3, Some(json!(false))), "{}", full.out);
+    redis::cmd("DEL").arg(&scheduled).query_async::<()>(&mut redis).await.unwrap();
     assert_eq!(house.ops(&["cleanup", "--json", "--apply"]).await.code, 0);
     assert_eq!((house.run_state(over).await.as_str(), house.ctx.bells.outstanding().await.unwrap()), ("completed", 1));
     house.stop_dialing(due).await;

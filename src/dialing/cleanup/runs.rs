@@ -7,7 +7,10 @@ use crate::{
     context::Context,
     dialing::{cancel, gate::SETTLED},
     ids::RunId,
-    jobs::{queue::Why, rung},
+    jobs::{
+        queue::{Rung, Why},
+        rung,
+    },
     runs::{ending, stuck},
 };
 
@@ -83,7 +86,9 @@ pub(super) async fn apply(ctx: &Context, found: &mut [Finding]) -> anyhow::Resul
             _ => {
                 let Some(business) = finding.business_id else { continue };
                 match ctx.bells.ring(business, Why::Work).await {
-                    Ok(rung) => finding.done(format!("rung ({rung:?}); a worker looks when there is one")),
+                    Ok(Rung::Yes) => finding.done("rung; a worker looks when there is one"),
+                    Ok(Rung::Already) => finding.done("it was rung for already; a worker looks when there is one"),
+                    Ok(Rung::Full) => finding.left("too many bells wait for a worker; the sweep rings when fewer do"),
                     Err(error) => finding.left(format!("the bell could not be rung: {error:#}")),
                 }
             }
