@@ -129,6 +129,8 @@ impl ApiError {
     #[must_use]
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
+            // The whole document has no pointer.
+            [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
             many => format!("{} fields do not fit.", many.len()),
         };

@@ -3,6 +3,7 @@
 //! Invariant: a contradiction is refused before a port opens, with exit code 64; a wrong role with 78.
 //! Not here: what a business may set for itself (rows in Postgres), and the sandbox carrier's own flags.
 
+mod addresses;
 pub mod sealing;
 mod times;
 mod voice;
@@ -242,6 +243,7 @@ impl Settings {
     #[must_use]
     pub fn contradictions(&self) -> Vec<String> {
         let mut wrong = self.times.contradictions();
+        wrong.extend(self.addresses_wrong());
         match &self.rollcall_sealing_key {
             None => wrong.push(
                 "ROLLCALL_SEALING_KEY is missing: 32 random bytes in base64, e.g. from `openssl rand -base64 32`."
@@ -255,6 +257,12 @@ impl Settings {
             wrong.push(format!("MAX_CONCURRENT_CALLS is {}; it must be at most 10000.", self.max_concurrent_calls));
         }
         wrong
+    }
+
+    /// What is wrong with the addresses of the stores, each in one sentence that shows no password; empty where both can be read.
+    #[must_use]
+    pub fn addresses_wrong(&self) -> Vec<String> {
+        addresses::wrong(&self.database_url, &self.redis_url)
     }
 
     /// `CARRIER_QUEUE_LIMIT_SECS` in milliseconds.

@@ -80,7 +80,7 @@ impl Times {
                 found.push(format!("{name} is {value}; it must be {bound} {floor} ms."));
             }
         }
-        let sent_at_latest = self.claim_max_age_ms + self.post_timeout_ms;
+        let sent_at_latest = self.claim_max_age_ms.saturating_add(self.post_timeout_ms);
         if sent_at_latest >= self.intent_grace_ms {
             found.push(format!(
                 "CLAIM_MAX_AGE_MS + POST_TIMEOUT_MS = {sent_at_latest} ms reaches INTENT_GRACE_MS = {} ms: a call could still \

@@ -25,6 +25,10 @@ fn start_logs(settings: &Settings) {
 /// Where an address cannot be read.
 pub(super) fn stores(settings: &Settings) -> anyhow::Result<Stores> {
     start_logs(settings);
+    let wrong = settings.addresses_wrong();
+    if !wrong.is_empty() {
+        return Err(Contradiction::Unreadable(wrong.join("\n")).into());
+    }
     Stores::lazily(settings, NAME).map_err(|error| Contradiction::Unreadable(format!("{error:#}")).into())
 }
 
@@ -50,7 +54,10 @@ pub(super) fn plain(error: ApiError) -> anyhow::Error {
         [said("pointer"), said("detail")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     };
     let whole = body["detail"].as_str().unwrap_or_default().to_owned();
-    let lines: Vec<String> = std::iter::once(whole).chain(fields.map(told)).filter(|line| !line.is_empty()).collect();
+    // Of one fault the whole says all.
+    let fields: Vec<String> = fields.map(told).collect();
+    let lines = std::iter::once(whole).chain(fields.into_iter().filter(|_| body["errors"][1].is_object()));
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
     match error.into_inner() {
         Some(inner) => inner,
         None => anyhow::anyhow!("{}", lines.join("\n  ")),

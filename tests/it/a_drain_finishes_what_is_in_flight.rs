@@ -171,6 +171,14 @@ fn settings_that_fight_are_refused_with_64_before_a_port_is_opened() {
             ("INTENT_GRACE_MS", "15000", "a call could still be placed after its attempt was looked for"),
             ("ROLLCALL_SEALING_KEY", "", "ROLLCALL_SEALING_KEY"),
             ("WORKER_CONCURRENCY", "many", "many"),
+            (
+                "CLAIM_MAX_AGE_MS",
+                "18446744073709551615",
+                "a call could still be placed after its attempt was looked for",
+            ),
+            ("REDIS_URL", "foo", "REDIS_URL cannot be read"),
+            ("DATABASE_URL", "postgres://h:99999/x", "DATABASE_URL cannot be read"),
+            ("DATABASE_URL", "mysql://127.0.0.1/x", "DATABASE_URL cannot be read"),
         ] {
             let mut variables = vec![
                 ("SERVICE_ROLE", role),
