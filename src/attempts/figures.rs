@@ -13,7 +13,7 @@ pub struct Figures {
     pub open: i64,
     /// Of these: written down, not yet answered by a carrier.
     pub intent: i64,
-    /// Nobody knows whether they became a call.
+    /// Nobody knows whether they became a call: the answer did not come, or nobody is left to whom it could.
     pub unknown: i64,
     /// Taken by a carrier, not dialed yet as far as known.
     pub placed: i64,
@@ -33,16 +33,16 @@ pub struct Figures {
     pub started: i64,
 }
 
-/// Reads the figures in one statement.
+/// Reads the figures in one statement. An intent that is older than the grace (ms) is in doubt: whoever wrote it is gone.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
+pub async fn figures(pg: &PgPool, intent_grace_ms: u64) -> sqlx::Result<Figures> {
     sqlx::query_as!(
         Figures,
         r#"SELECT clock_timestamp() AS "at!: Time", count(*) AS "open!",
-                  count(*) FILTER (WHERE state = 'intent') AS "intent!",
-                  count(*) FILTER (WHERE state = 'unknown') AS "unknown!",
+                  count(*) FILTER (WHERE state = 'intent' AND NOT in_doubt) AS "intent!",
+                  count(*) FILTER (WHERE in_doubt) AS "unknown!",
                   count(*) FILTER (WHERE state = 'placed') AS "placed!",
                   count(*) FILTER (WHERE state IN ('initiated', 'ringing')) AS "ringing!",
                   count(*) FILTER (WHERE state = 'answered') AS "answered!",
@@ -53,7 +53,10 @@ pub async fn figures(pg: &PgPool) -> sqlx::Result<Figures> {
                   (SELECT max_lines FROM installation) AS line_limit,
                   (SELECT coalesce(sum(calls_started), 0)::bigint FROM tally_shard
                    WHERE run_id = '00000000-0000-0000-0000-000000000000') AS "started!"
-           FROM attempt WHERE open AND line IS NOT NULL"#
+           FROM attempt CROSS JOIN LATERAL (SELECT state = 'unknown' OR state = 'intent' AND owner IS NOT NULL
+               AND intent_at < clock_timestamp() - make_interval(secs => $1::float8 / 1000) AS in_doubt) d
+           WHERE open AND line IS NOT NULL"#,
+        intent_grace_ms as f64
     )
     .fetch_one(pg)
     .await

@@ -127,7 +127,7 @@ pub async fn count_rejected(ctx: &Context, how: TurnedAway) {
 pub async fn ledger(ctx: &Context) -> sqlx::Result<Ledger> {
     let pg = &ctx.stores.pg;
     Ok(Ledger {
-        attempts: attempts::figures(pg).await?,
+        attempts: attempts::figures(pg, ctx.settings.times.intent_grace_ms).await?,
         runs: runs::figures(pg).await?,
         troubles: health::troubles(pg).await?,
         postgres: ctx.stores.postgres_report().await?,

@@ -1,7 +1,7 @@
 //! What became of the jobs: files, events, reasons, single jobs and calls.
 
 use futures::StreamExt;
-use rollcall::{ids::AttemptId, stores::MIGRATOR};
+use rollcall::{dialing::overview, ids::AttemptId, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -169,6 +169,14 @@ async fn why_names_what_is_in_the_way(_: PgPoolOptions, pg: PgConnectOptions) {
     let expected = [("no_slot", 2), ("account_refused", 2), ("unknown_attempts", 1)];
     assert_eq!(codes(&held), expected.map(|(code, n)| (code.to_owned(), n)));
     assert_eq!((&held["dialing"], &held["slots"]), (&json!(false), &json!({"held": 3, "limit": 3})));
+    // Whoever wrote an intent and is gone hears no answer.
+    sqlx::query!("UPDATE attempt SET intent_at = intent_at - interval '2 minutes' WHERE slot = 2")
+        .execute(desk.pg())
+        .await
+        .unwrap();
+    assert_eq!(codes(&why().await)[2], ("unknown_attempts".to_owned(), 2));
+    let attempts = overview::ledger(&desk.app.ctx).await.unwrap().attempts;
+    assert_eq!((attempts.intent, attempts.unknown), (1, 2));
     assert_eq!(held["next_possible_at"], Value::Null, "nobody knows when a slot comes free");
     assert_eq!(desk.act(run, "pause").await.status, 200);
     assert_eq!(codes(&why().await)[0].0, "run_not_running");

@@ -111,7 +111,13 @@ impl AccountFacts {
     }
 }
 
-pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx::Result<Option<Facts>> {
+/// As they are now; an intent older than the grace (ms) is in doubt.
+pub(super) async fn read(
+    pg: &PgPool,
+    business: BusinessId,
+    run: RunId,
+    intent_grace_ms: u64,
+) -> sqlx::Result<Option<Facts>> {
     sqlx::query_as!(
         Facts,
         r#"SELECT statement_timestamp() AS "at!: Time", r.state AS "state: RunState", r.start_at AS "start_at: Time",
@@ -169,7 +175,8 @@ pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx:
                    AND (z.version <> r.window_version + b.window_version OR z.opens_at > wall_clock()
                         OR z.closes_at <= wall_clock() + make_interval(secs => r.ring_timeout_secs))) asleep
            CROSS JOIN LATERAL (SELECT count(*) AS held, count(*) FILTER (WHERE run_id = r.run_id) AS of_run,
-                   count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person)) AS in_doubt,
+                   count(*) FILTER (WHERE run_id = r.run_id AND (state = 'unknown' OR needs_person
+                       OR state = 'intent' AND owner IS NOT NULL AND intent_at < clock_timestamp() - make_interval(secs => $6::float8 / 1000))) AS in_doubt,
                    count(*) FILTER (WHERE run_id = r.run_id AND needs_person) AS needs_person
                FROM attempt WHERE business_id = r.business_id AND open) own
            WHERE r.business_id = $1 AND r.run_id = $2"#,
@@ -177,7 +184,8 @@ pub(super) async fn read(pg: &PgPool, business: BusinessId, run: RunId) -> sqlx:
         run as RunId,
         SUPPRESSED_LOOKED_AT,
         WAITING_LOOKED_AT,
-        ASLEEP_COUNTED
+        ASLEEP_COUNTED,
+        intent_grace_ms as f64
     )
     .fetch_optional(pg)
     .await

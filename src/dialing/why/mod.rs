@@ -69,7 +69,8 @@ pub async fn of_run(
     run: RunId,
 ) -> Result<Why, ApiError> {
     let asked = (heartbeats::any_worker(stores), heartbeats::processes(stores));
-    let (facts, worker, processes) = tokio::join!(facts::read(pg, business, run), asked.0, asked.1);
+    let (facts, worker, processes) =
+        tokio::join!(facts::read(pg, business, run, settings.times.intent_grace_ms), asked.0, asked.1);
     let mut facts = facts?.ok_or_else(|| ApiError::not_found("run"))?;
     let openings = windows::all_to_dial(pg, run, windows::until_rung(settings)).await?;
     // The present time to call is as good as over: what is left of it is too short to ring in.
