@@ -76,6 +76,29 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
     serve_within(HEAD, at_once(listener), router, stopping).await
 }
 
+/// Serves `router` on `listener` while something is `opening`; returns the listener, for what is served then, and what was opened.
+///
+/// # Errors
+/// Where the listener breaks.
+pub async fn serve_while<T>(
+    listener: TcpListener,
+    router: Router,
+    opening: impl Future<Output = T>,
+) -> std::io::Result<(TcpListener, T)> {
+    tracing::info!(admin = %listener.local_addr()?, "[STARTUP] the stores are being opened");
+    let listener = listener.into_std()?;
+    let meanwhile = TcpListener::from_std(listener.try_clone()?)?;
+    let open = CancellationToken::new();
+    let opened = async {
+        let opened = opening.await;
+        open.cancel();
+        opened
+    };
+    let (served, opened) = tokio::join!(serve(meanwhile, router, open.clone()), opened);
+    served?;
+    Ok((TcpListener::from_std(listener)?, opened))
+}
+
 /// What is written is sent: a frame of sound, or an answer's second part, does not wait until the one before it was acknowledged
 /// (Nagle's algorithm, RFC 9293 §3.7.4), which takes the other side up to 40 ms.
 fn at_once(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {

@@ -23,12 +23,24 @@ use crate::{
     },
     context::Context,
     dialing::overview,
-    error::ApiError,
+    error::{ApiError, Slug},
+    stores::Stores,
 };
 
 /// `/healthz` and `/readyz`, for every listener.
 pub fn health(ctx: Context) -> Router {
     Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(ctx)
+}
+
+/// What `ADMIN_ADDR` says while the program waits at its start for a store or for the schema: it lives, it is not ready, and which
+/// store does not answer.
+pub fn starting(stores: Stores) -> Router {
+    let readyz = async move || {
+        let body = json!({ "status": "starting", "away": stores.away().await });
+        (StatusCode::SERVICE_UNAVAILABLE, [(header::CACHE_CONTROL, "no-store")], Json(body))
+    };
+    let not_yet = async || ApiError::new(Slug::Unavailable, "The program is starting.").retry_after(1);
+    Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).fallback(not_yet)
 }
 
 /// The routes of `ADMIN_ADDR`; `process` writes out the figures of this process.

@@ -32,10 +32,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let (api_addr, admin_addr) = (settings.api_addr, settings.admin_addr(Role::Api));
     let doors = TcpListener::bind(api_addr).await.with_context(|| format!("API_ADDR {api_addr}"))?;
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
-    let ctx = tokio::select! {
-        opened = open(settings) => opened?.stopped_by(stopping.clone()),
+    let starting = api::admin::starting(Stores::lazily(&settings, "rollcall-api")?);
+    let (admin, ctx) = tokio::select! {
+        opened = server::serve_while(admin, starting, open(settings)) => opened?,
         () = stopping.cancelled() => return Ok(()),
     };
+    let ctx = ctx?.stopped_by(stopping.clone());
     tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");
     let (routes, status) = (server::doors(ctx.clone()), api::admin::router(ctx.clone(), telemetry::metrics::start()?));
     tokio::try_join!(

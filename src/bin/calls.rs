@@ -8,7 +8,9 @@ use rollcall::{
     config::{Role, Settings},
     context::Context,
     heartbeats::Who,
-    server, shutdown, telemetry,
+    server, shutdown,
+    stores::Stores,
+    telemetry,
     voice::Sessions,
 };
 use tokio::net::TcpListener;
@@ -32,10 +34,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let (calls_addr, admin_addr) = (settings.calls_addr, settings.admin_addr(Role::Calls));
     let doors = TcpListener::bind(calls_addr).await.with_context(|| format!("CALLS_ADDR {calls_addr}"))?;
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
-    let ctx = tokio::select! {
-        opened = open(settings) => opened?.stopped_by(stopping.clone()),
+    let starting = api::admin::starting(Stores::lazily(&settings, "rollcall-calls")?);
+    let (admin, ctx) = tokio::select! {
+        opened = server::serve_while(admin, starting, open(settings)) => opened?,
         () = stopping.cancelled() => return Ok(()),
     };
+    let ctx = ctx?.stopped_by(stopping.clone());
     let (name, ended) = (Who::new_name(), CancellationToken::new());
     let sessions = Sessions::new(ctx.clone(), &name)?;
     tracing::info!(calls = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-calls serves");

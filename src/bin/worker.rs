@@ -8,7 +8,9 @@ use rollcall::{
     config::{Role, Settings},
     context::Context,
     heartbeats::Who,
-    server, shutdown, telemetry, worker,
+    server, shutdown,
+    stores::Stores,
+    telemetry, worker,
 };
 use tokio::net::TcpListener;
 
@@ -29,10 +31,12 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     shutdown::end_hard_after(&stopping, Duration::from_secs(settings.drain_timeout_secs));
     let admin_addr = settings.admin_addr(Role::Worker);
     let admin = TcpListener::bind(admin_addr).await.with_context(|| format!("ADMIN_ADDR {admin_addr}"))?;
-    let ctx = tokio::select! {
-        opened = open(settings) => opened?.stopped_by(stopping.clone()),
+    let starting = api::admin::starting(Stores::lazily(&settings, "rollcall-worker")?);
+    let (admin, ctx) = tokio::select! {
+        opened = server::serve_while(admin, starting, open(settings)) => opened?,
         () = stopping.cancelled() => return Ok(()),
     };
+    let ctx = ctx?.stopped_by(stopping.clone());
     let name = Who::new_name();
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
     let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);

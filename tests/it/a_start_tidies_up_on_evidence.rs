@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rollcall::{
     sim::{Status, Until},
     slots::{Ask, Taken},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
+    by_hand::client,
     house::{House, Options, numbers},
-    processes::Process,
+    processes::{Process, Program},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,6 +81,29 @@ async fn a_start_after_the_end_of_everything_ends_finished_runs_and_evicts_ghost
     assert_eq!(house.run_state(run).await, "completed");
     assert!(house.ctx.gate.holders().await.unwrap().is_empty());
     api.drain().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_waits_for_a_store_lives_is_not_ready_and_says_which() {
+    let house = House::open(Options::default()).await;
+    let mut args = house.args[1..].to_vec();
+    let at = args.iter().position(|arg| arg == "--redis-url").unwrap();
+    // Nobody listens there (RFC 6335 keeps port 1 for something that is gone).
+    args[at + 1] = "redis://127.0.0.1:1/0".to_owned();
+    for program in [Program::Api, Program::Worker, Program::Calls] {
+        let mut process = Process::spawn(program, &args, None);
+        let line: Value = serde_json::from_str(&process.said("the stores are being opened").await).unwrap();
+        let ask = async |path: &str| {
+            let seen = client().get(format!("http://{}{path}", line["admin"].as_str().unwrap())).send().await.unwrap();
+            (seen.status().as_u16(), seen.json::<Value>().await.unwrap())
+        };
+        assert_eq!(ask("/healthz").await, (200, json!({"status": "ok"})), "{program:?}");
+        assert_eq!(ask("/readyz").await, (503, json!({"status": "starting", "away": ["redis"]})), "{program:?}");
+        assert_eq!(ask("/metrics").await.0, 503, "{program:?}");
+        process.signal(Signal::SIGTERM);
+        assert_eq!(process.ended().await.code(), Some(0), "{program:?}");
+    }
     house.close().await;
 }
 
