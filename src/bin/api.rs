@@ -13,6 +13,7 @@ use rollcall::{
     telemetry,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -40,9 +41,16 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let ctx = ctx?.stopped_by(stopping.clone());
     tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");
     let (routes, status) = (server::doors(ctx.clone()), api::admin::router(ctx.clone(), telemetry::metrics::start()?));
+    // Whoever watches sees the last requests answered.
+    let answered = CancellationToken::new();
+    let serve = async {
+        let served = server::serve(doors, routes, stopping).await;
+        answered.cancel();
+        served
+    };
     tokio::try_join!(
-        server::serve(doors, routes, stopping.clone()),
-        server::serve(admin, status, stopping),
+        serve,
+        server::serve(admin, status, answered.clone()),
         futures::FutureExt::map(futures::future::join(startup::clean_up(&ctx), server::beats(&ctx, Role::Api)), Ok),
     )?;
     Ok(())

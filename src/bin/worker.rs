@@ -13,6 +13,7 @@ use rollcall::{
     telemetry, worker,
 };
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -40,8 +41,14 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let name = Who::new_name();
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
     let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
-    let (served, worked) =
-        tokio::join!(server::serve(admin, status, stopping.clone()), worker::run(ctx.clone(), &name, stopping));
+    // Whoever watches sees the drain to its end.
+    let drained = CancellationToken::new();
+    let work = async {
+        let worked = worker::run(ctx.clone(), &name, stopping).await;
+        drained.cancel();
+        worked
+    };
+    let (served, worked) = tokio::join!(server::serve(admin, status, drained.clone()), work);
     ctx.close().await;
     served?;
     worked

@@ -67,6 +67,22 @@ async fn sigterm_and_sigint_let_the_posts_in_flight_end_and_claim_nothing_more()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_drains_says_so_until_it_has_drained() {
+    let sim = sim::Config { accept_delay_ms: Millis::between(1_200, 1_200), ..slow_to_answer() };
+    let house = House::open(Options { sim: Some(sim), ..Options::default() }).await;
+    let business = house.business(1).await;
+    let mut worker = house.worker().await;
+    let run = house.started(business, &numbers(1)).await;
+    house.sim.wait(Until::Requests(1), PATIENCE).await.unwrap();
+    worker.signal(Signal::SIGTERM);
+    worker.said("stopping: no new work").await;
+    assert_eq!(worker.readiness().await, 503);
+    assert_eq!(worker.ended().await.code(), Some(0));
+    house.until_run_is(run, "completed").await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draining_worker_sends_nothing_that_it_has_claimed_and_claims_nothing_more() {
     let house = House::open(Options::default()).await;
     house.ctx.gate.open().await.unwrap();
