@@ -24,7 +24,6 @@ use crate::{
         mulaw::PER_MS,
         now::Now,
         pipeline::{Ears, Pipeline},
-        sentences::Sentences,
     },
 };
 
@@ -126,8 +125,7 @@ impl Pipeline for Cascade {
         let ask = Ask { turn, body: chat::body((&self.agent, &self.now), memory, so_far), limit };
         let (http, login, permits, call, ears) =
             (self.http.clone(), self.chat.clone(), self.permits.clone(), self.call, self.ears.clone());
-        let mouth =
-            Mouth { turn, sentences: Sentences::default(), events: ears.events.clone(), texts: self.texts.clone() };
+        let mouth = Mouth::new(turn, ears.events.clone(), self.texts.clone());
         let task = self.answers.spawn(async move {
             chat::answer(&http, (&login, &permits, call), ask, &ears, mouth).await;
         });

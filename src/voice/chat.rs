@@ -5,11 +5,12 @@
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use eventsource_stream::Eventsource;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -138,14 +139,21 @@ fn described(tool: &Tool) -> Value {
 
 /// Where the words of an answer go: to the speech in whole sentences, and to the session as they are ordered.
 pub(super) struct Mouth {
-    pub(super) turn: u32,
-    pub(super) sentences: Sentences,
-    pub(super) events: mpsc::Sender<Event>,
-    pub(super) texts: mpsc::Sender<Order>,
+    turn: u32,
+    sentences: Sentences,
+    /// Bytes of the answer so far.
+    length: usize,
+    events: mpsc::Sender<Event>,
+    texts: mpsc::Sender<Order>,
 }
 
 impl Mouth {
+    pub(super) fn new(turn: u32, events: mpsc::Sender<Event>, texts: mpsc::Sender<Order>) -> Self {
+        Self { turn, sentences: Sentences::default(), length: 0, events, texts }
+    }
+
     async fn add(&mut self, words: &str) {
+        self.length += words.len();
         if let Some(piece) = self.sentences.add(words) {
             self.speak(piece).await;
         }
@@ -172,18 +180,30 @@ pub(super) async fn answer(
     ears: &Ears,
     mut mouth: Mouth,
 ) {
-    let mut outcome = streamed(http, (login, permits, call), &ask, ears, &mut mouth).await;
-    if let Err(Failure { again: true, why }) = &outcome {
+    let mut outcome = guarded(call, streamed(http, (login, permits, call), &ask, ears, &mut mouth)).await;
+    if mouth.length == 0
+        && let Err(Failure { again: true, why }) = &outcome
+    {
         tracing::warn!(attempt.id = %call, why, "an answer without a word is asked for once more");
-        outcome = streamed(http, (login, permits, call), &ask, ears, &mut mouth).await;
+        outcome = guarded(call, streamed(http, (login, permits, call), &ask, ears, &mut mouth)).await;
     }
     mouth.rest().await;
     let event = match outcome {
         Ok(tools) => Event::Answered { turn: ask.turn, tools },
+        // What broke off behind its first words ends there.
+        Err(_) if mouth.length > 0 => Event::Answered { turn: ask.turn, tools: false },
         Err(Failure { why, .. }) => Event::Failed { provider: Provider::Openai, why: short(Provider::Openai, &why) },
     };
     // Nobody hears it where the session has ended.
     let _ = ears.events.send(event).await;
+}
+
+/// A panic is a failure at once, like any other: somebody waits for the answer.
+async fn guarded(call: AttemptId, answer: impl Future<Output = Result<bool, Failure>>) -> Result<bool, Failure> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!(attempt.id = %call, "the reading of an answer panicked");
+        Err(Failure { why: "the reading of the answer panicked".to_owned(), again: true })
+    })
 }
 
 async fn streamed(
@@ -206,15 +226,18 @@ async fn streamed(
     };
     let mut events = response.bytes_stream().eventsource();
     let mut calls: BTreeMap<usize, (String, String, String)> = BTreeMap::new();
-    let (mut length, mut first) = (0, true);
     let mut finished: Option<String> = None;
+    let broken = |why: &str, again| {
+        permit.failed();
+        Err(Failure { why: why.to_owned(), again })
+    };
     loop {
         let event = match tokio::time::timeout(ask.limit, events.next()).await {
-            Err(_) => return broken(&permit, length, "it stalls", false),
+            Err(_) => return broken("it stalls", false),
             // Not every server says [DONE] behind the end.
             Ok(None) if finished.is_some() => break,
-            Ok(None) => return broken(&permit, length, "the answer broke off", true),
-            Ok(Some(Err(error))) => return broken(&permit, length, &error.to_string(), true),
+            Ok(None) => return broken("the answer broke off", true),
+            Ok(Some(Err(error))) => return broken(&error.to_string(), true),
             Ok(Some(Ok(event))) => event,
         };
         if event.data == "[DONE]" {
@@ -223,7 +246,7 @@ async fn streamed(
         // What cannot be read, or is of a kind that is not known, is nothing.
         let Ok(chunk) = serde_json::from_str::<Chunk>(&event.data) else { continue };
         if let Some(error) = chunk.error {
-            return broken(&permit, length, &format!("it says: {error}"), true);
+            return broken(&format!("it says: {error}"), true);
         }
         if let Some(usage) = chunk.usage {
             for (what, amount) in
@@ -235,13 +258,12 @@ async fn streamed(
         for Choice { delta, finish_reason } in chunk.choices {
             finished = finish_reason.or(finished);
             if let Some(text) = delta.content.or(delta.refusal).filter(|text| !text.is_empty()) {
-                if std::mem::take(&mut first) {
+                if mouth.length == 0 {
                     permit.answered(begin.elapsed());
                     let _ = ears.events.send(Event::FirstWord { turn: ask.turn }).await;
                 }
-                length += text.len();
                 mouth.add(&text).await;
-                if length > MOST_TEXT {
+                if mouth.length > MOST_TEXT {
                     return Ok(false);
                 }
             }
@@ -255,8 +277,8 @@ async fn streamed(
             }
         }
     }
-    if length == 0 && calls.is_empty() && finished.as_deref() == Some("content_filter") {
-        return broken(&permit, length, "its filter holds the answer back", true);
+    if mouth.length == 0 && calls.is_empty() && finished.as_deref() == Some("content_filter") {
+        return broken("its filter holds the answer back", true);
     }
     // Before the tools: one of them may say that this is all.
     mouth.rest().await;
@@ -265,12 +287,6 @@ async fn streamed(
         let _ = ears.events.send(Event::Called { turn: ask.turn, id, name, arguments }).await;
     }
     Ok(tools)
-}
-
-/// An answer that broke off behind its first words ends there; one without a word has failed.
-fn broken(permit: &crate::models::Permit, length: usize, why: &str, again: bool) -> Result<bool, Failure> {
-    permit.failed();
-    if length > 0 { Ok(false) } else { Err(Failure { why: why.to_owned(), again }) }
 }
 
 /// Why there is no answer, and whether asking once more may bring one.
@@ -348,5 +364,12 @@ mod tests {
             told.starts_with("Be kind.\n\nIt is now Monday, 23 November 2026, 14:05 (America/Boise, -07:00)"),
             "{told}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_answer_whose_reading_panics_has_failed_and_may_be_asked_for_again() {
+        let answer = guarded(AttemptId::new(), async { panic!("on purpose") }).await;
+        assert!(matches!(answer, Err(Failure { again: true, .. })));
+        assert!(matches!(guarded(AttemptId::new(), async { Ok(true) }).await, Ok(true)));
     }
 }
