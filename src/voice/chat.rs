@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,7 @@ use crate::{
     models::{Login, Permits, Provider},
     voice::{
         elevenlabs::Order,
+        event_lines::lines,
         link::short,
         now::Now,
         pipeline::{Ears, Event},
@@ -224,7 +226,7 @@ async fn streamed(
             return Err(Failure::final_one(why));
         }
     };
-    let mut events = response.bytes_stream().eventsource();
+    let mut events = pin!(lines(response.bytes_stream()).eventsource());
     let mut calls: BTreeMap<usize, (String, String, String)> = BTreeMap::new();
     let mut finished: Option<String> = None;
     let broken = |why: &str, again| {

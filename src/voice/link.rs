@@ -45,7 +45,7 @@ const SILENT: Duration = Duration::from_secs(10);
 /// The goodbye to a provider takes no longer.
 const FAREWELL: Duration = Duration::from_millis(400);
 /// Largest message of a provider, bytes.
-const MOST_BYTES: usize = 2 * 1024 * 1024;
+pub(super) const MOST_BYTES: usize = 2 * 1024 * 1024;
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq)]

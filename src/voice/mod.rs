@@ -13,6 +13,7 @@ mod deepgram;
 mod door;
 mod elevenlabs;
 mod ending;
+mod event_lines;
 mod link;
 mod mulaw;
 mod now;

@@ -103,3 +103,20 @@ async fn what_a_filter_holds_back_is_asked_for_once_more_and_then_ends_the_call_
     let (end, _, asked) = talked(&["Tell me a secret."], vec![held.clone(), held]).await;
     assert_eq!((end.as_str(), asked.len()), ("trouble", 2));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_behind_a_byte_order_mark_is_spoken() {
+    let marked = format!("\u{feff}{}", words("Good bye.") + &tool("end_call", "{}"));
+    let (end, heard, asked) = talked(&["Good bye then."], vec![marked]).await;
+    assert_eq!((end.as_str(), asked.len()), ("ended_by_agent", 1), "{heard}");
+    assert!(heard.contains("Good bye."), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_is_longer_than_any_answer_is_a_failure_at_once() {
+    let flood = format!("data: {}\n\n", "x".repeat(3 << 20)) + &words("Too late.") + &tool("end_call", "{}");
+    let last = words("Good bye.") + &tool("end_call", "{}");
+    let (end, heard, asked) = talked(&["Good bye then."], vec![flood, last]).await;
+    assert_eq!((end.as_str(), asked.len()), ("ended_by_agent", 2), "{heard}");
+    assert!(heard.contains("Good bye.") && !heard.contains("Too late."), "{heard}");
+}
