@@ -4,6 +4,10 @@
 const FIRST_PIECE: usize = 40;
 /// A piece without an end is cut at a blank when it is so long.
 const LONGEST: usize = 400;
+/// Marks behind which no blank is written.
+const WIDE_ENDS: &str = "。！？．｡";
+/// What belongs to the sentence before it.
+const CLOSES: &str = "」』）】》”’｣";
 
 /// Words that wait for the end of their sentence.
 #[derive(Default)]
@@ -29,18 +33,29 @@ impl Sentences {
         Some(spoken(&rest)).filter(|rest| !rest.trim().is_empty())
     }
 
-    /// Behind the last end of a sentence that is sure to be one: a blank follows it.
+    /// Behind the last end of a sentence that is sure to be one: a blank follows it, or its script has none.
     fn cut(&self) -> Option<usize> {
         let text = &self.waiting;
         let ends = |marks: &str| {
             let pairs = text.char_indices().zip(text.chars().skip(1));
             let found = pairs.filter(|((_, mark), next)| marks.contains(*mark) && next.is_whitespace()).last();
-            found.map(|((at, mark), _)| at + mark.len_utf8() + 1)
+            found.map(|((at, mark), next)| at + mark.len_utf8() + next.len_utf8())
         };
-        let sentence = text.rfind('\n').map(|at| at + 1).max(ends(".!?…:;。！？"));
+        let sentence = text.rfind('\n').map(|at| at + 1).max(ends(".!?…:;")).max(self.wide_end());
         let comma = (!self.any && text.len() >= FIRST_PIECE).then(|| ends(",–—")).flatten();
         let long = (text.len() >= LONGEST).then(|| text.rfind(' ').map(|at| at + 1)).flatten();
-        sentence.or(comma).or(long).filter(|cut| text.is_char_boundary(*cut))
+        sentence.or(comma).or(long)
+    }
+
+    /// Behind the last end of a Chinese or Japanese sentence, with all that closes it; what follows says that this is all.
+    fn wide_end(&self) -> Option<usize> {
+        let marks = self.waiting.char_indices().rev().filter(|(_, mark)| WIDE_ENDS.contains(*mark));
+        let mut ends = marks.filter_map(|(at, mark)| {
+            let rest = self.waiting[at..].trim_start_matches(|c| WIDE_ENDS.contains(c) || CLOSES.contains(c));
+            let number = mark == '．' && rest.starts_with(char::is_numeric);
+            (!rest.is_empty() && !number).then(|| self.waiting.len() - rest.len())
+        });
+        ends.next()
     }
 }
 
@@ -71,9 +86,18 @@ mod tests {
         assert_eq!(first, ["Well, I would say that this depends on you, ", "and on me. "]);
     }
 
+    #[test]
+    fn a_sentence_whose_script_has_no_blanks_ends_with_its_mark() {
+        let chinese = pieces(&["你", "好。我", "很好！？你", "呢？"]);
+        assert_eq!(chinese, ["你好。 ", "我很好！？ ", "你呢？ "]);
+        assert_eq!(pieces(&["「はい。", "」と", "言った｡ﾊｲ"]), ["「はい。」 ", "と言った｡ ", "ﾊｲ "]);
+        assert_eq!(pieces(&["約３．５です。", "3つ"]), ["約３．５です。 ", "3つ "], "no end within a number");
+        assert_eq!(pieces(&["好。  Wait.\u{3000}So"]), ["好。  Wait. ", "So "], "blanks of any width");
+    }
+
     proptest! {
         #[test]
-        fn no_word_is_lost_or_doubled(parts in prop::collection::vec("[a-zäé .,?!\n–]{0,12}", 0..30)) {
+        fn no_word_is_lost_or_doubled(parts in prop::collection::vec("[a-zäé .,?!\n–\u{3000}好3。！？．」]{0,12}", 0..30)) {
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
             let letters = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
             prop_assert_eq!(letters(&pieces(&parts).concat()), letters(&parts.concat()));
