@@ -62,14 +62,19 @@ impl Context {
     }
 }
 
+/// Whoever names one thing in two spellings may do so in one message: they are no aliases, of which serde takes one only.
 #[derive(Deserialize)]
 struct Raw {
     #[serde(default)]
     audio: Option<String>,
-    #[serde(default, alias = "contextId")]
+    #[serde(default)]
     context_id: Option<String>,
-    #[serde(default, alias = "isFinal")]
+    #[serde(default, rename = "contextId")]
+    context_id_too: Option<String>,
+    #[serde(default)]
     is_final: Option<bool>,
+    #[serde(default, rename = "isFinal")]
+    is_final_too: Option<bool>,
     #[serde(default)]
     alignment: Option<Alignment>,
     #[serde(default)]
@@ -80,8 +85,30 @@ struct Raw {
 struct Alignment {
     #[serde(default)]
     chars: Vec<String>,
-    #[serde(default, alias = "charStartTimesMs", alias = "charsStartTimesMs")]
-    char_start_times_ms: Vec<f64>,
+    #[serde(default)]
+    char_start_times_ms: Option<Vec<f64>>,
+    #[serde(default, rename = "charStartTimesMs")]
+    char_start_times_ms_too: Option<Vec<f64>>,
+    #[serde(default, rename = "charsStartTimesMs")]
+    chars_start_times_ms: Option<Vec<f64>>,
+}
+
+impl Raw {
+    fn turn(&self) -> Option<u32> {
+        let id = self.context_id.as_deref().or(self.context_id_too.as_deref())?;
+        id.strip_prefix('t')?.parse().ok()
+    }
+
+    fn is_final(&self) -> bool {
+        self.is_final == Some(true) || self.is_final_too == Some(true)
+    }
+}
+
+impl Alignment {
+    fn starts(&self) -> &[f64] {
+        let all = [&self.char_start_times_ms, &self.char_start_times_ms_too, &self.chars_start_times_ms];
+        all.into_iter().flatten().next().map_or(&[], Vec::as_slice)
+    }
 }
 
 impl ElevenLabs {
@@ -179,11 +206,11 @@ impl Protocol for ElevenLabs {
 
     fn heard(&mut self, text: &str) -> Vec<Told> {
         let Ok(raw) = serde_json::from_str::<Raw>(text) else { return Vec::new() };
-        if let Some(error) = raw.error.filter(|error| !error.is_null()) {
+        if let Some(error) = raw.error.as_ref().filter(|error| !error.is_null()) {
             return vec![Told::Broken(short(Provider::Elevenlabs, &error.to_string()))];
         }
-        let turn = raw.context_id.as_deref().and_then(|id| id.strip_prefix('t')).and_then(|id| id.parse::<u32>().ok());
         // What comes of a context that was closed is nobody's.
+        let (is_final, turn) = (raw.is_final(), raw.turn());
         let Some((turn, context)) = turn.and_then(|turn| Some((turn, self.open.get_mut(&turn)?))) else {
             return Vec::new();
         };
@@ -200,7 +227,7 @@ impl Protocol for ElevenLabs {
             context.bytes += sound.len();
             told.push(Told::Sound(Sound::Audio { turn, sound: Bytes::from(sound) }));
         }
-        if raw.is_final == Some(true) {
+        if is_final {
             told.extend(self.open.remove(&turn).map(|context| context.used()));
             told.push(Told::Sound(Sound::Done { turn }));
         }
@@ -220,7 +247,7 @@ impl Protocol for ElevenLabs {
 /// The words of a piece of sound, each with its place in the sound of the turn. The times are those of this piece.
 fn words(turn: u32, begin: usize, alignment: &Alignment, told: &mut Vec<Told>) {
     let mut word = (String::new(), 0);
-    for (text, at_ms) in alignment.chars.iter().zip(&alignment.char_start_times_ms) {
+    for (text, at_ms) in alignment.chars.iter().zip(alignment.starts()) {
         if word.0.is_empty() {
             word.1 = begin + (at_ms.max(0.0) as usize) * PER_MS;
         }
@@ -293,5 +320,24 @@ mod tests {
         assert_eq!(voice.hello(), []);
         assert_eq!(voice.order(Order::Speak { turn: 1, text: "More. ".into() }), []);
         assert_eq!(voice.order(Order::Speak { turn: 2, text: "Next. ".into() }).len(), 2);
+    }
+
+    #[test]
+    fn a_message_in_both_spellings_is_understood() {
+        let mut voice = voice();
+        voice.order(Order::Speak { turn: 2, text: "Hi. ".into() });
+        let message = json!({"audio": STANDARD.encode([1; 160]), "contextId": "t2", "context_id": "t2", "isFinal": true,
+            "is_final": true, "alignment": {"chars": ["H", "i"], "charStartTimesMs": [0, 50], "charsStartTimesMs": [0, 50],
+            "char_start_times_ms": [0, 50]}});
+        let told = voice.heard(&message.to_string());
+        assert!(told.contains(&Told::Sound(Sound::Words { turn: 2, text: "Hi".into(), at: 0 })), "{told:?}");
+        assert_eq!(told.last(), Some(&Told::Sound(Sound::Done { turn: 2 })));
+        voice.order(Order::Speak { turn: 3, text: "Hi. ".into() });
+        let message = r#"{"contextId":null,"context_id":"t3","isFinal":true,"is_final":null}"#;
+        assert_eq!(
+            voice.heard(message).last(),
+            Some(&Told::Sound(Sound::Done { turn: 3 })),
+            "null in one of them says nothing"
+        );
     }
 }
