@@ -46,6 +46,8 @@ pub(super) struct ElevenLabs {
     open: BTreeMap<u32, Context>,
     /// The last turn that broke off with its connection: nothing more of it is spoken.
     broke_off: Option<u32>,
+    /// Characters that were ordered and are not told of yet.
+    used: usize,
 }
 
 #[derive(Default)]
@@ -54,12 +56,6 @@ struct Context {
     finished: bool,
     bytes: usize,
     asked: Option<std::time::Instant>,
-}
-
-impl Context {
-    fn used(&self) -> Told {
-        Told::Event(Event::Used { what: "speech_characters", amount: self.text.chars().count() as f64 })
-    }
 }
 
 /// Whoever names one thing in two spellings may do so in one message: they are no aliases, of which serde takes one only.
@@ -113,7 +109,15 @@ impl Alignment {
 
 impl ElevenLabs {
     pub(super) fn new(key: SecretString, model: &str, voice: &str, speed: f64) -> Self {
-        Self { key, model: model.to_owned(), voice: voice.to_owned(), speed, open: BTreeMap::new(), broke_off: None }
+        Self {
+            key,
+            model: model.to_owned(),
+            voice: voice.to_owned(),
+            speed,
+            open: BTreeMap::new(),
+            broke_off: None,
+            used: 0,
+        }
     }
 
     fn begin(&self, turn: u32) -> Out {
@@ -171,9 +175,7 @@ impl Protocol for ElevenLabs {
         self.open = open;
         let begun: BTreeMap<u32, Context> = begun;
         self.broke_off = begun.keys().next_back().copied().or(self.broke_off);
-        let ends =
-            begun.into_iter().flat_map(|(turn, context)| [context.used(), Told::Sound(Sound::BrokeOff { turn })]);
-        ends.collect()
+        begun.into_keys().map(|turn| Told::Sound(Sound::BrokeOff { turn })).collect()
     }
 
     fn order(&mut self, order: Order) -> Vec<Out> {
@@ -187,6 +189,7 @@ impl Protocol for ElevenLabs {
                 let context = self.open.entry(turn).or_default();
                 context.asked.get_or_insert_with(std::time::Instant::now);
                 context.text.push_str(&text);
+                self.used += text.chars().count();
                 out.push(Out::json(&json!({"text": text, "context_id": name(turn)})));
                 out
             }
@@ -202,6 +205,12 @@ impl Protocol for ElevenLabs {
                 None => Vec::new(),
             },
         }
+    }
+
+    /// Told when it is ordered: it is to be paid for whether or not it is heard, and not twice where it is ordered again.
+    fn used(&mut self) -> Option<Event> {
+        let used = std::mem::take(&mut self.used);
+        (used > 0).then_some(Event::Used { what: "speech_characters", amount: used as f64 })
     }
 
     fn heard(&mut self, text: &str) -> Vec<Told> {
@@ -228,7 +237,7 @@ impl Protocol for ElevenLabs {
             told.push(Told::Sound(Sound::Audio { turn, sound: Bytes::from(sound) }));
         }
         if is_final {
-            told.extend(self.open.remove(&turn).map(|context| context.used()));
+            self.open.remove(&turn);
             told.push(Told::Sound(Sound::Done { turn }));
         }
         told
@@ -323,6 +332,23 @@ mod tests {
     }
 
     #[test]
+    fn a_text_is_counted_once_however_its_turn_ends() {
+        let mut voice = voice();
+        let used = |amount| Some(Event::Used { what: "speech_characters", amount });
+        voice.order(Order::Speak { turn: 1, text: "Hé. ".into() });
+        assert_eq!(voice.used(), used(4.0), "while its context is open");
+        assert_eq!(voice.lost(), []);
+        assert_eq!((voice.hello().len(), voice.used()), (2, None), "not twice where it is ordered again");
+        voice.order(Order::Stop { turn: 1 });
+        assert_eq!(voice.used(), None);
+        voice.order(Order::Speak { turn: 2, text: "Yo. ".into() });
+        voice.order(Order::Finish { turn: 2 });
+        assert_eq!(voice.used(), used(4.0));
+        assert_eq!(voice.heard(r#"{"isFinal":true,"contextId":"t2"}"#), [Told::Sound(Sound::Done { turn: 2 })]);
+        assert_eq!(voice.used(), None);
+    }
+
+    #[test]
     fn a_message_in_both_spellings_is_understood() {
         let mut voice = voice();
         voice.order(Order::Speak { turn: 2, text: "Hi. ".into() });
@@ -334,10 +360,6 @@ mod tests {
         assert_eq!(told.last(), Some(&Told::Sound(Sound::Done { turn: 2 })));
         voice.order(Order::Speak { turn: 3, text: "Hi. ".into() });
         let message = r#"{"contextId":null,"context_id":"t3","isFinal":true,"is_final":null}"#;
-        assert_eq!(
-            voice.heard(message).last(),
-            Some(&Told::Sound(Sound::Done { turn: 3 })),
-            "null in one of them says nothing"
-        );
+        assert_eq!(voice.heard(message), [Told::Sound(Sound::Done { turn: 3 })], "null in one of them says nothing");
     }
 }

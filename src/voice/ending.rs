@@ -9,6 +9,7 @@ use crate::{
     dialing::conversation,
     voice::{
         opening::{NORMAL, close},
+        pipeline::Event,
         session::{Parts, Session, Socket, Tasks},
         turn_tools::Tools,
     },
@@ -103,10 +104,22 @@ impl Session {
     }
 }
 
+impl Session {
+    /// What was used and told of, and not heard of yet.
+    fn count_rest(&mut self) {
+        while let Ok(event) = self.voice.events.try_recv() {
+            if let Event::Used { what, amount } = event {
+                self.parts.state.memory.used(what, amount);
+            }
+        }
+    }
+}
+
 /// Writes down how it ended, ends the call where that is ours, and closes everything, all at once.
 pub(super) async fn end(mut session: Session, reason: Reason) -> Reason {
     session.cut();
     session.keep_pending();
+    session.count_rest();
     let at_ms = session.at_ms(Instant::now());
     let Session { parts, line, tasks, tools, .. } = session;
     finished(parts, line, tasks, (tools, at_ms), reason).await

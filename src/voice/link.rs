@@ -95,6 +95,11 @@ pub(super) trait Protocol: Send + 'static {
     /// What is sent for an order.
     fn order(&mut self, order: Self::Order) -> Vec<Out>;
 
+    /// What the last order uses, where that is known before it is done.
+    fn used(&mut self) -> Option<Event> {
+        None
+    }
+
     /// What a message means. What is not known is nothing.
     fn heard(&mut self, text: &str) -> Vec<Told>;
 
@@ -257,7 +262,14 @@ async fn converse<P: Protocol>(
                 Err(error) => break Some(error.to_string()),
             },
             order = orders.recv() => match order {
-                Some(order) => protocol.order(order).into_iter().for_each(|out| waiting.push(out)),
+                Some(order) => {
+                    protocol.order(order).into_iter().for_each(|out| waiting.push(out));
+                    if let Some(used) = protocol.used()
+                        && let Err(why) = line.pass_on(Told::Event(used)).await
+                    {
+                        break why;
+                    }
+                }
                 None => break None,
             },
             _ = look.tick() => {

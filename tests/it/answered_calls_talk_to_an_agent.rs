@@ -119,6 +119,8 @@ async fn who_breaks_in_is_heard_at_once_and_only_what_was_heard_is_remembered() 
     assert_eq!(first["cut"], true, "{said:?}");
     assert!(greeting.replace("{{name}}", "Ada").starts_with(text) && text.len() < 250, "{text}");
     assert_eq!(house.updates_of(call), 0, "the caller hung up");
+    let spoken = said.usage["speech_characters"].as_f64().unwrap();
+    assert!(spoken > greeting.len() as f64, "what was cut is billed as well: {}", said.usage);
     let clear = house.sim.figures().media.clear_ms;
     assert_eq!(clear.count, 1, "{clear:?}");
     media.close().await;
