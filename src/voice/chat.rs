@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::{
     agents::{Definition, Tool},
     calls::{Memory, Who},
+    carriers::http::retry_after,
     ids::AttemptId,
     models::{Login, Permits, Provider},
     voice::{
@@ -32,7 +33,7 @@ use crate::{
     },
 };
 
-/// What a model may take to begin, on top of which one repetition comes.
+/// Before a busy model is asked once more, where it does not say when.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Most characters of one answer: nobody listens longer.
 const MOST_TEXT: usize = 20_000;
@@ -305,8 +306,9 @@ impl Failure {
 
 /// Asks once more where the provider is busy or away: nothing was said yet.
 async fn ask_twice(http: &reqwest::Client, login: &Login, ask: &Ask) -> Result<reqwest::Response, String> {
-    let mut again = true;
+    let (begin, mut again) = (Instant::now(), true);
     loop {
+        let mut pause = AGAIN_AFTER;
         let url = format!("{}/chat/completions", login.base_url.as_str().trim_end_matches('/'));
         let request = http.post(url).bearer_auth(login.key.expose_secret()).json(&ask.body);
         let why = match tokio::time::timeout(ask.limit, request.send()).await {
@@ -317,6 +319,9 @@ async fn ask_twice(http: &reqwest::Client, login: &Login, ask: &Ask) -> Result<r
                 if status < 500 && status != 429 && status != 408 {
                     return Err(why);
                 }
+                // Whoever asks for more time than the answer has is asked all the same: there is nothing to lose.
+                let asked = retry_after(response.headers()).filter(|asked| begin.elapsed() + *asked < ask.limit);
+                pause = asked.unwrap_or_default().max(AGAIN_AFTER);
                 why
             }
             Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error.without_url())),
@@ -325,7 +330,7 @@ async fn ask_twice(http: &reqwest::Client, login: &Login, ask: &Ask) -> Result<r
         if !std::mem::take(&mut again) {
             return Err(why);
         }
-        tokio::time::sleep(AGAIN_AFTER).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

@@ -247,6 +247,29 @@ async fn providers_that_misbehave_are_lived_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_says_when_it_is_to_be_asked_again_is_asked_then_where_the_answer_has_time_for_it() {
+    let house = house().await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let agent = house.agent(business, json!({"greeting": "Hello.", "tools": [{"type": "end_call"}]})).await;
+    house.sim.set_callees(vec![Callee { lines: script(&["Goodbye."]), then: Then::Stays, ..Callee::default() }]);
+    for (i, (secs, waits)) in [(1, 1_000..2_500), (3_600, 0..1_000)].into_iter().enumerate() {
+        let mut rule = ProviderRule::next(Provider::Chat, ProviderFault::Refuse, 1);
+        (rule.status, rule.retry_after_secs) = (Some(429), Some(secs));
+        house.sim.set_provider_faults(vec![rule]).unwrap();
+        let run = house.talking(business, agent, &numbers(2)[i..=i]).await;
+        house.until_run_is(run, "completed").await;
+        let said = house.said(business, run).await;
+        assert_eq!(said.end_reason, "ended_by_agent", "{secs} s: {said:?}");
+        let model_ms = said.turns.as_array().unwrap().iter().find_map(|turn| turn["model_ms"].as_u64()).unwrap();
+        assert!(waits.contains(&model_ms), "{secs} s: {}", said.turns);
+        house.silent().await;
+    }
+    media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversation_goes_on_where_another_replica_takes_it() {
     let house = house().await;
     let first = house.media().await;
