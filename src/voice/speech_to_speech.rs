@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     agents::Definition,
-    calls::{Memory, Who},
+    calls::Memory,
     voice::{
         link::{self, Access},
         now::Now,
@@ -41,14 +41,8 @@ impl SpeechToSpeech {
         tasks: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) -> Self {
-        let said = memory.said.iter().filter_map(|spoken| match spoken.who {
-            Who::Agent => Some(("assistant", spoken.text.clone())),
-            Who::Caller => Some(("user", spoken.text.clone())),
-            Who::Tool => None,
-        });
         let model = &agent.models.realtime;
-        let protocol =
-            Realtime::new(access.login.key.clone(), model, session(agent, now), turns.clone(), said.collect());
+        let protocol = Realtime::new(access.login.key.clone(), model, session(agent, now), turns.clone(), memory);
         let (orders, ordered) = mpsc::channel(ORDERS);
         tasks.spawn(link::run(protocol, access, ordered, ears.clone(), stop.clone()));
         Self { orders }

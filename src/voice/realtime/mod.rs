@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
+    calls::Memory,
     models::Provider,
     telemetry::voice as figures,
     voice::{
@@ -85,19 +86,13 @@ pub(super) struct Realtime {
 }
 
 impl Realtime {
-    pub(super) fn new(
-        key: SecretString,
-        model: &str,
-        session: Value,
-        turns: Turns,
-        said: Vec<(&'static str, String)>,
-    ) -> Self {
+    pub(super) fn new(key: SecretString, model: &str, session: Value, turns: Turns, before: &Memory) -> Self {
         Self {
             key,
             model: model.to_owned(),
             session,
             turns,
-            said: Said::new(said),
+            said: Said::new(before),
             ready: false,
             early: VecDeque::new(),
             asked: VecDeque::new(),
@@ -129,12 +124,6 @@ impl Realtime {
         Some(Out::json(&json!({"type": "response.create", "event_id": ask_name(asked.turn), "response": response})))
     }
 
-    fn message(role: &str, text: &str) -> Out {
-        let kind = if role == "assistant" { "output_text" } else { "input_text" };
-        Out::json(&json!({"type": "conversation.item.create",
-            "item": {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}}))
-    }
-
     /// A response began: of a turn that we asked for, or of one that the provider began by itself.
     fn created(&mut self, response: &Value) -> Vec<Told> {
         let Some(id) = response["id"].as_str() else { return Vec::new() };
@@ -153,7 +142,7 @@ impl Realtime {
                 (turn, None)
             }
         };
-        self.responses.insert(id.to_owned(), Begun { turn, text, spoken: String::new() });
+        self.responses.insert(id.to_owned(), Begun { turn, text, spoken: String::new(), called: false });
         if self.stopped.contains(&turn) {
             told.push(Told::Reply(Out::json(&json!({"type": "response.cancel", "response_id": id}))));
         }
@@ -206,6 +195,10 @@ impl Realtime {
 
     fn turn_of(&self, response: &str) -> Option<u32> {
         self.responses.get(response).map(|begun| begun.turn)
+    }
+
+    fn begun(&mut self, response: Option<String>) -> Option<&mut Begun> {
+        response.and_then(|id| self.responses.get_mut(&id))
     }
 
     /// Nothing more of a turn. What was heard of each item is counted from its own beginning.
@@ -270,6 +263,10 @@ fn ask_name(turn: u32) -> String {
     format!("ask-{turn}")
 }
 
+fn create(item: &Value) -> Out {
+    Out::json(&json!({"type": "conversation.item.create", "item": item}))
+}
+
 fn append(sound: &Bytes) -> Out {
     let append = format!(r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#, STANDARD.encode(sound));
     Out::Sound(Message::text(append))
@@ -286,26 +283,27 @@ impl Protocol for Realtime {
     fn hello(&mut self) -> Vec<Out> {
         let update = json!({"type": "session.update", "event_id": UPDATE, "session": self.session});
         let mut out = vec![Out::json(&update)];
-        out.extend(self.said.told().map(|(role, text)| Self::message(role, text)));
+        out.extend(self.said.items().map(|item| create(&item)));
         out
     }
 
-    /// What was asked for is asked for again; what had been heard in part ends where it broke off.
+    /// What was asked for is asked for again; what had been heard in part ends where it broke off, and what uses a tool goes on behind
+    /// that.
     fn lost(&mut self) -> Vec<Told> {
         self.ready = false;
         self.asked.iter_mut().for_each(|asked| asked.sent = None);
         let mut told = Vec::new();
-        for Begun { turn, text, spoken } in std::mem::take(&mut self.responses).into_values() {
+        for Begun { turn, text, spoken, called } in std::mem::take(&mut self.responses).into_values() {
             if self.stopped.contains(&turn) {
                 continue;
             }
-            if self.items.get(&turn).is_none_or(Vec::is_empty) {
+            if !called && self.items.get(&turn).is_none_or(Vec::is_empty) {
                 self.asked.push_front(Asked { turn, text, sent: None });
                 continue;
             }
             self.said.by_agent(spoken, turn);
-            told.push(Told::Event(Event::Answered { turn, tools: false }));
-            told.push(Told::Sound(Sound::BrokeOff { turn }));
+            told.push(Told::Event(Event::Answered { turn, tools: called }));
+            told.push(Told::Sound(if called { Sound::Waits { turn } } else { Sound::BrokeOff { turn } }));
         }
         self.items.clear();
         self.said.lost();
@@ -326,12 +324,14 @@ impl Protocol for Realtime {
             Order::Say { turn, text } => self.ask(turn, Some(text)),
             Order::Answer { turn } => self.ask(turn, None),
             Order::Words(text) => {
-                let message = Self::message("user", &text);
+                let message = create(&said::message("user", &text));
                 self.said.in_words(text);
                 vec![message]
             }
-            Order::Tool { id, output } => vec![Out::json(&json!({"type": "conversation.item.create",
-                "item": {"type": "function_call_output", "call_id": id, "output": output}}))],
+            Order::Tool { id, output } => {
+                let known = self.said.came_to(&id, &output);
+                known.then(|| create(&said::output(&id, &output))).into_iter().collect()
+            }
             Order::Stop { turn, heard_ms, heard } => self.stop(turn, heard_ms, heard),
         }
     }
@@ -358,15 +358,14 @@ impl Protocol for Realtime {
             "response.output_audio.delta" => self.audio(raw),
             "response.output_audio_transcript.delta" => match (turn, raw.delta) {
                 (Some(turn), Some(text)) => {
-                    if let Some(begun) = raw.response_id.and_then(|id| self.responses.get_mut(&id)) {
-                        begun.spoken.push_str(&text);
-                    }
+                    self.begun(raw.response_id).into_iter().for_each(|begun| begun.spoken.push_str(&text));
                     vec![Told::Event(Event::Text { turn, text })]
                 }
                 _ => Vec::new(),
             },
             "response.output_audio_transcript.done" => {
                 if let (Some(turn), Some(text)) = (turn, raw.transcript) {
+                    self.begun(raw.response_id).into_iter().for_each(|begun| begun.spoken.clear());
                     self.said.by_agent(text, turn);
                 }
                 Vec::new()
@@ -374,6 +373,8 @@ impl Protocol for Realtime {
             "response.function_call_arguments.done" => match (turn, raw.call_id, raw.name) {
                 (Some(turn), Some(id), Some(name)) => {
                     let arguments = raw.arguments.unwrap_or_default();
+                    self.begun(raw.response_id).into_iter().for_each(|begun| begun.called = true);
+                    self.said.by_tool(&id, &name, &arguments);
                     vec![Told::Event(Event::Called { turn, id, name, arguments })]
                 }
                 _ => Vec::new(),

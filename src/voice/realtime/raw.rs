@@ -44,4 +44,6 @@ pub(super) struct Begun {
     pub(super) text: Option<String>,
     /// As far as it was told.
     pub(super) spoken: String,
+    /// It uses a tool.
+    pub(super) called: bool,
 }

@@ -1,10 +1,11 @@
 //! What is made of the model's events, and what it is asked.
 
 use super::*;
+use crate::calls::{AT_WORK, Spoken, Who};
 
 fn realtime() -> Realtime {
     let (session, turns) = (json!({"type": "realtime"}), Turns::default());
-    let mut realtime = Realtime::new("k".into(), "gpt-realtime", session, turns, Vec::new());
+    let mut realtime = Realtime::new("k".into(), "gpt-realtime", session, turns, &Memory::default());
     realtime.hello();
     assert_eq!(realtime.heard(r#"{"type":"session.updated"}"#), []);
     realtime
@@ -102,7 +103,7 @@ fn one_response_is_asked_for_at_a_time_and_again_where_it_was_refused() {
 
 #[test]
 fn a_session_that_is_refused_has_failed_and_before_it_is_set_up_nothing_is_heard_or_asked() {
-    let mut realtime = Realtime::new("k".into(), "m", json!({}), Turns::default(), Vec::new());
+    let mut realtime = Realtime::new("k".into(), "m", json!({}), Turns::default(), &Memory::default());
     assert_eq!(sent(&realtime.hello())[0]["event_id"], UPDATE);
     assert_eq!(realtime.order(Order::Hear(Bytes::from_static(&[1; 800]))), []);
     assert_eq!(realtime.order(Order::Say { turn: 1, text: "Hello.".into() }), []);
@@ -192,4 +193,82 @@ fn words_of_the_caller_that_come_after_the_answer_stand_before_it() {
     let hello = sent(&realtime.hello());
     let said: Vec<&Value> = hello.iter().skip(1).map(|item| &item["item"]["content"][0]["text"]).collect();
     assert_eq!(said, ["Is it open?", "It is open."], "and nothing of what was never written down");
+}
+
+/// The tool that is used in tests, as the model tells of it.
+fn called(response: &str) -> Value {
+    json!({"type": "response.function_call_arguments.done", "response_id": response, "call_id": "call_1",
+        "name": "book", "arguments": "{\"at\":\"noon\"}"})
+}
+
+/// The items of a new connection: of each its type, and its words, its call or its output.
+fn items(realtime: &mut Realtime) -> Vec<(String, Value)> {
+    let kind = |item: &Value| item["type"].as_str().unwrap().to_owned();
+    let told = |item: &Value| match kind(item).as_str() {
+        "function_call" => json!([item["call_id"], item["name"], item["arguments"]]),
+        "function_call_output" => json!([item["call_id"], item["output"]]),
+        _ => item["content"][0]["text"].clone(),
+    };
+    sent(&realtime.hello()).iter().skip(1).map(|sent| (kind(&sent["item"]), told(&sent["item"]))).collect()
+}
+
+#[test]
+fn on_the_next_connection_the_model_knows_its_tools_and_what_they_came_to_in_their_places() {
+    let mut realtime = realtime();
+    realtime.order(Order::Words("Book noon.".into()));
+    realtime.order(Order::Answer { turn: 1 });
+    heard(&mut realtime, &created("r1", 1));
+    heard(&mut realtime, &called("r1"));
+    heard(&mut realtime, &done("r1"));
+    realtime.lost();
+    let call = ("function_call".to_owned(), json!(["call_1", "book", "{\"at\":\"noon\"}"]));
+    let words = |text: &str| ("message".to_owned(), json!(text));
+    assert_eq!(items(&mut realtime), [words("Book noon."), call.clone()], "it is at work");
+    let output = sent(&realtime.order(Order::Tool { id: "call_1".into(), output: "{\"ok\":true}".into() }));
+    assert_eq!((&output[0]["item"]["call_id"], output.len()), (&json!("call_1"), 1));
+    realtime.order(Order::Words("Thanks.".into()));
+    realtime.lost();
+    let came = ("function_call_output".to_owned(), json!(["call_1", "{\"ok\":true}"]));
+    assert_eq!(items(&mut realtime), [words("Book noon."), call, came, words("Thanks.")]);
+}
+
+#[test]
+fn a_response_that_is_lost_behind_its_tool_waits_for_that_and_does_not_ask_for_it_again() {
+    for bytes in [0, 160] {
+        let mut realtime = realtime();
+        realtime.order(Order::Answer { turn: 1 });
+        heard(&mut realtime, &created("r1", 1));
+        if bytes > 0 {
+            heard(&mut realtime, &delta("r1", "i1", bytes));
+        }
+        heard(&mut realtime, &called("r1"));
+        let waits = [Told::Event(Event::Answered { turn: 1, tools: true }), Told::Sound(Sound::Waits { turn: 1 })];
+        assert_eq!(realtime.lost(), waits);
+        let told = heard(&mut realtime, &json!({"type": "session.updated"}));
+        assert_eq!(replies(&told), [] as [Value; 0], "the session asks when the tool has come to its end");
+    }
+}
+
+#[test]
+fn a_session_that_is_built_elsewhere_knows_which_tools_were_used_and_what_they_came_to() {
+    let mut memory = Memory::default();
+    let said = |who, text: &str, tool| Spoken { who, text: text.to_owned(), at_ms: 0, cut: false, tool };
+    let used = |id: &str, output: Value| json!({"id": id, "name": "book", "arguments": "{}", "output": output});
+    memory.add(said(Who::Caller, "Book noon.", None));
+    memory.add(said(Who::Tool, "book", Some(used("call_1", json!({"ok": true})))));
+    memory.add(said(Who::Agent, "It is booked.", None));
+    memory.add(said(Who::Tool, "book", Some(used("call_2", json!({"status": AT_WORK})))));
+    let mut realtime = Realtime::new("k".into(), "m", json!({}), Turns::default(), &memory);
+    let call = |id: &str| ("function_call".to_owned(), json!([id, "book", "{}"]));
+    let came = |id: &str, output: Value| ("function_call_output".to_owned(), json!([id, output.to_string()]));
+    let words = |text: &str| ("message".to_owned(), json!(text));
+    let all = [
+        words("Book noon."),
+        call("call_1"),
+        came("call_1", json!({"ok": true})),
+        words("It is booked."),
+        call("call_2"),
+        came("call_2", json!({"status": AT_WORK})),
+    ];
+    assert_eq!(items(&mut realtime), all);
 }

@@ -1,5 +1,5 @@
 //! The items of a Realtime conversation, as far as the sandbox needs them.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -12,6 +12,8 @@ pub(super) struct Items {
     pub(super) words: Option<String>,
     /// The result of a tool, until it is answered.
     pub(super) result: Option<String>,
+    /// Ids of the calls of tools.
+    calls: HashSet<String>,
     /// Answers so far.
     pub(super) answers: usize,
     /// How long the sound of each answer is, ms.
@@ -41,17 +43,28 @@ impl Items {
     /// Takes an item of the client's.
     pub(super) fn take(&mut self, item: &Value) -> Result<(), String> {
         match item["type"].as_str() {
+            Some("function_call") => self.called(item["call_id"].as_str().ok_or("`call_id` is missing")?),
             Some("function_call_output") => {
+                let id = item["call_id"].as_str().unwrap_or_default();
+                if !self.calls.contains(id) {
+                    return Err(format!("Tool call ID '{id}' not found in conversation."));
+                }
                 self.result = Some(item["output"].as_str().ok_or("`output` is missing")?.to_owned());
             }
             Some("message") if item["role"] == "user" => {
+                self.result = None;
                 let parts = item["content"].as_array().ok_or("`content` is missing")?;
                 self.words = Some(parts.iter().filter_map(|part| part["text"].as_str()).collect());
             }
-            Some("message") => {}
+            Some("message") => self.result = None,
             other => return Err(format!("an item of type {other:?} is not for a client to make")),
         }
         Ok(())
+    }
+
+    /// A tool is called by this id.
+    pub(super) fn called(&mut self, id: &str) {
+        self.calls.insert(id.to_owned());
     }
 
     /// Notes how long the sound of an answer has become.

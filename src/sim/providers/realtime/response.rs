@@ -144,6 +144,7 @@ impl Conversation {
     /// A call of a tool, as an item of its own.
     async fn call(&mut self, response: &str, at: usize, call: &Call) -> Result<Value, Gone> {
         let (id, call_id) = (self.items.id(), format!("call_{}", &Uuid::new_v4().simple().to_string()[..16]));
+        self.items.called(&call_id);
         let arguments = call.arguments.to_string();
         let item = |status: &str, arguments: &str| {
             json!({
