@@ -94,6 +94,17 @@ pub struct Owner {
     pub epoch: u64,
 }
 
+/// What became of a lease that was to be renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewed {
+    /// Its owner has the call.
+    Held,
+    /// The same, and the state of the call is gone: Redis was emptied, and the owner has to write it again.
+    WithoutState,
+    /// Somebody else has the call.
+    Lost,
+}
+
 /// What a session that writes the state does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -198,11 +209,11 @@ impl Calls {
         }))
     }
 
-    /// Renews the leases of many calls in one round trip; for each, whether its owner still has it.
+    /// Renews the leases of many calls in one round trip; for each, whether its owner still has it, and its state is there.
     ///
     /// # Errors
     /// Where Redis cannot be asked: then nobody knows, and the leases end by themselves.
-    pub async fn renew(&self, calls: &[(&str, &Owner)]) -> RedisResult<Vec<bool>> {
+    pub async fn renew(&self, calls: &[(&str, &Owner)]) -> RedisResult<Vec<Renewed>> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
@@ -215,6 +226,7 @@ impl Calls {
                     .key(self.lease_key(call_id))
                     .key(self.epoch_key(call_id))
                     .key(self.watched_key())
+                    .key(self.state_key(call_id))
                     .arg(&owner.session)
                     .arg(owner.epoch)
                     .arg(&owner.replica)
@@ -224,7 +236,13 @@ impl Calls {
                     .arg(millis(AFTERWARDS)),
             );
         }
-        pipe.query_async(&mut redis).await
+        let answers: Vec<u8> = pipe.query_async(&mut redis).await?;
+        let renewed = answers.into_iter().map(|answer| match answer {
+            0 => Renewed::Lost,
+            2 => Renewed::WithoutState,
+            _ => Renewed::Held,
+        });
+        Ok(renewed.collect())
     }
 
     /// Writes the state of a call; false where somebody else has it now, and nothing was written.

@@ -16,7 +16,7 @@ use tokio_tungstenite::Connector;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    calls::store::{Owner, RENEW},
+    calls::store::{Owner, RENEW, Renewed},
     carriers::{HttpLimits, http_client},
     config::Role,
     context::Context,
@@ -60,6 +60,8 @@ pub(super) enum Command {
     HandOver,
     /// Somebody else has the call: leave at once, and end nothing.
     Lost,
+    /// The call's state is gone from Redis: write it again.
+    Write,
     /// End the call now.
     End,
     /// A machine answered, and its greeting is over.
@@ -272,9 +274,13 @@ impl Sessions {
             self.lock().values().map(|live| (live.call_id.clone(), live.owner.clone())).collect();
         let asked: Vec<_> = all.iter().map(|(call_id, owner)| (call_id.as_str(), owner)).collect();
         match self.inner.ctx.calls.renew(&asked).await {
-            Ok(held) => {
-                for ((_, owner), _) in all.iter().zip(held).filter(|(_, held)| !held) {
-                    self.tell(&owner.session, Command::Lost);
+            Ok(renewed) => {
+                for ((_, owner), renewed) in all.iter().zip(renewed) {
+                    match renewed {
+                        Renewed::Held => {}
+                        Renewed::WithoutState => self.tell(&owner.session, Command::Write),
+                        Renewed::Lost => self.tell(&owner.session, Command::Lost),
+                    }
                 }
             }
             Err(error) => tracing::warn!(%error, sessions = all.len(), "leases were not renewed"),

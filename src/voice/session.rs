@@ -239,6 +239,7 @@ impl Session {
         match input {
             Input::Command(Some(Command::HandOver)) => self.leave(),
             Input::Command(Some(Command::Lost)) => return Err(Reason::Lost),
+            Input::Command(Some(Command::Write)) => self.save(),
             Input::Command(Some(Command::Machine)) => self.leave_message().await?,
             Input::Command(Some(Command::End) | None) => return Err(Reason::Stopped),
             Input::Message(None | Some(Err(_))) => return Err(Reason::Broke),

@@ -5,7 +5,7 @@ use rollcall::{
     calls::{
         CallState, Memory, Phase, Text, Ticket,
         state::VERSION,
-        store::{Next, Owner},
+        store::{Next, Owner, Renewed},
     },
     ids::{AgentId, AttemptId, BusinessId, Carrier},
 };
@@ -72,7 +72,8 @@ async fn the_newest_claim_has_the_call_and_an_older_one_writes_nothing() {
     let owners: Vec<Owner> = epochs.iter().map(|(epoch, session)| owner(session, *epoch)).collect();
     let asked: Vec<_> = owners.iter().map(|owner| (state.call_id.as_str(), owner)).collect();
     let held = calls.renew(&asked).await.unwrap();
-    assert_eq!((held.iter().filter(|held| **held).count(), held[49]), (1, true));
+    let all = held.iter().filter(|held| **held == Renewed::Held).count();
+    assert_eq!((all, held[49]), (1, Renewed::Held));
     for old in &owners[..49] {
         assert!(!calls.save(&state, old, Next::End).await.unwrap());
     }
@@ -103,8 +104,12 @@ async fn a_lease_that_ran_out_does_not_let_its_owner_back_in_front_of_the_next()
         .query_async(&mut redis)
         .await
         .unwrap();
-    assert_eq!(calls.renew(&[(&state.call_id, &owner("b", 2))]).await.unwrap(), [true]);
-    assert_eq!(calls.renew(&[(&state.call_id, &owner("a", 1))]).await.unwrap(), [false]);
+    assert_eq!(calls.renew(&[(&state.call_id, &owner("b", 2))]).await.unwrap(), [Renewed::Held]);
+    assert_eq!(calls.renew(&[(&state.call_id, &owner("a", 1))]).await.unwrap(), [Renewed::Lost]);
+    let kept = house.ctx.stores.keys.key(format_args!("calls:state:{}", state.call_id));
+    let _: () = redis::cmd("DEL").arg(kept).query_async(&mut redis).await.unwrap();
+    assert_eq!(calls.renew(&[(&state.call_id, &owner("b", 2))]).await.unwrap(), [Renewed::WithoutState]);
+    assert!(calls.save(&state, &owner("b", 2), Next::GoOn).await.unwrap());
     house.close().await;
 }
 
@@ -136,7 +141,7 @@ async fn an_end_is_not_undone_by_what_was_on_its_way() {
     let live = state.clone();
     state.phase = Phase::Ended;
     assert!(calls.save(&state, &one, Next::End).await.unwrap());
-    assert_eq!(calls.renew(&[(&state.call_id, &one)]).await.unwrap(), [false]);
+    assert_eq!(calls.renew(&[(&state.call_id, &one)]).await.unwrap(), [Renewed::Lost]);
     assert!(!calls.save(&live, &one, Next::GoOn).await.unwrap());
     assert_eq!(calls.read(&state.call_id).await.unwrap(), Some(state.clone()));
     let lease = house.ctx.stores.keys.key(format_args!("calls:lease:{}", state.call_id));

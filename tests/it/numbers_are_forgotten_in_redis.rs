@@ -1,7 +1,7 @@
 //! A number that is forgotten is forgotten in Redis, too, with all that was said, and nobody who comes late writes it there again.
 
 use rollcall::{
-    calls::store::{Next, Owner},
+    calls::store::{Next, Owner, Renewed},
     sim::{Callee, Then},
 };
 use serde_json::json;
@@ -84,7 +84,7 @@ async fn a_session_that_outlives_the_erasure_of_its_call_writes_nothing() {
     for next in [Next::GoOn, Next::HandOver, Next::End] {
         assert!(!calls.save(&state, &owner, next).await.unwrap(), "{next:?}");
     }
-    assert_eq!(calls.renew(&[(&state.call_id, &owner)]).await.unwrap(), [false]);
+    assert_eq!(calls.renew(&[(&state.call_id, &owner)]).await.unwrap(), [Renewed::Lost]);
     assert_eq!((calls.read(&state.call_id).await.unwrap(), calls.waiting().await.unwrap()), (None, 0));
     assert_eq!(keys_that_say(&house, &state.to).await, [""; 0]);
     house.empty().await;
