@@ -10,7 +10,7 @@ use rollcall::{
     sim::sign,
     stores::tenant,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
     tungstenite::{Error, Message, client::IntoClientRequest},
@@ -28,6 +28,11 @@ type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
 /// A call that waits for its stream, and the address of that.
 async fn waiting(house: &House, media: &Media, business: BusinessId) -> (String, CallState) {
+    waiting_for(house, media, business, json!({"name": "A", "prompt": "B", "greeting": "Hello."})).await
+}
+
+/// The same for an agent of this definition.
+async fn waiting_for(house: &House, media: &Media, business: BusinessId, agent: Value) -> (String, CallState) {
     let state = CallState {
         v: VERSION,
         business,
@@ -46,7 +51,7 @@ async fn waiting(house: &House, media: &Media, business: BusinessId) -> (String,
         variables: serde_json::Map::new(),
         agent: AgentId::new(),
         agent_version: 1,
-        definition: Text::of(&json!({"name": "A", "prompt": "B", "greeting": "Hello."})).unwrap(),
+        definition: Text::of(&agent).unwrap(),
         call_time_limit_secs: 600,
         phase: Phase::Answered,
         ended: None,
@@ -133,7 +138,7 @@ async fn a_stream_that_is_not_what_it_should_be_is_closed_and_never_becomes_a_co
     let frames: [(&str, FrameFor); 6] = [
         ("another call", Box::new(|_| start("CA00000000000000000000000000000000", "audio/x-mulaw"))),
         ("another codec", Box::new(|call| start(call, "audio/l16"))),
-        ("sound before the start", Box::new(|_| Message::text(r#"{"event":"media","media":{"payload":"AA=="}}"#))),
+        ("an end before the start", Box::new(|_| Message::text(r#"{"event":"stop"}"#))),
         ("no JSON", Box::new(|_| Message::text("{"))),
         ("deep JSON", Box::new(move |_| Message::text(deep.clone()))),
         ("binary", Box::new(|_| Message::binary(vec![0; 160]))),
@@ -155,6 +160,52 @@ async fn a_stream_that_is_not_what_it_should_be_is_closed_and_never_becomes_a_co
     assert_eq!(closed_with(socket).await, 1008, "no start");
     house.until("all are gone", || async { media.sessions.count() == 0 }).await;
     assert_eq!(house.sim.sessions().len(), 0, "no provider was asked");
+    media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_that_come_before_the_start_are_no_reason_to_close_a_stream() {
+    let house = House::open(Options::default()).await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let (url, state) = waiting(&house, &media, business).await;
+    let mut socket = connect(&url, Some(AUTH_TOKEN)).await.unwrap();
+    for chunk in 1..=60 {
+        let sound = json!({"track": "inbound", "chunk": chunk.to_string(), "payload": "////"});
+        socket.send(Message::text(json!({"event": "media", "media": sound}).to_string())).await.unwrap();
+    }
+    socket.send(Message::text(r#"{"event":"dtmf","dtmf":{"digit":"5"}}"#)).await.unwrap();
+    socket.send(Message::text(r#"{"event":"mark","mark":{"name":"g1"}}"#)).await.unwrap();
+    socket.send(start(&state.call_id, "audio/x-mulaw")).await.unwrap();
+    socket.send(Message::text(json!({"event": "stop", "streamSid": "MZ1"}).to_string())).await.unwrap();
+    assert_eq!(closed_with(socket).await, 1000);
+    house.until("it is over", || async { media.sessions.count() == 0 }).await;
+    media.close().await;
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_a_quiet_call_writes_it_again_where_redis_has_lost_it() {
+    let house = House::open(Options::default()).await;
+    let media = house.media().await;
+    let business = house.business(1).await;
+    let (url, state) = waiting_for(&house, &media, business, json!({"name": "A", "prompt": "B"})).await;
+    let mut socket = connect(&url, Some(AUTH_TOKEN)).await.unwrap();
+    socket.send(start(&state.call_id, "audio/x-mulaw")).await.unwrap();
+    let is_live = async || {
+        let held = house.ctx.calls.read(&state.call_id).await.unwrap();
+        held.is_some_and(|held| held.phase == Phase::Live && held.memory.sessions == 1)
+    };
+    house.until("it talks", || async { is_live().await }).await;
+    for key in ["state", "lease", "epoch"] {
+        let key = house.ctx.stores.keys.key(format_args!("calls:{key}:{}", state.call_id));
+        redis::cmd("DEL").arg(key).query_async::<()>(&mut house.ctx.stores.redis.clone()).await.unwrap();
+    }
+    house.until("it is written again", || async { is_live().await }).await;
+    socket.send(Message::text(json!({"event": "stop", "streamSid": "MZ1"}).to_string())).await.unwrap();
+    assert_eq!(closed_with(socket).await, 1000);
+    house.until("it is over", || async { media.sessions.count() == 0 }).await;
     media.close().await;
     house.close().await;
 }
