@@ -26,6 +26,22 @@ pub struct Inbound<'a> {
     pub call_time_limit_secs: i32,
 }
 
+/// Whoever rings and shows no number, as the ledger has them: they are not one caller, so each goes by their call, too.
+#[must_use]
+pub fn without_number(theirs: &str, call_id: &str) -> String {
+    format!("{theirs}:{call_id}")
+}
+
+/// The same as the carrier said it: what the ledger has added is nobody else's to see.
+#[must_use]
+pub fn as_said(mut theirs: String, call_id: Option<&str>) -> String {
+    let said = call_id.and_then(|id| theirs.strip_suffix(id)).and_then(|said| said.strip_suffix(':'));
+    if let Some(length) = said.map(str::len) {
+        theirs.truncate(length);
+    }
+    theirs
+}
+
 /// Writes a call that rings here into the ledger, if that agrees that there is room. The answer is one of `admit_inbound`'s
 /// words: admitted, full, in_call, business.
 ///
@@ -79,4 +95,20 @@ pub async fn known(pg: &PgPool, business: BusinessId, account: &str, call_id: &s
     )
     .fetch_optional(pg)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_shows_no_number_is_shown_as_the_carrier_said() {
+        for said in ["anonymous", "", "sip:bob@example.com", "a:b"] {
+            let kept = without_number(said, "CA1");
+            assert_ne!(kept, without_number(said, "CA2"), "they are not one caller");
+            assert_eq!(as_said(kept, Some("CA1")), said);
+        }
+        assert_eq!(as_said("+12055550100".to_owned(), Some("CA1")), "+12055550100");
+        assert_eq!(as_said("+12055550100".to_owned(), None), "+12055550100");
+    }
 }

@@ -4,6 +4,7 @@ use sqlx::{PgExecutor, PgTransaction, types::Json};
 use uuid::Uuid;
 
 use super::{
+    inbound::as_said,
     state::{AttemptState, Disposition},
     view::{Attempt, Call, CallState, InFlight, Price, Session},
 };
@@ -51,7 +52,7 @@ struct Row {
 impl From<Row> for Attempt {
     fn from(row: Row) -> Self {
         // The ledger has the other side as `to`, whoever rings.
-        let (from, to) = directed(&row.direction, row.from_number, row.to_number);
+        let (from, to) = directed(&row.direction, row.from_number, row.to_number, row.carrier_call_id.as_deref());
         Self {
             id: row.attempt_id,
             n: row.n,
@@ -87,8 +88,8 @@ impl From<Row> for Attempt {
 }
 
 /// Who rang, and who was rung, of the two numbers of an attempt.
-fn directed(direction: &str, ours: String, theirs: String) -> (String, String) {
-    if direction == "inbound" { (theirs, ours) } else { (ours, theirs) }
+fn directed(direction: &str, ours: String, theirs: String, call_id: Option<&str>) -> (String, String) {
+    if direction == "inbound" { (as_said(theirs, call_id), ours) } else { (ours, theirs) }
 }
 
 fn price(amount: Option<String>, currency: Option<String>) -> Option<Price> {
@@ -184,7 +185,7 @@ impl CallRow {
 impl From<CallRow> for Call {
     fn from(mut row: CallRow) -> Self {
         let session = row.session();
-        let (from, to) = directed(&row.direction, row.from_number, row.to_number);
+        let (from, to) = directed(&row.direction, row.from_number, row.to_number, row.carrier_call_id.as_deref());
         Self {
             id: row.attempt_id,
             business_id: row.business_id,

@@ -20,6 +20,7 @@ use crate::{
         inbound::{Instead, instead},
     },
     ids::{AttemptId, BusinessId, Carrier},
+    leads::E164,
     policy::zones,
     runs::{Machine, machine::Then},
     telemetry::voice as figures,
@@ -70,6 +71,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         definition.voicemail = Some(message.text.clone());
     }
     let definition = super::agents::said(&definition, &call.variables)?;
+    let from = attempts::inbound::as_said(call.from, Some(&call.call_id));
     Ok(Some(CallState {
         v: VERSION,
         business,
@@ -80,7 +82,7 @@ pub async fn state_of(ctx: &Context, business: BusinessId, attempt: AttemptId) -
         carrier: Some(call.carrier),
         account: call.account,
         call_id: call.call_id,
-        from: call.from,
+        from,
         to: call.to,
         answered_by: call.answered_by,
         on_machine: rule.map(|rule| rule.then.as_str().to_owned()),
@@ -225,22 +227,25 @@ pub async fn transfer(ctx: &Context, state: &CallState, to: &str) -> anyhow::Res
     }
 }
 
-/// Never calls this person again.
+/// Never calls this person again. False for somebody who rang and showed no number.
 ///
 /// # Errors
 /// Where Postgres does not answer.
-pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<()> {
+pub async fn suppress(ctx: &Context, state: &CallState) -> anyhow::Result<bool> {
     if state.carrier.is_none() {
-        return Ok(());
+        return Ok(true);
     }
     let number = if state.direction == "inbound" { &state.from } else { &state.to };
+    if E164::try_from(number.clone()).is_err() {
+        return Ok(false);
+    }
     // For good, whatever somebody wrote before: this is the person's own word.
     let evidence = Some(Some(format!("said in call {}", state.attempt)));
     let source = Some("agent".to_owned());
     let terms = Terms { source, evidence, expires_at: Some(None), ..Terms::default() };
     let entry = Entry { number: number.clone(), terms };
     super::suppress::one(ctx, &ctx.stores.pg, List::Business(state.business), entry).await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Ends calls whose session has gone silent or never came. Returns how many there were.

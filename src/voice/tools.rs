@@ -54,6 +54,9 @@ impl Came {
 /// What the model says where Postgres does not take what was promised.
 const NOT_WRITTEN: &str = "it could not be written down; say that a person will see to it";
 
+/// What the model hears where the caller is to be called no more, and nobody could call them.
+const NO_NUMBER: &str = "they rang without a number: we do not know it and cannot call them; tell them so";
+
 /// Agrees on a time, or on the first one after it that the rules allow, and tells the model which it is.
 async fn agree(ctx: &Context, state: &CallState, at: DateTime<FixedOffset>) -> Came {
     match agreed::agree(ctx, state, at.to_utc()).await {
@@ -113,7 +116,8 @@ pub(super) fn act(
             let (ctx, state) = (ctx.clone(), state.clone());
             let suppress = async move {
                 match conversation::suppress(&ctx, &state).await {
-                    Ok(()) => Came::done("suppressed", true.into()),
+                    Ok(true) => Came::done("suppressed", true.into()),
+                    Ok(false) => Came::not(NO_NUMBER),
                     Err(error) => {
                         tracing::error!(attempt.id = %state.attempt, error = format!("{error:#}"), "a number was not suppressed");
                         Came::not(NOT_WRITTEN)

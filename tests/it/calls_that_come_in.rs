@@ -4,7 +4,7 @@ use reqwest::Method;
 use rollcall::{
     businesses::answering::{self, Answering},
     ids::{BusinessId, Carrier},
-    sim::{CallReport, Callee, Status, Then, sign},
+    sim::{Answer, Call, CallReport, Callee, Status, Then, sign},
     stores::MIGRATOR,
 };
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ impl Street {
     /// Has an agent talk, and sets what becomes of people where there is no room.
     pub(crate) async fn answers(&self, fallback: Option<&str>, redirect: Option<&str>) {
         let greeting = "Hello {{from}}, you have rung {{to}}.";
-        let tools = json!([{"type": "end_call"}]);
+        let tools = json!([{"type": "end_call"}, {"type": "suppress_number"}]);
         let definition = json!({"greeting": greeting, "prompt": "Answer.", "tools": tools});
         let agent = self.house.agent(self.business, definition).await;
         let owned = |text: Option<&str>| text.map(str::to_owned);
@@ -181,6 +181,33 @@ async fn who_rings_back_talks_to_the_numbers_agent_and_holds_a_slot_until_the_en
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_rings_back_at_telnyx_talks_to_the_numbers_agent_and_holds_a_slot_until_the_end() {
     talks_and_is_over(Carrier::Telnyx).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_without_a_number_is_shown_as_the_carrier_says_and_the_agent_hears_that_none_can_be_suppressed() {
+    let street = Street::open(Carrier::Twilio, 2).await;
+    let media = street.house.media().await;
+    street.callers_say(&["Never call me again.", "Goodbye then."], false);
+    let call = Call { name: "suppress_number".into(), arguments: json!({}) };
+    let says = "One moment.".to_owned();
+    let answer = Answer { hears: Some("never".into()), says, calls: Some(call), ..Answer::default() };
+    street.house.sim.set_answers(vec![answer]);
+    let sid = street.ring("anonymous");
+    street.over_and_silent(&sid).await;
+    street.free().await;
+    let attempt: rollcall::ids::AttemptId =
+        serde_json::from_value(street.rows().await[0]["attempt_id"].clone()).unwrap();
+    let pg = &street.house.ctx.stores.pg;
+    let single = (attempt.0, attempt.0);
+    let listed = rollcall::attempts::store::calls(pg, street.business, single, 1).await.unwrap().remove(0);
+    let dial = rollcall::attempts::store::list(pg, street.business, Some(attempt), None).await.unwrap().remove(0);
+    assert_eq!((listed.from.as_str(), dial.from.as_str()), ("anonymous", "anonymous"));
+    let said = rollcall::calls::conversation::of(pg, street.business, attempt).await.unwrap().unwrap();
+    let tool = said.transcript.as_array().unwrap().iter().find(|one| one["who"] == "tool").unwrap();
+    assert!(tool["tool"]["output"]["error"].as_str().unwrap().contains("without a number"), "{tool}");
+    assert_eq!(said.outcome, None, "nothing was suppressed");
+    media.close().await;
+    street.house.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -192,8 +192,7 @@ async fn admit(
     let pipeline = agent.definition.pipeline;
     let Some(held) = take(ctx, business, &pace, (id, pipeline)).await? else { return Ok(Admission::NoRoom) };
     store::pin_attempt(&ctx.stores.pg, id, (agent.id, agent.version)).await?;
-    // Callers who hide their numbers are not one caller.
-    let hidden = format!("{}:{}", ringing.theirs, ringing.call_id);
+    let hidden = inbound::without_number(ringing.theirs, ringing.call_id);
     let theirs = if is_number(ringing.theirs) { ringing.theirs } else { &hidden };
     let variables = Value::Object(variables);
     let call = Inbound {
