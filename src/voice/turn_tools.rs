@@ -254,6 +254,10 @@ impl Session {
             return self.trouble(Provider::Openai, "it asks for tools without an end");
         }
         let so_far = speaking.text.trim().to_owned();
+        // What the model says next does not run together with that.
+        if speaking.text.ends_with(|last: char| !last.is_whitespace()) {
+            speaking.text.push(' ');
+        }
         self.voice.pipeline.answer(turn, &self.parts.state.memory, &so_far);
         self.save();
     }

@@ -110,6 +110,7 @@ mod the_next_carrier_takes_over;
 mod times_are_agreed_by_the_rules;
 mod times_are_those_of_real_openings;
 mod traces_follow_a_call;
+mod turns_say_how_they_went;
 mod twilio_client;
 mod two_of_everything;
 mod two_tenants;
