@@ -256,6 +256,13 @@ impl Memory {
         missing.into_iter().chain(self.said.iter().map(|spoken| json!(spoken))).collect()
     }
 
+    /// The number of the last turn that is known, whichever session it was of; 0 before the first.
+    #[must_use]
+    pub fn last_turn(&self) -> u32 {
+        let turns = self.latencies.iter().filter_map(|turn| turn["turn"].as_u64());
+        turns.max().and_then(|turn| u32::try_from(turn).ok()).unwrap_or(0)
+    }
+
     /// Adds to what was used at a provider.
     pub fn used(&mut self, what: &str, amount: f64) {
         let before = self.usage.get(what).and_then(Value::as_f64).unwrap_or(0.0);

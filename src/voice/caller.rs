@@ -1,10 +1,18 @@
 //! The caller's side of turns: when theirs is over, when they break in, and when an answer that began by itself may go on.
 
+use std::time::{Duration, Instant};
+
 use crate::{
     calls::Who,
     telemetry::voice as figures,
     voice::{ending::Reason, session::Session, turn::Speaking},
 };
+
+/// When words were spoken that come `now`, as far as it is known: a voice that was heard so long ago that its own words have come is
+/// not theirs, and they were too low to be heard here.
+pub(super) fn spoken_at(voice_at: Instant, no_end: Duration, now: Instant) -> Instant {
+    if voice_at + no_end < now { now } else { voice_at }
+}
 
 impl Session {
     /// The caller's turn is over: the agent answers, unless it is still speaking and must not be interrupted.
@@ -92,5 +100,18 @@ impl Session {
             self.save();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_voice_that_was_not_heard_were_spoken_when_they_came_and_not_at_the_last_voice() {
+        let (voice_at, no_end) = (Instant::now(), Duration::from_secs(2));
+        let after = |secs| voice_at + Duration::from_secs(secs);
+        assert_eq!(spoken_at(voice_at, no_end, after(1)), voice_at, "they take their time");
+        assert_eq!(spoken_at(voice_at, no_end, after(9)), after(9));
     }
 }

@@ -122,7 +122,8 @@ impl Session {
         waits.then(|| self.pending_at.max(self.voice_at) + self.no_end())
     }
 
-    fn no_end(&self) -> Duration {
+    /// What the caller says is in words so long after it was heard, if ever.
+    pub(super) fn no_end(&self) -> Duration {
         Duration::from_millis(self.parts.agent.turns.endpointing_ms.into()) + NO_END
     }
 

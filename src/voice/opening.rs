@@ -168,7 +168,7 @@ pub(super) async fn voice(session: &Parts, tasks: &mut Tasks) -> anyhow::Result<
     let (ctx, agent) = (session.sessions.ctx(), &session.agent);
     let (events, heard) = mpsc::channel(MOST_EVENTS);
     let (sound, heard_sound) = mpsc::channel(MOST_SOUND);
-    let (ears, turns) = (Ears { events, sound }, Turns::default());
+    let (ears, turns) = (Ears { events, sound }, Turns::after(session.state.memory.last_turn()));
     let now = Now::of(session);
     let login = |provider| login(ctx, session.state.business, provider);
     let pipeline: Box<dyn Pipeline> = match agent.pipeline {

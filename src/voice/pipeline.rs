@@ -81,6 +81,11 @@ pub(super) struct Ears {
 pub(super) struct Turns(Arc<AtomicU32>);
 
 impl Turns {
+    /// The next one is that after `last`.
+    pub(super) fn after(last: u32) -> Self {
+        Self(Arc::new(AtomicU32::new(last)))
+    }
+
     pub(super) fn next(&self) -> u32 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }

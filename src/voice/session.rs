@@ -278,7 +278,8 @@ impl Session {
             }
             Frame::Key(key) => {
                 self.pending.push_str(&format!("[pressed {key}] "));
-                (self.pending_at, self.quiet_at) = (Instant::now(), Instant::now());
+                // Who presses a key speaks with it: the answer is waited for from now on.
+                (self.pending_at, self.quiet_at, self.voice_at) = (Instant::now(), Instant::now(), Instant::now());
                 self.break_in().await
             }
             Frame::Stop => Err(Reason::HungUp),

@@ -9,6 +9,7 @@ use crate::{
     models::Provider,
     telemetry::voice as figures,
     voice::{
+        caller::spoken_at,
         ending::{Ending, Reason},
         mulaw::PER_MS,
         pipeline::{Event, Sound},
@@ -176,7 +177,9 @@ impl Session {
                 self.break_in().await?;
                 self.pending.push_str(&text);
                 self.pending.push(' ');
-                (self.pending_at, self.quiet_at) = (Instant::now(), Instant::now());
+                let now = Instant::now();
+                (self.pending_at, self.quiet_at) = (now, now);
+                self.voice_at = spoken_at(self.voice_at, self.no_end(), now);
                 if end {
                     self.caller_has_spoken();
                 }

@@ -294,6 +294,8 @@ async fn a_conversation_goes_on_where_another_replica_takes_it() {
     let lines = lines_of(&said);
     assert_eq!(said.end_reason, "ended_by_agent", "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.starts_with("agent: Hello Ada.")).count(), 1, "greeted once: {lines:?}");
+    let turns: Vec<_> = said.turns.as_array().unwrap().iter().map(|turn| turn["turn"].as_u64().unwrap()).collect();
+    assert!(turns.is_sorted_by(|one, next| one < next), "each turn has a number of its own: {turns:?}");
     assert_eq!(house.updates_of(call), 1, "hung up once");
     first.close().await;
     second.close().await;
