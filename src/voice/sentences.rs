@@ -49,13 +49,13 @@ impl Sentences {
 
     /// Behind the last end of a Chinese or Japanese sentence, with all that closes it; what follows says that this is all.
     fn wide_end(&self) -> Option<usize> {
-        let marks = self.waiting.char_indices().rev().filter(|(_, mark)| WIDE_ENDS.contains(*mark));
-        let mut ends = marks.filter_map(|(at, mark)| {
-            let rest = self.waiting[at..].trim_start_matches(|c| WIDE_ENDS.contains(c) || CLOSES.contains(c));
-            let number = mark == '．' && rest.starts_with(char::is_numeric);
-            (!rest.is_empty() && !number).then(|| self.waiting.len() - rest.len())
-        });
-        ends.next()
+        let closes = |c| WIDE_ENDS.contains(c) || CLOSES.contains(c);
+        let sure = self.waiting.trim_end_matches(closes);
+        let mut ends = sure.char_indices().rev().filter(|(_, mark)| WIDE_ENDS.contains(*mark));
+        let number =
+            |(at, mark): &(usize, char)| *mark == '．' && sure[at + mark.len_utf8()..].starts_with(char::is_numeric);
+        let (at, _) = ends.find(|end| !number(end))?;
+        Some(self.waiting.len() - self.waiting[at..].trim_start_matches(closes).len())
     }
 }
 
