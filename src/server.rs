@@ -87,16 +87,24 @@ pub async fn serve_while<T>(
 ) -> std::io::Result<(TcpListener, T)> {
     tracing::info!(admin = %listener.local_addr()?, "[STARTUP] the stores are being opened");
     let listener = listener.into_std()?;
-    let meanwhile = TcpListener::from_std(listener.try_clone()?)?;
-    let open = CancellationToken::new();
-    let opened = async {
-        let opened = opening.await;
-        open.cancel();
-        opened
-    };
-    let (served, opened) = tokio::join!(serve(meanwhile, router, open.clone()), opened);
+    let (served, opened) = serve_beside(TcpListener::from_std(listener.try_clone()?)?, router, opening).await;
     served?;
     Ok((TcpListener::from_std(listener)?, opened))
+}
+
+/// Serves `router` on `listener` until `work` is done; how both ended.
+pub async fn serve_beside<T>(
+    listener: TcpListener,
+    router: Router,
+    work: impl Future<Output = T>,
+) -> (std::io::Result<()>, T) {
+    let done = CancellationToken::new();
+    let work = async {
+        let worked = work.await;
+        done.cancel();
+        worked
+    };
+    tokio::join!(serve(listener, router, done.clone()), work)
 }
 
 /// What is written is sent: a frame of sound, or an answer's second part, does not wait until the one before it was acknowledged

@@ -13,7 +13,6 @@ use rollcall::{
     telemetry,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,15 +41,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(api = %doors.local_addr()?, admin = %admin.local_addr()?, "[STARTUP] rollcall-api serves");
     let (routes, status) = (server::doors(ctx.clone()), api::admin::router(ctx.clone(), telemetry::metrics::start()?));
     // Whoever watches sees the last requests answered.
-    let answered = CancellationToken::new();
-    let serve = async {
-        let served = server::serve(doors, routes, stopping).await;
-        answered.cancel();
-        served
-    };
+    let serve = server::serve_beside(admin, status, server::serve(doors, routes, stopping));
     tokio::try_join!(
-        serve,
-        server::serve(admin, status, answered.clone()),
+        futures::FutureExt::map(serve, |(watched, served)| served.and(watched)),
         futures::FutureExt::map(futures::future::join(startup::clean_up(&ctx), server::beats(&ctx, Role::Api)), Ok),
     )?;
     Ok(())

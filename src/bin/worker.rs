@@ -13,7 +13,6 @@ use rollcall::{
     telemetry, worker,
 };
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,13 +41,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(worker.name = name, admin = %admin.local_addr()?, "[STARTUP] the worker takes bells");
     let status = api::admin::router(ctx.clone(), telemetry::metrics::start()?);
     // Whoever watches sees the drain to its end.
-    let drained = CancellationToken::new();
-    let work = async {
-        let worked = worker::run(ctx.clone(), &name, stopping).await;
-        drained.cancel();
-        worked
-    };
-    let (served, worked) = tokio::join!(server::serve(admin, status, drained.clone()), work);
+    let (served, worked) = server::serve_beside(admin, status, worker::run(ctx.clone(), &name, stopping)).await;
     ctx.close().await;
     served?;
     worked
