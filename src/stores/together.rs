@@ -301,9 +301,11 @@ async fn written_over<E: Together>(
     all: &[E],
 ) -> (sqlx::Result<Vec<E::Outcome>>, Option<PgConnection>) {
     let written = timeout(SILENT, E::write(&mut db, all)).await.unwrap_or_else(|_| Err(silent()));
-    // 57P: Postgres says itself that it ends the connection (PostgreSQL manual, appendix A).
+    // 57P: Postgres says itself that it ends the connection. 25006: it is a standby, and the next connection may find the primary
+    // (PostgreSQL manual, appendix A).
+    let of_another = |code: &str| code.starts_with("57P") || code == "25006";
     let ended =
-        |error: &sqlx::Error| error.as_database_error().is_none_or(|e| e.code().is_some_and(|c| c.starts_with("57P")));
+        |error: &sqlx::Error| error.as_database_error().is_none_or(|e| e.code().is_some_and(|code| of_another(&code)));
     let broken = written.as_ref().is_err_and(ended);
     (written, (!broken).then_some(db))
 }

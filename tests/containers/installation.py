@@ -155,12 +155,18 @@ class Business:
         return request
 
     def ask(self, method, path, body=None, kind="application/json"):
+        """The answer. A reading that finds a store away is repeated for a while: behind a failover that takes a moment."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        try:
-            with DIRECT.open(self.request(method, path, data, kind), timeout=300) as answer:
-                text = answer.read()
-        except urllib.error.HTTPError as error:
-            raise Failed(f"{method} {path}: {error.code} {error.read().decode()}") from error
+        until_then = time.monotonic() + 20
+        while True:
+            try:
+                with DIRECT.open(self.request(method, path, data, kind), timeout=300) as answer:
+                    text = answer.read()
+                break
+            except urllib.error.HTTPError as error:
+                if method != "GET" or error.code != 503 or time.monotonic() > until_then:
+                    raise Failed(f"{method} {path}: {error.code} {error.read().decode()}") from error
+                time.sleep(0.2)
         return json.loads(text) if text else None
 
     def status_of(self, path, door):

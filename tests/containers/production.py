@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import stores
 from installation import ENVIRONMENT, PROJECT, REPLICATED, ROOT, compose, containers, expect, health, inspect, published, run, until
 
 
@@ -47,6 +48,7 @@ def write_secrets(folder):
 
 def the_production_files_start_with_secrets_as_files_and_tls():
     """Starts it in place of the installation that ran before."""
+    stores.take_away()
     compose("--profile", "sandbox", "down", "--volumes", "--remove-orphans")
     with tempfile.TemporaryDirectory() as name:
         secrets = write_secrets(Path(name))

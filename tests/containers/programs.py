@@ -125,7 +125,7 @@ def replicas_are_replaced_under_load_and_nobody_notices():
     expect(not before & after and len(after) == 6, f"{before & after} were not replaced")
     expect(created < 1000, "the run was over before the replicas were replaced")
     expect(set(answers) == {200}, f"answers while replicas were replaced: {answers}")
-    doubt = sql(f"SELECT count(*) FROM attempt WHERE run_id = '{run_id}' AND events @> '[{{\"to\": \"unknown\"}}]'")
+    doubt = sql(f"SELECT count(*) FROM attempt WHERE run_id = '{run_id}' AND transitions(events) @> '[{{\"to\": \"unknown\"}}]'")
     said = business.called_once(run_id, 1000)
     return (f"six replicas replaced in {took:.0f} s while {created} calls were made, {answers[200]} requests meanwhile all 200, "
             f"{doubt} attempts ever in doubt; {said}")

@@ -2,7 +2,7 @@
 
 use axum::{Router, body::Body, http::Request, routing::get};
 use reqwest::Method;
-use rollcall::{api::frame, stores::MIGRATOR};
+use rollcall::{api::frame, error::ApiError, stores::MIGRATOR};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::{
@@ -139,6 +139,15 @@ async fn the_admin_listener_tells_the_figures_of_the_installation(_: PgPoolOptio
     assert_eq!(workers.len(), 1);
     assert_eq!((&workers[0]["name"], &workers[0]["in_flight"]), (&json!("w1"), &json!(3)));
     assert_eq!((&workers[0]["role"], &workers[0]["state"]), (&json!("worker"), &json!("ready")));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_standby_that_is_not_promoted_yet_is_a_store_that_is_away(_: PgPoolOptions, pg: PgConnectOptions) {
+    let app = App::start(pg).await;
+    let mut standby = app.ctx.stores.pg.acquire().await.unwrap().detach();
+    sqlx::query!("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY").execute(&mut standby).await.unwrap();
+    let refused = sqlx::query!("DELETE FROM business").execute(&mut standby).await.unwrap_err();
+    assert_eq!(ApiError::from(refused).body()["status"], 503);
 }
 
 #[tokio::test]
