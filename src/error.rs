@@ -237,7 +237,8 @@ fn took_too_long(error: &sqlx::Error) -> bool {
 
 /// True where Postgres itself is away, busy or stopping, rather than refusing this statement
 /// (SQLSTATE classes 08, 53 and 57, 55P03, a lock not had in time, 25P03, a transaction that was ended because its process
-/// stood still, and 25006, a standby that is not promoted yet: PostgreSQL manual, appendix A). An answer that breaks off in the middle breaks the protocol.
+/// stood still, and 25006, a standby that is not promoted yet: PostgreSQL manual, appendix A). An answer that breaks off in the
+/// middle breaks the protocol.
 #[must_use]
 pub fn store_is_away(error: &sqlx::Error) -> bool {
     match error {

@@ -48,15 +48,16 @@ pub(super) fn context(settings: Settings) -> anyhow::Result<Context> {
 pub(super) fn plain(error: ApiError) -> anyhow::Error {
     let body = error.body();
     let fields = body["errors"].as_array().into_iter().flatten();
+    let whole = body["detail"].as_str().unwrap_or_default();
     let told = |field: &Value| {
         let said = |part: &str| field[part].as_str().unwrap_or_default().to_owned();
         // The whole document has no pointer.
-        [said("pointer"), said("detail")].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+        let parts: Vec<String> =
+            [said("pointer"), said("detail")].into_iter().filter(|part| !part.is_empty()).collect();
+        // Of one fault the whole says all.
+        parts.iter().any(|part| !whole.contains(part)).then(|| parts.join(" "))
     };
-    let whole = body["detail"].as_str().unwrap_or_default().to_owned();
-    // Of one fault the whole says all.
-    let fields: Vec<String> = fields.map(told).collect();
-    let lines = std::iter::once(whole).chain(fields.into_iter().filter(|_| body["errors"][1].is_object()));
+    let lines = std::iter::once(whole.to_owned()).chain(fields.filter_map(told));
     let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
     match error.into_inner() {
         Some(inner) => inner,
@@ -71,4 +72,23 @@ pub(super) fn plain(error: ApiError) -> anyhow::Error {
 pub(super) fn uncertain(settings: Settings) -> anyhow::Result<Context> {
     start_logs(&settings);
     Context::lazily(settings, NAME).map_err(|error| Contradiction::Fight(format!("{error:#}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::FieldError;
+
+    #[test]
+    fn a_refusal_says_each_fault_once_and_where() {
+        let said = |error: ApiError| plain(error).to_string();
+        let fault = |pointer: &str| FieldError::new(pointer, "invalid", "This does not fit.");
+        assert_eq!(said(ApiError::validation(vec![fault("")])), "This does not fit.");
+        assert_eq!(said(ApiError::validation(vec![fault("/to")])), "/to: This does not fit.");
+        assert_eq!(
+            said(ApiError::validation(vec![fault("/to"), fault("/from")])),
+            "2 fields do not fit.\n  /to This does not fit.\n  /from This does not fit."
+        );
+        assert!(said(ApiError::not_available("/hooks", "Hooks")).contains("/hooks"));
+    }
 }

@@ -1,8 +1,9 @@
--- Entries of the gate's keys that no holder has, and holders whose line or slot is gone: nobody leaves such a thing behind but who writes or deletes keys of the gate by hand.
+-- Entries of the gate's keys that no holder has, and holders whose line or slot is gone: nobody leaves such a thing behind but who
+-- writes or deletes keys of the gate by hand.
 -- KEYS  1 gate:holders  2 calls:active_count  3 lines:held  4 lines:talking  5.. slots:{business}:held
 -- ARGV  1 1 where they are removed
--- Returns how many holders have no line, or no slot of a business asked for, and how many entries of each key from the third on no holder has; of the fourth with those of
--- each account beside it.
+-- Returns how many holders have no line, or no slot of a business asked for, and how many entries of each key from the third on no
+-- holder has; of the fourth with those of each account beside it.
 local forget = ARGV[1] == '1'
 
 local function without_holder(key, entries, remove)

@@ -102,9 +102,7 @@ impl Session {
         let turn = self.speaking.as_ref().map_or(0, |speaking| speaking.turn);
         self.ending = Some(Ending { letters: text.chars().count(), ..Ending::after(turn, reason, None) });
     }
-}
 
-impl Session {
     /// What was used and told of, and not heard of yet.
     fn count_rest(&mut self) {
         while let Ok(event) = self.voice.events.try_recv() {
